@@ -1,0 +1,126 @@
+import { errorMessage, ErrorKind, failure } from "#base/errors.ts";
+import type { FleetConfig } from "#config/config.ts";
+import { parseDaemonFlags } from "#config/flags.ts";
+import { loadConfig } from "#config/load.ts";
+import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
+import { connectRpc, type RpcConnection } from "#rpc/client.ts";
+import { bindService, type ServiceBinding } from "#rpc/handler.ts";
+import { type FailedCall, serveRpc } from "#rpc/server.ts";
+import { fleet, type ProcessName, socketOf } from "#topology/topology.ts";
+import { type Logger, openLog } from "./log.ts";
+import { initPlugins, type PluginDefinition } from "./plugin.ts";
+
+/** How long running calls may take while a process stops. */
+const drainMs = 5_000;
+/** After this a stopping process is ended by force. */
+const stopMsMax = 10_000;
+/** Exit status after a bug. @source sysexits.h `EX_SOFTWARE` */
+const exitSoftware = 70;
+
+/** What a process of the fleet builds itself from. */
+export interface ProcessContext {
+  readonly config: FleetConfig;
+  readonly log: Logger;
+  /** Owns everything that must be closed; unwound backwards when the process stops. */
+  readonly resources: AsyncDisposableStack;
+  /** Aborts when the process begins to stop. */
+  readonly stopping: AbortSignal;
+  /** Opens a connection to another process of the fleet; closed with the resources. */
+  connect(peer: ProcessName): RpcConnection;
+}
+
+/** What a process consists of. */
+export interface ProcessParts {
+  readonly plugins: readonly PluginDefinition[];
+  /** Private services that belong to no plugin. */
+  readonly services?: readonly ServiceBinding[];
+  /** Called when the socket is open and the process is about to be reported ready. */
+  onReady?(): Promise<void> | void;
+}
+
+/**
+ * Runs a process of the fleet from start to end: configuration, log, plugins, socket, ready, drain, stop.
+ *
+ * The process ends by SIGTERM or SIGINT with status 0, by a failed start with 1, and after a bug with 70.
+ */
+export async function runProcess(
+  name: Exclude<ProcessName, "gateway">,
+  compose: (context: ProcessContext) => Promise<ProcessParts> | ProcessParts,
+): Promise<void> {
+  process.title = `flotilla: ${name}`;
+  const { config } = await loadConfig(parseDaemonFlags(process.argv.slice(2)));
+  const log = openLog(name, config.log.level);
+  const stop = new AbortController();
+  endOnBug(log);
+  await using resources = new AsyncDisposableStack();
+  const stopped = new Promise<void>((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.once(signal, () => {
+        log.debug({ signal }, "stopping");
+        stop.abort(failure(ErrorKind.Unavailable, `${name} is stopping`));
+        resolve();
+      });
+    }
+  });
+  try {
+    const parts = await compose({
+      config,
+      log,
+      resources,
+      stopping: stop.signal,
+      connect: (peer) => resources.adopt(connectRpc(socketOf(config.state, peer)), (connection) => connection.close()),
+    });
+    const { plugins, services } = await initPlugins(parts.plugins, { config, log });
+    const server = await serveRpc({
+      socketPath: socketOf(config.state, name),
+      services: [
+        ...services,
+        ...(parts.services ?? []),
+        bindService(Member, { describe: () => ({ plugins: [...plugins] }) }),
+        bindService(Health, { check: () => ({ status: ServingStatus.SERVING }) }),
+      ],
+      onFailure: (failed) => logFailedCall(log, failed),
+    });
+    resources.defer(() => server.close(drainMs));
+    await parts.onReady?.();
+    log.debug("ready");
+  } catch (error) {
+    log.fatal({ err: error }, `failed to start: ${errorMessage(error)}`);
+    process.exitCode = 1;
+    forceExitAfter(stopMsMax);
+    return;
+  }
+  await stopped;
+  forceExitAfter(stopMsMax);
+}
+
+/** Logs a call that failed, as a line of level debug unless it shows a bug. */
+export function logFailedCall(log: Logger, { rpc, error }: FailedCall): void {
+  const isBug = error.cause instanceof TypeError || error.cause instanceof RangeError;
+  log[isBug ? "error" : "debug"]({ rpc, err: error.cause ?? error }, "call failed");
+}
+
+/** Logs what nobody caught and ends the process: a restart repairs, going on after a bug does not. */
+export function endOnBug(log: Logger): void {
+  const end = (error: unknown): void => {
+    log.fatal({ err: error }, "uncaught exception");
+    process.exit(exitSoftware);
+  };
+  process.on("uncaughtException", end);
+  process.on("unhandledRejection", end);
+}
+
+/** Ends the process by force if its event loop is not empty in time. */
+export function forceExitAfter(limitMs: number): void {
+  setTimeout(() => process.exit(process.exitCode ?? 1), limitMs).unref();
+}
+
+/** The entry of a process in the topology. */
+export function fleetProcess(name: ProcessName): (typeof fleet)[number] {
+  const found = fleet.find((candidate) => candidate.name === name);
+  if (found === undefined) {
+    throw new Error(`no process named ${name}`);
+  }
+  return found;
+}

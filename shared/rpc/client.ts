@@ -1,0 +1,256 @@
+import http2 from "node:http2";
+import net from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import {
+  create,
+  type DescMessage,
+  type DescMethodUnary,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import type { Interceptor, Transport, UnaryResponse } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { heldCallMsMax, messageBytesMax } from "#base/limits.ts";
+import { fromConnectError, kindOf } from "./errors.ts";
+import { decodeGrpcMessage, frameMessage, unframeMessage } from "./grpc-wire.ts";
+import { connectionWindowBytes, serviceSettings, sessionMemoryMegabytesMax } from "./transport-settings.ts";
+
+/** A connection to one process of the fleet, for `createClient` of @connectrpc/connect. */
+export interface RpcConnection {
+  /**
+   * Makes the calls. A call waits up to 10 s while the process is not there, since it is being restarted then.
+   * A call that was under way when the process died is sent again if its method has no side effects, and fails
+   * with `unavailable` otherwise. Failures are {@link FlotillaError}.
+   */
+  readonly transport: Transport;
+  /** Ends the connection and what is under way on it. */
+  close(): void;
+}
+
+const reconnectDelayMs = 25;
+
+/** Opens a connection to the socket of a process, when first used. */
+export function connectRpc(socketPath: string): RpcConnection {
+  const sessions = new SessionHolder(socketPath);
+  const streaming = createGrpcTransport({
+    baseUrl: "http://localhost",
+    nodeOptions: { createConnection: () => net.connect(socketPath), settings: serviceSettings },
+    readMaxBytes: messageBytesMax,
+    writeMaxBytes: messageBytesMax,
+    interceptors: [mapStreamErrors],
+  });
+  return {
+    transport: {
+      unary: async (method, signal, timeoutMs, header, input) =>
+        callUnary(sessions, method, { signal, timeoutMs, header, input }),
+      stream: async (method, signal, timeoutMs, header, input, contextValues) => {
+        await sessions.get(signal);
+        return streaming.stream(method, signal, timeoutMs, header, input, contextValues);
+      },
+    },
+    close: () => sessions.close(),
+  };
+}
+
+class SessionHolder {
+  readonly #socketPath: string;
+  #session: Promise<http2.ClientHttp2Session> | undefined;
+  #closed = false;
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+  }
+
+  /** The open session; waits for the other side to come up. */
+  async get(signal: AbortSignal | undefined): Promise<http2.ClientHttp2Session> {
+    const deadline = performance.now() + heldCallMsMax;
+    for (;;) {
+      signal?.throwIfAborted();
+      if (this.#closed) {
+        throw failure(ErrorKind.Unavailable, `connection to ${this.#socketPath} is closed`);
+      }
+      this.#session ??= this.#open();
+      try {
+        return await this.#session;
+      } catch (error) {
+        this.#session = undefined;
+        if (performance.now() > deadline) {
+          throw failure(ErrorKind.Unavailable, `no connection to ${this.#socketPath}`, { cause: error });
+        }
+        await delay(reconnectDelayMs);
+      }
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#session?.then(
+      (session) => session.destroy(),
+      () => undefined,
+    );
+  }
+
+  #open(): Promise<http2.ClientHttp2Session> {
+    return new Promise((resolve, reject) => {
+      const session = http2.connect("http://localhost", {
+        createConnection: () => net.connect(this.#socketPath),
+        settings: serviceSettings,
+        maxSessionMemory: sessionMemoryMegabytesMax,
+      });
+      session.once("connect", () => {
+        session.setLocalWindowSize(connectionWindowBytes);
+        resolve(session);
+      });
+      session.once("goaway", () => {
+        this.#session = undefined;
+      });
+      session.once("close", () => {
+        this.#session = undefined;
+        reject(failure(ErrorKind.Unavailable, `connection to ${this.#socketPath} was closed`));
+      });
+      session.on("error", reject);
+      session.unref();
+    });
+  }
+}
+
+interface UnaryCall<I extends DescMessage> {
+  readonly signal: AbortSignal | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly header: ConstructorParameters<typeof Headers>[0];
+  readonly input: MessageInitShape<I>;
+}
+
+async function callUnary<I extends DescMessage, O extends DescMessage>(
+  sessions: SessionHolder,
+  method: DescMethodUnary<I, O>,
+  call: UnaryCall<I>,
+): Promise<UnaryResponse<I, O>> {
+  const framed = frameMessage(toBinary(method.input, create(method.input, call.input)));
+  const repeatable = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+  for (;;) {
+    const session = await sessions.get(call.signal);
+    const outcome = await exchange(session, method, call, framed);
+    if (outcome.kind === "answered") {
+      return {
+        stream: false,
+        service: method.parent,
+        method,
+        header: new Headers(),
+        trailer: new Headers(),
+        message: decodeResponse(method, outcome.body),
+      };
+    }
+    if (outcome.kind === "failed" || !repeatable) {
+      throw outcome.error;
+    }
+  }
+}
+
+type Outcome =
+  | { readonly kind: "answered"; readonly body: Buffer }
+  /** The service answered with an error, or the caller gave up. */
+  | { readonly kind: "failed"; readonly error: Error }
+  /** The connection broke before the answer was complete. */
+  | { readonly kind: "lost"; readonly error: Error };
+
+function exchange(
+  session: http2.ClientHttp2Session,
+  method: DescMethodUnary,
+  call: UnaryCall<DescMessage>,
+  framed: Buffer,
+): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const rpc = `/${method.parent.typeName}/${method.name}`;
+    const headers: http2.OutgoingHttpHeaders = {
+      ":method": "POST",
+      ":path": rpc,
+      "content-type": "application/grpc",
+      te: "trailers",
+      ...Object.fromEntries(new Headers(call.header)),
+    };
+    if (call.timeoutMs !== undefined) {
+      headers["grpc-timeout"] = `${Math.max(1, Math.round(call.timeoutMs))}m`;
+    }
+    const stream = session.request(headers);
+    const chunks: Buffer[] = [];
+    let status: http2.IncomingHttpHeaders = {};
+    const onAbort = (): void => {
+      resolve({ kind: "failed", error: abortReason(call.signal) });
+      stream.close(http2.constants.NGHTTP2_CANCEL);
+    };
+    const deadline =
+      call.timeoutMs === undefined
+        ? undefined
+        : setTimeout(() => {
+            resolve({ kind: "failed", error: new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded) });
+            stream.close(http2.constants.NGHTTP2_CANCEL);
+          }, call.timeoutMs);
+    call.signal?.addEventListener("abort", onAbort, { once: true });
+    if (call.signal?.aborted === true) {
+      onAbort();
+    }
+    stream.on("response", (received) => {
+      status = received;
+    });
+    stream.on("trailers", (received) => {
+      status = received;
+    });
+    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+    stream.on("error", () => undefined);
+    stream.once("close", () => {
+      clearTimeout(deadline);
+      call.signal?.removeEventListener("abort", onAbort);
+      resolve(readOutcome(rpc, status, chunks));
+    });
+    stream.end(framed);
+  });
+}
+
+function readOutcome(rpc: string, status: http2.IncomingHttpHeaders, chunks: readonly Buffer[]): Outcome {
+  const code = status["grpc-status"];
+  if (code === undefined) {
+    return { kind: "lost", error: failure(ErrorKind.Unavailable, `connection lost during ${rpc}`) };
+  }
+  if (code !== "0") {
+    const message = decodeGrpcMessage(String(status["grpc-message"] ?? ""));
+    return { kind: "failed", error: new FlotillaError(kindOf(Number(code), message), message) };
+  }
+  return { kind: "answered", body: Buffer.concat(chunks) };
+}
+
+function decodeResponse<O extends DescMessage>(method: DescMethodUnary<DescMessage, O>, body: Buffer): MessageShape<O> {
+  const unframed = unframeMessage(body);
+  if ("fault" in unframed) {
+    throw failure(ErrorKind.Internal, `the response of ${method.name} is ${unframed.fault}`);
+  }
+  return fromBinary(method.output, unframed.message);
+}
+
+function abortReason(signal: AbortSignal | undefined): Error {
+  const reason: unknown = signal?.reason;
+  return reason instanceof FlotillaError
+    ? reason
+    : new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled, { cause: reason });
+}
+
+const mapStreamErrors: Interceptor = (next) => async (request) => {
+  try {
+    const response = await next(request);
+    return response.stream ? { ...response, message: mapErrors(response.message) } : response;
+  } catch (error) {
+    throw fromConnectError(error);
+  }
+};
+
+async function* mapErrors<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw fromConnectError(error);
+  }
+}

@@ -1,0 +1,92 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
+
+/**
+ * The one table from classes of errors to codes on the wire. Three classes share FAILED_PRECONDITION;
+ * clients tell them apart by the end of the message.
+ *
+ * @source containerd/errdefs v1.0 pkg/errgrpc/grpc.go `ToGRPC`
+ */
+const codeOfKind = {
+  [ErrorKind.Canceled]: Code.Canceled,
+  [ErrorKind.Unknown]: Code.Unknown,
+  [ErrorKind.InvalidArgument]: Code.InvalidArgument,
+  [ErrorKind.DeadlineExceeded]: Code.DeadlineExceeded,
+  [ErrorKind.NotFound]: Code.NotFound,
+  [ErrorKind.AlreadyExists]: Code.AlreadyExists,
+  [ErrorKind.PermissionDenied]: Code.PermissionDenied,
+  [ErrorKind.ResourceExhausted]: Code.ResourceExhausted,
+  [ErrorKind.FailedPrecondition]: Code.FailedPrecondition,
+  [ErrorKind.Conflict]: Code.FailedPrecondition,
+  [ErrorKind.NotModified]: Code.FailedPrecondition,
+  [ErrorKind.Aborted]: Code.Aborted,
+  [ErrorKind.OutOfRange]: Code.OutOfRange,
+  [ErrorKind.NotImplemented]: Code.Unimplemented,
+  [ErrorKind.Internal]: Code.Internal,
+  [ErrorKind.Unavailable]: Code.Unavailable,
+  [ErrorKind.DataLoss]: Code.DataLoss,
+  [ErrorKind.Unauthenticated]: Code.Unauthenticated,
+} satisfies Record<ErrorKind, Code>;
+
+const kindOfCode: Record<Code, ErrorKind> = {
+  [Code.Canceled]: ErrorKind.Canceled,
+  [Code.Unknown]: ErrorKind.Unknown,
+  [Code.InvalidArgument]: ErrorKind.InvalidArgument,
+  [Code.DeadlineExceeded]: ErrorKind.DeadlineExceeded,
+  [Code.NotFound]: ErrorKind.NotFound,
+  [Code.AlreadyExists]: ErrorKind.AlreadyExists,
+  [Code.PermissionDenied]: ErrorKind.PermissionDenied,
+  [Code.ResourceExhausted]: ErrorKind.ResourceExhausted,
+  [Code.FailedPrecondition]: ErrorKind.FailedPrecondition,
+  [Code.Aborted]: ErrorKind.Aborted,
+  [Code.OutOfRange]: ErrorKind.OutOfRange,
+  [Code.Unimplemented]: ErrorKind.NotImplemented,
+  [Code.Internal]: ErrorKind.Internal,
+  [Code.Unavailable]: ErrorKind.Unavailable,
+  [Code.DataLoss]: ErrorKind.DataLoss,
+  [Code.Unauthenticated]: ErrorKind.Unauthenticated,
+};
+
+/** The number that stands for a class of errors in `grpc-status` and in ttrpc's `google.rpc.Status`. */
+export function codeOf(kind: ErrorKind): Code {
+  return codeOfKind[kind];
+}
+
+/**
+ * The class that a code and a message stand for: the way back from {@link codeOf}, with `conflict` and
+ * `not modified` recognised by the end of the message.
+ */
+export function kindOf(code: number, message: string): ErrorKind {
+  if (code === Code.FailedPrecondition) {
+    for (const kind of [ErrorKind.Conflict, ErrorKind.NotModified]) {
+      if (message === kind || message.endsWith(`: ${kind}`)) {
+        return kind;
+      }
+    }
+  }
+  return kindOfCode[code as Code] ?? ErrorKind.Unknown;
+}
+
+/**
+ * Turns whatever a handler threw into what goes on the wire. A {@link FlotillaError} keeps class and text,
+ * a ConnectError passes untouched, everything else is a bug or an unmapped failure: UNKNOWN with its text.
+ */
+export function toConnectError(thrown: unknown): ConnectError {
+  if (thrown instanceof ConnectError) {
+    return thrown;
+  }
+  if (thrown instanceof FlotillaError) {
+    return new ConnectError(thrown.message, codeOf(thrown.kind), undefined, undefined, thrown);
+  }
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return new ConnectError(message, Code.Unknown, undefined, undefined, thrown);
+}
+
+/** Turns what a client call threw back into the class that the other side meant. */
+export function fromConnectError(thrown: unknown): FlotillaError {
+  if (thrown instanceof FlotillaError) {
+    return thrown;
+  }
+  const error = ConnectError.from(thrown);
+  return new FlotillaError(kindOf(error.code, error.rawMessage), error.rawMessage, { cause: thrown });
+}

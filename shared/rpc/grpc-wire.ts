@@ -1,0 +1,68 @@
+/** The few rules of gRPC over HTTP/2 that the thin unary path needs. @source grpc/grpc doc/PROTOCOL-HTTP2.md */
+
+const framePrefixBytes = 5;
+
+/** Puts the five-byte prefix (not compressed, length) before a message. */
+export function frameMessage(message: Uint8Array): Buffer {
+  const framed = Buffer.allocUnsafe(framePrefixBytes + message.byteLength);
+  framed[0] = 0;
+  framed.writeUInt32BE(message.byteLength, 1);
+  framed.set(message, framePrefixBytes);
+  return framed;
+}
+
+export type UnframedMessage =
+  | { readonly message: Uint8Array }
+  | { readonly fault: "compressed" | "truncated" | "surplus" };
+
+/** Takes the one message of a unary body out of its frame. */
+export function unframeMessage(body: Buffer): UnframedMessage {
+  if (body.length < framePrefixBytes) {
+    return { fault: "truncated" };
+  }
+  if (body[0] !== 0) {
+    return { fault: "compressed" };
+  }
+  const lengthBytes = body.readUInt32BE(1);
+  if (body.length < framePrefixBytes + lengthBytes) {
+    return { fault: "truncated" };
+  }
+  if (body.length > framePrefixBytes + lengthBytes) {
+    return { fault: "surplus" };
+  }
+  return { message: body.subarray(framePrefixBytes) };
+}
+
+/** The length that the prefix of an incomplete body announces, or undefined before the prefix is there. */
+export function announcedBytes(body: Buffer): number | undefined {
+  return body.length < framePrefixBytes ? undefined : body.readUInt32BE(1);
+}
+
+/** Encodes `grpc-message`: everything but printable ASCII, and `%`, is percent-encoded as UTF-8. */
+export function encodeGrpcMessage(text: string): string {
+  return /^[ -$&-~]*$/.test(text)
+    ? text
+    : Array.from(Buffer.from(text, "utf8"), (byte) =>
+        byte >= 0x20 && byte <= 0x7e && byte !== 0x25
+          ? String.fromCharCode(byte)
+          : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`,
+      ).join("");
+}
+
+/** The way back from {@link encodeGrpcMessage}; text that is not well encoded is returned as it is. */
+export function decodeGrpcMessage(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+const unitMs: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
+
+/** Milliseconds of a `grpc-timeout` header, or undefined when there is none or it makes no sense. */
+export function parseGrpcTimeout(header: string | undefined): number | undefined {
+  const match = header === undefined ? null : /^(\d{1,8})([HMSmun])$/.exec(header);
+  const perUnit = unitMs[match?.[2] ?? ""];
+  return match === null || perUnit === undefined ? undefined : Number(match[1]) * perUnit;
+}

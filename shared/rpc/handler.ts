@@ -1,0 +1,67 @@
+import type {
+  DescMessage,
+  DescMethod,
+  DescMethodBiDiStreaming,
+  DescMethodClientStreaming,
+  DescMethodServerStreaming,
+  DescMethodUnary,
+  DescService,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
+
+/** What a handler knows of a call besides its message. */
+export interface Call {
+  /** First value of a request header, by its lower-case name. */
+  header(name: string): string | undefined;
+  /** Aborts when the client cancels, the deadline passes or the process stops. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A response that is encoded already, such as a list put together from records that are kept encoded.
+ * Only handlers of unary methods may return it.
+ */
+export class EncodedResponse {
+  readonly bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+}
+
+type Answer<O extends DescMessage> = MessageInitShape<O> | EncodedResponse;
+
+export type UnaryHandler<I extends DescMessage, O extends DescMessage> = (
+  request: MessageShape<I>,
+  call: Call,
+) => Promise<Answer<O>> | Answer<O>;
+
+type HandlerOf<M extends DescMethod> =
+  M extends DescMethodUnary<infer I, infer O>
+    ? UnaryHandler<I, O>
+    : M extends DescMethodServerStreaming<infer I, infer O>
+      ? (request: MessageShape<I>, call: Call) => AsyncIterable<MessageInitShape<O>>
+      : M extends DescMethodClientStreaming<infer I, infer O>
+        ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => Promise<MessageInitShape<O>>
+        : M extends DescMethodBiDiStreaming<infer I, infer O>
+          ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => AsyncIterable<MessageInitShape<O>>
+          : never;
+
+/**
+ * The functions that answer the methods of a service, by their TypeScript names. A process that answers
+ * only some methods of a service declares `satisfies Pick<Handlers<typeof Content>, "read" | "write">`,
+ * so that a missing method does not compile.
+ */
+export type Handlers<S extends DescService> = { [P in keyof S["method"]]: HandlerOf<S["method"][P]> };
+
+/** A service and the part of its methods that a process answers. */
+export interface ServiceBinding {
+  readonly service: DescService;
+  readonly handlers: Readonly<Record<string, unknown>>;
+}
+
+/** Ties handlers to their service, with types checked. */
+export function bindService<S extends DescService>(service: S, handlers: Partial<Handlers<S>>): ServiceBinding {
+  return { service, handlers };
+}

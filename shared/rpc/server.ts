@@ -1,0 +1,323 @@
+import { chmod, mkdir, rm } from "node:fs/promises";
+import http2 from "node:http2";
+import { dirname } from "node:path";
+import {
+  type DescMessage,
+  type DescMethod,
+  type DescMethodUnary,
+  create,
+  fromBinary,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { type ConnectError, type ConnectRouter, type HandlerContext, Code } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { messageBytesMax, socketPathBytesMax } from "#base/limits.ts";
+import { toConnectError } from "./errors.ts";
+import { announcedBytes, encodeGrpcMessage, frameMessage, parseGrpcTimeout, unframeMessage } from "./grpc-wire.ts";
+import { type Call, EncodedResponse, type ServiceBinding } from "./handler.ts";
+import { typeRegistry } from "./type-registry.ts";
+import { connectionWindowBytes, serviceSettings, sessionMemoryMegabytesMax } from "./transport-settings.ts";
+
+/** A call that ended in an error, for the log. */
+export interface FailedCall {
+  /** Path of the method, `/package.Service/Method`. */
+  readonly rpc: string;
+  readonly error: ConnectError;
+}
+
+export interface RpcServerOptions {
+  /** Where to listen. A stale socket is removed first. At most 104 bytes. */
+  readonly socketPath: string;
+  /** Permission bits of the socket, 0o660 unless given. */
+  readonly socketMode?: number;
+  readonly services: readonly ServiceBinding[];
+  /** Told of every call that failed, exactly once. */
+  readonly onFailure: (failed: FailedCall) => void;
+}
+
+/** A listening server. */
+export interface RpcServer {
+  /**
+   * Takes no new connection or call, waits for the running calls, and ends those that take longer.
+   *
+   * @param drainMs - How long running calls may take.
+   */
+  close(drainMs: number): Promise<void>;
+}
+
+type UnaryFunction = (
+  request: MessageShape<DescMessage>,
+  call: Call,
+) => Promise<MessageShape<DescMessage> | EncodedResponse> | MessageShape<DescMessage> | EncodedResponse;
+
+interface ThinMethod {
+  readonly method: DescMethodUnary;
+  readonly handler: UnaryFunction;
+}
+
+/**
+ * Serves bound services on a Unix socket by gRPC, gRPC-web and the Connect protocol over HTTP/2.
+ *
+ * Unary gRPC calls take a thin path straight on the stream; everything else goes through Connect's adapter. Unknown methods
+ * get UNIMPLEMENTED. Messages are limited to 16 MiB each way.
+ */
+export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
+  if (Buffer.byteLength(options.socketPath) > socketPathBytesMax) {
+    throw failure(ErrorKind.InvalidArgument, `unix socket path ${options.socketPath} is longer than ${socketPathBytesMax} bytes`);
+  }
+  const stopped = new AbortController();
+  const thinMethods = collectThinMethods(options.services);
+  const adapter = http2.createServer(
+    connectNodeAdapter({
+      routes: (router) => registerServices(router, options),
+      fallback: (_request, response) => {
+        response.writeHead(200, {
+          "content-type": "application/grpc",
+          "grpc-status": String(Code.Unimplemented),
+          "grpc-message": encodeGrpcMessage("unknown service or method"),
+        });
+        response.end();
+      },
+      jsonOptions: { registry: typeRegistry },
+      readMaxBytes: messageBytesMax,
+      writeMaxBytes: messageBytesMax,
+      shutdownSignal: stopped.signal,
+    }),
+  );
+  const server = http2.createServer({ settings: serviceSettings, maxSessionMemory: sessionMemoryMegabytesMax });
+  const sessions = new Set<http2.ServerHttp2Session>();
+  server.on("session", (session) => {
+    session.setLocalWindowSize(connectionWindowBytes);
+    sessions.add(session);
+    session.once("close", () => sessions.delete(session));
+    session.on("error", () => session.destroy());
+  });
+  server.on("stream", (stream: http2.ServerHttp2Stream, headers, flags, rawHeaders) => {
+    const thin = thinMethods.get(headers[":path"] ?? "");
+    if (thin !== undefined && takesThinPath(headers)) {
+      serveThinCall(stream, headers, thin, stopped.signal, options.onFailure);
+    } else {
+      adapter.emit("stream", stream, headers, flags, rawHeaders);
+    }
+  });
+
+  await mkdir(dirname(options.socketPath), { recursive: true });
+  await rm(options.socketPath, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(options.socketPath, resolve);
+  });
+  await chmod(options.socketPath, options.socketMode ?? 0o660);
+
+  return {
+    async close(drainMs) {
+      const drained = new Promise<void>((resolve) => {
+        server.close(() => resolve());
+      });
+      for (const session of sessions) {
+        session.close();
+      }
+      const deadline = setTimeout(() => {
+        stopped.abort(failure(ErrorKind.Unavailable, "the process is stopping"));
+        for (const session of sessions) {
+          session.destroy();
+        }
+      }, drainMs);
+      await drained;
+      clearTimeout(deadline);
+    },
+  };
+}
+
+function collectThinMethods(services: readonly ServiceBinding[]): Map<string, ThinMethod> {
+  const thinMethods = new Map<string, ThinMethod>();
+  for (const { service, handlers } of services) {
+    for (const method of service.methods) {
+      const handler = handlers[method.localName];
+      if (isUnary(method) && typeof handler === "function") {
+        thinMethods.set(`/${service.typeName}/${method.name}`, { method, handler: handler as UnaryFunction });
+      }
+    }
+  }
+  return thinMethods;
+}
+
+function isUnary(method: DescMethod): method is DescMethodUnary {
+  return method.methodKind === "unary";
+}
+
+function registerServices(router: ConnectRouter, options: RpcServerOptions): void {
+  for (const { service, handlers } of options.services) {
+    for (const method of service.methods) {
+      const handler = handlers[method.localName];
+      if (typeof handler === "function") {
+        const rpc = `/${service.typeName}/${method.name}`;
+        const report = (thrown: unknown): ConnectError => reportFailure(rpc, thrown, options.onFailure);
+        router.rpc(method as DescMethodUnary, adaptHandler(method, handler as AnyHandler, report) as never);
+      }
+    }
+  }
+}
+
+type AnyHandler = (request: unknown, call: Call) => unknown;
+
+function adaptHandler(method: DescMethod, handler: AnyHandler, report: (thrown: unknown) => ConnectError): unknown {
+  if (method.methodKind === "unary" || method.methodKind === "client_streaming") {
+    return async (request: unknown, context: HandlerContext) => {
+      try {
+        const response = await handler(request, callOf(context));
+        return response instanceof EncodedResponse ? fromBinary(method.output, response.bytes) : response;
+      } catch (error) {
+        throw report(error);
+      }
+    };
+  }
+  return async function* (request: unknown, context: HandlerContext) {
+    try {
+      yield* handler(request, callOf(context)) as AsyncIterable<unknown>;
+    } catch (error) {
+      throw report(error);
+    }
+  };
+}
+
+function callOf(context: HandlerContext): Call {
+  return { header: (name) => context.requestHeader.get(name) ?? undefined, signal: context.signal };
+}
+
+function reportFailure(rpc: string, thrown: unknown, onFailure: RpcServerOptions["onFailure"]): ConnectError {
+  const error = toConnectError(thrown);
+  onFailure({ rpc, error });
+  return error;
+}
+
+function takesThinPath(headers: http2.IncomingHttpHeaders): boolean {
+  const type = headers["content-type"];
+  const encoding = headers["grpc-encoding"];
+  return (
+    headers[":method"] === "POST" &&
+    (type === "application/grpc" || type === "application/grpc+proto") &&
+    (encoding === undefined || encoding === "identity")
+  );
+}
+
+function serveThinCall(
+  stream: http2.ServerHttp2Stream,
+  headers: http2.IncomingHttpHeaders,
+  { method, handler }: ThinMethod,
+  stopped: AbortSignal,
+  onFailure: RpcServerOptions["onFailure"],
+): void {
+  const rpc = headers[":path"] ?? "";
+  const chunks: Buffer[] = [];
+  let receivedBytes = 0;
+  let answered = false;
+  let controller: AbortController | undefined;
+  const fail = (thrown: unknown): void => {
+    if (!answered && !stream.destroyed) {
+      answered = true;
+      const error = reportFailure(rpc, thrown, onFailure);
+      stream.respond(trailersOnly(error), { endStream: true });
+    }
+  };
+  const cancel = (reason: unknown): void => {
+    controller?.abort(reason);
+    fail(reason);
+  };
+  const timeoutMs = parseGrpcTimeout(asText(headers["grpc-timeout"]));
+  const deadline =
+    timeoutMs === undefined
+      ? undefined
+      : setTimeout(cancel, timeoutMs, new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded));
+  const onStop = (): void => cancel(stopped.reason);
+  stopped.addEventListener("abort", onStop, { once: true });
+  stream.once("close", () => {
+    clearTimeout(deadline);
+    stopped.removeEventListener("abort", onStop);
+    if (!answered) {
+      answered = true;
+      controller?.abort(new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled));
+    }
+  });
+  // A stream that the client resets reports an error and then closes; the close does all that is needed.
+  stream.on("error", () => undefined);
+  stream.on("data", (chunk: Buffer) => {
+    chunks.push(chunk);
+    receivedBytes += chunk.length;
+    const announced = receivedBytes > messageBytesMax ? announcedBytes(Buffer.concat(chunks)) : undefined;
+    if (announced !== undefined && announced > messageBytesMax) {
+      chunks.length = 0;
+      fail(tooLarge("grpc: received message larger than max", announced));
+      stream.close(http2.constants.NGHTTP2_NO_ERROR);
+    }
+  });
+  stream.once("end", () => {
+    if (answered || stream.destroyed) {
+      return;
+    }
+    const call: Call = {
+      header: (name) => asText(headers[name]),
+      get signal() {
+        controller ??= new AbortController();
+        return controller.signal;
+      },
+    };
+    runThinCall(method, handler, concat(chunks), call).then((framed) => {
+      if (!answered && !stream.destroyed) {
+        answered = true;
+        stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+        stream.once("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+        stream.end(framed);
+      }
+    }, fail);
+  });
+}
+
+async function runThinCall(method: DescMethodUnary, handler: UnaryFunction, body: Buffer, call: Call): Promise<Buffer> {
+  const unframed = unframeMessage(body);
+  if ("fault" in unframed) {
+    throw failure(ErrorKind.Internal, `the request of a unary call is ${unframed.fault}`);
+  }
+  if (unframed.message.byteLength > messageBytesMax) {
+    throw tooLarge("grpc: received message larger than max", unframed.message.byteLength);
+  }
+  const request = decodeRequest(method, unframed.message);
+  const response = await handler(request, call);
+  const message =
+    response instanceof EncodedResponse ? response.bytes : toBinary(method.output, create(method.output, response));
+  if (message.byteLength > messageBytesMax) {
+    throw tooLarge("grpc: trying to send message larger than max", message.byteLength);
+  }
+  return frameMessage(message);
+}
+
+function decodeRequest(method: DescMethodUnary, message: Uint8Array): MessageShape<DescMessage> {
+  try {
+    return fromBinary(method.input, message);
+  } catch (error) {
+    throw new FlotillaError(ErrorKind.Internal, `grpc: error unmarshalling request: ${String(error)}`, { cause: error });
+  }
+}
+
+function tooLarge(context: string, bytes: number): FlotillaError {
+  return new FlotillaError(ErrorKind.ResourceExhausted, `${context} (${bytes} vs. ${messageBytesMax})`);
+}
+
+function trailersOnly(error: ConnectError): http2.OutgoingHttpHeaders {
+  return {
+    ":status": 200,
+    "content-type": "application/grpc",
+    "grpc-status": String(error.code),
+    "grpc-message": encodeGrpcMessage(error.rawMessage),
+  };
+}
+
+function concat(chunks: readonly Buffer[]): Buffer {
+  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+}
+
+function asText(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}

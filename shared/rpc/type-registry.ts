@@ -1,0 +1,27 @@
+import { createRegistry } from "@bufbuild/protobuf";
+import { file_containerd_events_container } from "#gen/containerd/events/container_pb.ts";
+import { file_containerd_events_content } from "#gen/containerd/events/content_pb.ts";
+import { file_containerd_events_namespace } from "#gen/containerd/events/namespace_pb.ts";
+import { file_containerd_events_sandbox } from "#gen/containerd/events/sandbox_pb.ts";
+import { file_containerd_events_snapshot } from "#gen/containerd/events/snapshot_pb.ts";
+import { file_containerd_events_task } from "#gen/containerd/events/task_pb.ts";
+import { file_containerd_runc_v1_options } from "#gen/containerd/runc/v1/options_pb.ts";
+import { file_containerd_services_images_v1_images } from "#gen/containerd/services/images/v1/images_pb.ts";
+import { file_io_containerd_cgroups_v1_metrics } from "#gen/io/containerd/cgroups/v1/metrics_pb.ts";
+import { file_io_containerd_cgroups_v2_metrics } from "#gen/io/containerd/cgroups/v2/metrics_pb.ts";
+import { file_runtimeoptions_v1_options } from "#gen/runtimeoptions/v1/options_pb.ts";
+
+/** The messages that travel inside `google.protobuf.Any`, for JSON and for filters over event fields. */
+export const typeRegistry = createRegistry(
+  file_containerd_events_container,
+  file_containerd_events_content,
+  file_containerd_events_namespace,
+  file_containerd_events_sandbox,
+  file_containerd_events_snapshot,
+  file_containerd_events_task,
+  file_containerd_runc_v1_options,
+  file_containerd_services_images_v1_images,
+  file_io_containerd_cgroups_v1_metrics,
+  file_io_containerd_cgroups_v2_metrics,
+  file_runtimeoptions_v1_options,
+);

@@ -1,0 +1,90 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
+import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
+import { Diff } from "#gen/containerd/services/diff/v1/diff_pb.ts";
+import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
+import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
+import { Introspection } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
+import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
+import { Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
+import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
+import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
+import { Health } from "#gen/grpc/health/v1/health_pb.ts";
+
+/** One process of the fleet and the public methods that it answers. */
+export interface FleetProcess {
+  /** Names the socket, the process title, the log field and the folder under `services/`. */
+  readonly name: ProcessName;
+  /** Processes that must be ready before this one counts as ready; the order of start and, backwards, of stop. */
+  readonly after: readonly ProcessName[];
+  /** Public services with the methods, by proto name, that this process answers: all, or those listed. */
+  readonly answers: readonly (readonly [service: DescService, methods: "all" | readonly string[]])[];
+}
+
+export type ProcessName = "gateway" | "events" | "metadata" | "content" | "snapshots" | "tasks";
+
+/**
+ * Which process answers which public method. Routes, sockets, supervision and the contract tests derive from this table,
+ * and it is the only place that says so.
+ */
+export const fleet: readonly FleetProcess[] = [
+  { name: "events", after: [], answers: [[Events, "all"]] },
+  {
+    name: "metadata",
+    after: ["events"],
+    answers: [
+      [Namespaces, "all"],
+      [Containers, "all"],
+      [Images, "all"],
+      [Leases, "all"],
+      [Store, "all"],
+      [Content, ["Info", "Update", "List", "Delete"]],
+      [Snapshots, ["Remove", "Stat", "Update", "List"]],
+    ],
+  },
+  {
+    name: "content",
+    after: ["metadata"],
+    answers: [[Content, ["Read", "Write", "Status", "ListStatuses", "Abort"]]],
+  },
+  {
+    name: "snapshots",
+    after: ["metadata", "content"],
+    answers: [
+      [Snapshots, ["Prepare", "View", "Mounts", "Commit", "Usage", "Cleanup"]],
+      [Diff, "all"],
+    ],
+  },
+  { name: "tasks", after: ["metadata", "content", "events"], answers: [[Tasks, "all"]] },
+  {
+    name: "gateway",
+    after: ["events", "metadata", "content", "snapshots", "tasks"],
+    answers: [
+      [Version, "all"],
+      [Introspection, "all"],
+      [Health, "all"],
+    ],
+  },
+];
+
+/** The socket on which a process serves the fleet. */
+export function socketOf(stateDirectory: string, process: ProcessName): string {
+  return `${stateDirectory}/${process}.sock`;
+}
+
+/** The owner of every public method, by its path `/package.Service/Method`. */
+export function routesByPath(): Map<string, ProcessName> {
+  const routes = new Map<string, ProcessName>();
+  for (const process of fleet) {
+    for (const [service, methods] of process.answers) {
+      for (const method of service.methods) {
+        if (methods === "all" || methods.includes(method.name)) {
+          routes.set(`/${service.typeName}/${method.name}`, process.name);
+        }
+      }
+    }
+  }
+  return routes;
+}
