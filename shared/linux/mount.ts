@@ -1,0 +1,244 @@
+import { closeSync, constants, existsSync, openSync } from "node:fs";
+import { realpath } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
+import { quote } from "#base/quote.ts";
+import { openInRoot, pathOnlyFlag } from "./file.ts";
+import { bindNative, checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+import { readMountInfo } from "./mount-info.ts";
+import {
+  type Mount,
+  MountFlag,
+  type ParsedMountOptions,
+  parseMountOptions,
+  propagationFlags,
+} from "./mount-options.ts";
+
+export type { Mount } from "./mount-options.ts";
+
+/** What mount(2) takes as data: one page, less a reserve for what is rewritten. @source containerd v2.3.4 core/mount/mount_linux.go `pagesize` */
+const dataBytesMax = 4096;
+const dataBytesReserve = 512;
+
+/** How often and how long to wait for a busy mount. @source containerd v2.3.4 core/mount/mount_unix.go `unmount` */
+const busyTries = 50;
+const busyWaitMs = 50;
+
+const mountCall = nativeFunction<[string, string, string, number, string | null], number>(
+  "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
+);
+
+/**
+ * Mounts a list of mounts, one after the other, below a directory that exists.
+ *
+ * After a failure the mounts before the failing one stay; {@link unmountAll} of every target undoes them.
+ *
+ * @param mounts - Parents before children. A `target` in one is a path below `target`; symbolic links in it are resolved as if
+ *   `target` were the root directory.
+ * @throws {@link SystemError} when the kernel refuses, {@link FlotillaError} for options that cannot be had.
+ * @source containerd v2.3.4 core/mount/mount.go `All`
+ */
+export async function mountAll(mounts: readonly Mount[], target: string): Promise<void> {
+  for (const mount of mounts) {
+    await mountOne(mount, target);
+  }
+}
+
+/**
+ * Mounts one entry: the mount itself, then a change of propagation if the options ask for one, then, for a read-only bind
+ * mount, the remount that makes it so.
+ *
+ * @source containerd v2.3.4 core/mount/mount_linux.go `(*Mount).mount`
+ */
+export async function mountOne(mount: Mount, target: string): Promise<void> {
+  const options = parseMountOptions(mount.options);
+  if (options.loop || (options.uidmap !== "" && options.gidmap !== "") || /^fuse3?\./.test(mount.type)) {
+    throw failure(ErrorKind.NotImplemented, `mount type ${mount.type} with options ${mount.options.join(",")}`);
+  }
+  if (mount.target === undefined || mount.target === "") {
+    mountAt(mount, options, { path: target, shown: target });
+    return;
+  }
+  const descriptor = openInRoot(target, mount.target);
+  try {
+    mountAt(mount, options, { path: `/proc/self/fd/${descriptor}`, shown: `${target}/${mount.target}` });
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+interface MountPoint {
+  readonly path: string;
+  /** How error texts name it. */
+  readonly shown: string;
+}
+
+function mountAt(mount: Mount, { flags, data }: ParsedMountOptions, target: MountPoint): void {
+  const plainFlags = flags & ~propagationFlags;
+  if ((flags & MountFlag.Remount) === 0 || data.length > 0) {
+    if (mount.type === "overlay" && byteLength(data) >= dataBytesMax - dataBytesReserve) {
+      mountLongOverlay(mount, plainFlags, data, target);
+    } else {
+      mountData(mount, plainFlags, data.join(","), target);
+    }
+  }
+  if ((flags & propagationFlags) !== 0) {
+    const spread = flags & (propagationFlags | MountFlag.Recursive | MountFlag.Silent);
+    checked(mountCall("", target.path, "", spread, null), () => `change propagation of ${target.shown}`);
+  }
+  const readOnlyBind = MountFlag.Bind | MountFlag.ReadOnly;
+  if ((plainFlags & readOnlyBind) === readOnlyBind) {
+    checked(
+      mountCall("", target.path, "", plainFlags | MountFlag.Remount, null),
+      () => `remount ${target.shown} read-only`,
+    );
+  }
+}
+
+function mountData(mount: Mount, flags: number, data: string, target: MountPoint): void {
+  if (Buffer.byteLength(data) >= dataBytesMax) {
+    throw new FlotillaError(ErrorKind.Unknown, "mount options is too long");
+  }
+  checked(
+    mountCall(mount.source, target.path, mount.type, flags, data === "" ? null : data),
+    () =>
+      `mount source: ${quote(mount.source)}, target: ${quote(target.shown)}, fstype: ${mount.type}, flags: ${flags}, data: ${quote(data)}, err`,
+  );
+}
+
+/**
+ * Mounts an overlay whose layers do not fit in the page that mount(2) takes. Each lower directory is opened, and its name
+ * becomes the short one that /proc has for the descriptor. That holds up to about 200 layers; containerd changes the working
+ * directory of a thread instead, which in Node.js all threads would see.
+ *
+ * @source containerd v2.3.4 core/mount/mount_linux.go `compactLowerdirOption`
+ */
+function mountLongOverlay(mount: Mount, flags: number, data: readonly string[], target: MountPoint): void {
+  const descriptors: number[] = [];
+  const shorten = (directory: string): string => {
+    const descriptor = openSync(directory, pathOnlyFlag | constants.O_DIRECTORY);
+    descriptors.push(descriptor);
+    return `/proc/self/fd/${descriptor}`;
+  };
+  try {
+    const shortened = data.map((option) =>
+      option.startsWith("lowerdir=")
+        ? `lowerdir=${splitLayers(option.slice("lowerdir=".length)).map(shorten).join(":")}`
+        : option,
+    );
+    mountData(mount, flags, shortened.join(","), target);
+  } finally {
+    for (const descriptor of descriptors) {
+      closeSync(descriptor);
+    }
+  }
+}
+
+/** Splits `a:b:c`, where `\:` stands for a colon in a name. */
+function splitLayers(value: string): string[] {
+  return (value.match(/(?:\\.|[^:\\])+/g) ?? []).map((layer) => layer.replace(/\\(.)/g, "$1"));
+}
+
+function byteLength(options: readonly string[]): number {
+  return options.reduce((sum, option) => sum + Buffer.byteLength(option), 0);
+}
+
+/** How to unmount. */
+export interface UnmountOptions {
+  /** Take the mount out of the tree at once and let go of it when nobody uses it any more (MNT_DETACH). */
+  readonly detach?: boolean;
+}
+
+const detachFlag = 2;
+let unmountCall: ReturnType<typeof bindNative<[string, number], number>> | undefined;
+
+/**
+ * Takes off the topmost mount of a place. What is no mount point is no error. A busy mount is tried again for 2.5 s.
+ *
+ * The call runs on a thread of the pool, since it may have to write out a whole file system.
+ *
+ * @throws {@link SystemError}
+ * @source containerd v2.3.4 core/mount/mount_unix.go `Unmount`
+ */
+export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
+  await tryUnmount(target, options);
+}
+
+/** Unmounts once; answers whether there was something to unmount. */
+async function tryUnmount(target: string, { detach = false }: UnmountOptions): Promise<boolean> {
+  unmountCall ??= bindNative("int umount2(const char *target, int flags)");
+  const call = unmountCall;
+  const flags = detach ? detachFlag : 0;
+  for (let tries = 1; ; tries += 1) {
+    const result = await new Promise<number>((resolve, reject) => {
+      call.async(target, flags, (error, value) => (error === null ? resolve(value) : reject(error as Error)));
+    });
+    // The error number stays on the other thread; a call that failed there fails here the same way, and at once.
+    if (result === 0 || call(target, flags) === 0) {
+      return true;
+    }
+    const error = new SystemError(lastErrno(), `failed to unmount target ${target}`);
+    if (error.code === "EINVAL") {
+      return false;
+    }
+    if (error.code !== "EBUSY" || tries === busyTries) {
+      throw error;
+    }
+    await delay(busyWaitMs);
+  }
+}
+
+/**
+ * Takes off every mount that is stacked on a place. A place that is no mount point or does not exist is no error.
+ *
+ * @source containerd v2.3.4 core/mount/mount_unix.go `UnmountAll`
+ */
+export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
+  if (target === "" || !existsSync(target)) {
+    return;
+  }
+  while (await tryUnmount(target, options)) {
+    // One layer less.
+  }
+}
+
+/**
+ * Takes off every mount at a place and below, deepest first. All are tried; the failure of the last one, the place itself,
+ * counts.
+ *
+ * @source containerd v2.3.4 core/mount/mount_unix.go `UnmountRecursive`
+ */
+export async function unmountRecursive(target: string, options: UnmountOptions = {}): Promise<void> {
+  const places = await mountPointsBelow(target);
+  for (const [index, place] of places.entries()) {
+    try {
+      await unmountAll(place, options);
+    } catch (error) {
+      if (index === places.length - 1) {
+        throw error;
+      }
+    }
+  }
+}
+
+/** The mount points at a place and below it, deepest first; none when the place does not exist. */
+export async function mountPointsBelow(target: string): Promise<string[]> {
+  if (target === "") {
+    return [];
+  }
+  let root: string;
+  try {
+    root = await realpath(target);
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      return [];
+    }
+    throw new FlotillaError(ErrorKind.Unknown, errorMessage(error), { cause: error });
+  }
+  const points = new Set(
+    (await readMountInfo())
+      .map((mount) => mount.mountPoint)
+      .filter((point) => root === "/" || point === root || point.startsWith(`${root}/`)),
+  );
+  return [...points].sort((left, right) => right.length - left.length);
+}
