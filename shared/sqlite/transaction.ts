@@ -1,0 +1,111 @@
+import { ErrorKind, failure } from "#base/errors.ts";
+import type { Database } from "./open.ts";
+
+/** Most changes that share one commit; more wait for the next turn of the event loop, so that other calls come in between. */
+const changesPerCommitMax = 64;
+/** Most changes that may wait. Callers beyond get `resource_exhausted`. */
+const waitingChangesMax = 16_384;
+
+interface WaitingChange {
+  run(): void;
+  /** Called when the change is durable, or when it was refused by itself. */
+  settle(): void;
+  fail(error: unknown): void;
+}
+
+/**
+ * Runs changes of a database so that those that come in together share one commit, which is what a change costs.
+ *
+ * Every change stands for itself all the same: it sees those before it, one that throws is undone alone, and none is
+ * answered before the commit is on disk.
+ */
+export class CommitQueue {
+  readonly #database: Database;
+  readonly #onCommit: () => void;
+  readonly #waiting: WaitingChange[] = [];
+  #scheduled = false;
+
+  /** @param onCommit - Called after each commit, before the changes in it are answered. */
+  constructor(database: Database, onCommit: () => void = () => undefined) {
+    this.#database = database;
+    this.#onCommit = onCommit;
+  }
+
+  /**
+   * Runs a change in a transaction soon and answers when it is durable.
+   *
+   * @param change - Synchronous. Whatever it throws undoes all it has done to the database and rejects the promise. It must
+   *   leave everything outside the database alone, since the commit may still fail.
+   */
+  run<T>(change: () => T): Promise<T> {
+    if (this.#waiting.length >= waitingChangesMax) {
+      return Promise.reject(failure(ErrorKind.ResourceExhausted, `${waitingChangesMax} changes are waiting`));
+    }
+    return new Promise<T>((resolve, reject) => {
+      let outcome: (() => void) | undefined;
+      this.#waiting.push({
+        run: () => {
+          const value = change();
+          outcome = () => resolve(value);
+        },
+        settle: () => outcome?.(),
+        fail: (error) => {
+          outcome = undefined;
+          reject(error);
+        },
+      });
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      setImmediate(() => {
+        this.#scheduled = false;
+        this.#commitWaiting();
+        if (this.#waiting.length > 0) {
+          this.#schedule();
+        }
+      });
+    }
+  }
+
+  #commitWaiting(): void {
+    const batch = this.#waiting.splice(0, changesPerCommitMax);
+    try {
+      this.#database.exec("BEGIN IMMEDIATE");
+      for (const change of batch) {
+        this.#runAlone(change);
+      }
+      this.#database.exec("COMMIT");
+    } catch (error) {
+      if (this.#database.inTransaction) {
+        this.#database.exec("ROLLBACK");
+      }
+      for (const change of batch) {
+        change.fail(error);
+      }
+      return;
+    }
+    this.#onCommit();
+    for (const change of batch) {
+      change.settle();
+    }
+  }
+
+  #runAlone(change: WaitingChange): void {
+    this.#database.exec("SAVEPOINT change");
+    try {
+      change.run();
+    } catch (error) {
+      if (!this.#database.inTransaction) {
+        // A full disk, among others, makes SQLite undo the whole transaction by itself.
+        throw error;
+      }
+      this.#database.exec("ROLLBACK TO change");
+      change.fail(error);
+    }
+    this.#database.exec("RELEASE change");
+  }
+}
