@@ -340,7 +340,7 @@ class RegexpParser {
     if (character === "x") {
       return this.#hexEscape();
     }
-    if (/^[!-/:-@[-`{-~]$/.test(character) && character !== "_") {
+    if (/^[^\u{80}-\u{10ffff}0-9A-Za-z]$/u.test(character)) {
       return character.charCodeAt(0);
     }
     throw new RegexpSyntaxError("invalid escape sequence");
