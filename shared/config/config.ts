@@ -17,11 +17,15 @@ export interface FleetConfig {
   readonly oomScore: number;
   /** Cgroup that the daemon moves into, "" for none. */
   readonly cgroupPath: string;
-  /** Durations by their key, in milliseconds. */
+  /** Durations by their key, in milliseconds. Holds all keys that containerd knows; see `timeoutMs` for the others. */
   readonly timeoutsMs: ReadonlyMap<string, number>;
   readonly streamProcessors: ReadonlyMap<string, StreamProcessorConfig>;
-  /** Tables of `[plugins."type.id"]`, by `type.id`, merged over the defaults. */
+  /** Plugins that run outside the fleet, by name. */
+  readonly proxyPlugins: ReadonlyMap<string, ProxyPluginConfig>;
+  /** Tables of `[plugins."type.id"]`, by `type.id`, merged over the defaults. Read them by `pluginTable`. */
   readonly plugins: ReadonlyMap<string, PluginTable>;
+  /** The files that were read, in the order in which they were merged, with what each says of plugins. */
+  readonly sources: readonly ConfigSource[];
 }
 
 export type PluginTable = Readonly<Record<string, unknown>>;
@@ -42,12 +46,35 @@ export interface LogConfig {
 export const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "panic"] as const;
 export type LogLevel = (typeof logLevels)[number];
 
+/**
+ * A program that turns one media type into another while a layer is unpacked.
+ *
+ * @source containerd v2.3.4 docs/stream_processors.md
+ */
 export interface StreamProcessorConfig {
   readonly accepts: readonly string[];
   readonly returns: string;
+  /** Path or name of the program. */
   readonly path: string;
   readonly args: readonly string[];
+  /** `NAME=value`, added to the daemon's environment. */
   readonly env: readonly string[];
+}
+
+/** A plugin behind a gRPC socket of somebody else. @source containerd v2.3.4 docs/PLUGINS.md */
+export interface ProxyPluginConfig {
+  /** `snapshot`, `content`, `sandbox`, `diff`, or a full type such as `io.containerd.snapshotter.v1`. */
+  readonly type: string;
+  readonly address: string;
+  /** Such as `linux/amd64`, "" for the platform of this machine. */
+  readonly platform: string;
+  readonly exports: Readonly<Record<string, string>>;
+  readonly capabilities: readonly string[];
+}
+
+export interface ConfigSource {
+  readonly file: string;
+  readonly plugins: Readonly<Record<string, PluginTable>>;
 }
 
 /** Where a plugin keeps what survives a reboot, such as `<root>/io.containerd.content.v1.content`. */
@@ -58,4 +85,17 @@ export function pluginRoot(config: FleetConfig, plugin: string): string {
 /** Where a plugin keeps what does not, such as `<state>/io.containerd.runtime.v2.task`. */
 export function pluginState(config: FleetConfig, plugin: string): string {
   return `${config.state}/${plugin}`;
+}
+
+/** How long the daemon waits for something whose timeout nobody has set. */
+const unknownTimeoutMs = 1_000;
+
+/**
+ * How long to wait by `[timeouts]`.
+ *
+ * @returns Milliseconds; 0 means without end.
+ * @source containerd v2.3.4 pkg/timeout/timeout.go `Get`
+ */
+export function timeoutMs(config: FleetConfig, key: string): number {
+  return config.timeoutsMs.get(key) ?? unknownTimeoutMs;
 }

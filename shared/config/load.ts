@@ -1,5 +1,22 @@
-import type { FleetConfig } from "./config.ts";
-import type { DaemonFlags } from "./flags.ts";
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import { errorMessage, systemErrorCode } from "#base/errors.ts";
+import { quote } from "#base/quote.ts";
+import {
+  type ConfigSource,
+  type FleetConfig,
+  type ListenerConfig,
+  type LogConfig,
+  logLevels,
+  type PluginTable,
+} from "./config.ts";
+import { defaultTimeouts, pluginDefaults } from "./defaults.ts";
+import type { ConfigDocument } from "./document.ts";
+import { parseDuration } from "./duration.ts";
+import { type DaemonFlags, defaultConfigPath } from "./flags.ts";
+import { type LoadedDocument, loadDocument } from "./load-document.ts";
+import { PluginSettings } from "./settings.ts";
+import { mergeTables } from "./toml-table.ts";
 
 export interface LoadedConfig {
   readonly config: FleetConfig;
@@ -7,6 +24,152 @@ export interface LoadedConfig {
   readonly warnings: readonly string[];
 }
 
-export async function loadConfig(_flags: DaemonFlags): Promise<LoadedConfig> {
-  throw new Error("in work");
+const grpcPlugin = "io.containerd.server.v1.grpc";
+const ttrpcPlugin = "io.containerd.server.v1.ttrpc";
+
+/**
+ * Loads the configuration of the fleet: defaults, then the file, then what it imports, then the flags.
+ *
+ * The file is read only if it exists or was named. Files of older versions are migrated in memory.
+ *
+ * @throws Error with containerd's text, or one that names file, key and what belongs there.
+ * @source containerd v2.3.4 cmd/containerd/command/main.go `App`, `applyFlags`
+ */
+export async function loadConfig(flags: DaemonFlags): Promise<LoadedConfig> {
+  const path = resolve(flags.config ?? defaultConfigPath);
+  const file = flags.config !== undefined || (await exists(path)) ? path : undefined;
+  const { document, sources, warnings } = await loadDocument(file);
+  return { config: buildConfig({ document: applyFlags(document, flags), sources, flags }), warnings };
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    return systemErrorCode(error) !== "ENOENT";
+  }
+}
+
+/** A ttrpc address that no file gives follows the address of the flag, as does its owner. */
+function applyFlags(document: ConfigDocument, { root, state, address }: DaemonFlags): ConfigDocument {
+  const plugins: Record<string, PluginTable> = { ...document.plugins };
+  if (address !== undefined) {
+    const grpc = plugins[grpcPlugin] ?? {};
+    plugins[grpcPlugin] = { ...grpc, address };
+    plugins[ttrpcPlugin] ??= {
+      address: `${address}.ttrpc`,
+      ...(Object.hasOwn(grpc, "uid") ? { uid: grpc["uid"] } : {}),
+      ...(Object.hasOwn(grpc, "gid") ? { gid: grpc["gid"] } : {}),
+    };
+  }
+  return {
+    ...document,
+    ...(root === undefined ? {} : { root }),
+    ...(state === undefined ? {} : { state }),
+    plugins,
+  };
+}
+
+interface BuildInput extends Pick<LoadedDocument, "document" | "sources"> {
+  readonly flags: DaemonFlags;
+}
+
+function buildConfig({ document, sources, flags }: BuildInput): FleetConfig {
+  const plugins = effectivePlugins(document);
+  const { root, state } = topDirectories(document);
+  return {
+    root,
+    state,
+    temp: document.temp ? resolve(document.temp) : "",
+    grpc: listener(plugins, grpcPlugin, sources),
+    ttrpc: listener(plugins, ttrpcPlugin, sources),
+    log: logConfig(document, flags),
+    disabledPlugins: document.disabled_plugins ?? [],
+    requiredPlugins: document.required_plugins ?? [],
+    oomScore: document.oom_score ?? 0,
+    cgroupPath: document.cgroup?.path ?? "",
+    timeoutsMs: new Map(
+      Object.entries({ ...defaultTimeouts, ...document.timeouts }).map(([key, text]) => [key, timeoutOf(text)]),
+    ),
+    streamProcessors: new Map(
+      Object.entries(document.stream_processors ?? {}).map(
+        ([id, { accepts = [], returns = "", path = "", args = [], env = [] }]) => [
+          id,
+          { accepts, returns, path, args, env },
+        ],
+      ),
+    ),
+    proxyPlugins: new Map(
+      Object.entries(document.proxy_plugins ?? {}).map(
+        ([name, { type = "", address = "", platform = "", exports = {}, capabilities = [] }]) => [
+          name,
+          { type, address, platform, exports, capabilities },
+        ],
+      ),
+    ),
+    plugins: new Map(Object.entries(plugins)),
+    sources,
+  };
+}
+
+/** Lays the tables of the files over the defaults of their plugins. */
+export function effectivePlugins({ plugins = {} }: ConfigDocument): Readonly<Record<string, PluginTable>> {
+  const effective: Record<string, PluginTable> = { ...pluginDefaults };
+  for (const [plugin, table] of Object.entries(plugins)) {
+    effective[plugin] = mergeTables(effective[plugin] ?? {}, table);
+  }
+  return effective;
+}
+
+/** @source containerd v2.3.4 cmd/containerd/server/server.go `CreateTopLevelDirectories` */
+function topDirectories({ root = "", state = "" }: ConfigDocument): { root: string; state: string } {
+  if (root === "") {
+    throw new Error("root must be specified");
+  }
+  if (state === "") {
+    throw new Error("state must be specified");
+  }
+  const directories = { root: resolve(root), state: resolve(state) };
+  if (directories.root === directories.state) {
+    throw new Error("root and state must be different paths");
+  }
+  return directories;
+}
+
+function listener(
+  plugins: Readonly<Record<string, PluginTable>>,
+  plugin: string,
+  sources: readonly ConfigSource[],
+): ListenerConfig {
+  const settings = new PluginSettings(plugins[plugin] ?? {}, ["plugins", plugin], sources);
+  const address = settings.string("address");
+  if (address === "" && plugin === grpcPlugin) {
+    throw new Error("grpc address cannot be empty: invalid argument");
+  }
+  return { address: address && resolve(address), uid: settings.integer("uid"), gid: settings.integer("gid") };
+}
+
+/** @source containerd v2.3.4 cmd/containerd/command/main.go `setLogLevel`, `setLogFormat`; logrus logrus.go `ParseLevel` */
+function logConfig({ debug = {} }: ConfigDocument, { logLevel }: DaemonFlags): LogConfig {
+  const written = logLevel || debug.level || "info";
+  const name = written.toLowerCase() === "warning" ? "warn" : written.toLowerCase();
+  const level = logLevels.find((candidate) => candidate === name);
+  if (level === undefined) {
+    throw new Error(`not a valid logrus Level: ${quote(written)}`);
+  }
+  const format = debug.format || "text";
+  if (format !== "text" && format !== "json") {
+    throw new Error(`unknown log format: ${format}`);
+  }
+  return { level, format };
+}
+
+/** @source containerd v2.3.4 cmd/containerd/server/server.go `New` */
+function timeoutOf(text: string): number {
+  try {
+    return parseDuration(text);
+  } catch (error) {
+    throw new Error(`unable to parse ${text} into a time duration: ${errorMessage(error)}`, { cause: error });
+  }
 }

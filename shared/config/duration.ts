@@ -1,0 +1,89 @@
+import { quote } from "#base/quote.ts";
+
+const unitsNs: Record<string, number> = {
+  ns: 1,
+  us: 1e3,
+  "\u00b5s": 1e3,
+  "\u03bcs": 1e3,
+  ms: 1e6,
+  s: 1e9,
+  m: 60e9,
+  h: 3600e9,
+};
+const nsPerMs = 1e6;
+/** The longest duration that Go can hold, about 292 years. @source Go time/time.go `maxDuration` */
+const durationNsMax = 2 ** 63;
+
+/**
+ * Reads a duration as Go writes it, such as `1h30m`, `1.5s`, `-3ms` or `0`.
+ *
+ * @returns Milliseconds; less than one for `us` and `ns`.
+ * @throws Error `time: invalid duration "x"`, or one that names a missing or an unknown unit.
+ * @source Go time/format.go `ParseDuration`
+ */
+export function parseDuration(text: string): number {
+  const sign = text.startsWith("-") ? -1 : 1;
+  const unsigned = text.replace(/^[-+]/, "");
+  if (unsigned === "0") {
+    return 0;
+  }
+  const invalid = (): Error => new Error(`time: invalid duration ${quote(text)}`);
+  if (unsigned === "") {
+    throw invalid();
+  }
+  let totalNs = 0;
+  const part = /(\d*)(\.\d*)?([^\d.]*)/y;
+  while (part.lastIndex < unsigned.length) {
+    const [, whole = "", fraction = "", unit = ""] = part.exec(unsigned) ?? [];
+    if (whole === "" && fraction.length < 2) {
+      throw invalid();
+    }
+    if (unit === "") {
+      throw new Error(`time: missing unit in duration ${quote(text)}`);
+    }
+    const unitNs = Object.hasOwn(unitsNs, unit) ? unitsNs[unit] : undefined;
+    if (unitNs === undefined) {
+      throw new Error(`time: unknown unit ${quote(unit)} in duration ${quote(text)}`);
+    }
+    totalNs += Number(whole) * unitNs + Math.trunc(Number(`0${fraction}`) * unitNs);
+  }
+  if (totalNs >= durationNsMax) {
+    throw invalid();
+  }
+  return totalNs === 0 ? 0 : (sign * totalNs) / nsPerMs;
+}
+
+/**
+ * Writes a duration as Go does, such as `1m0s`, `1.5s`, `100ms` or `0s`.
+ *
+ * @source Go time/time.go `(Duration).String`
+ */
+export function formatDuration(durationMs: number): string {
+  const totalNs = Math.round(Math.abs(durationMs) * nsPerMs);
+  const sign = durationMs < 0 && totalNs > 0 ? "-" : "";
+  if (totalNs === 0) {
+    return "0s";
+  }
+  if (totalNs < 1e3) {
+    return `${sign}${totalNs}ns`;
+  }
+  if (totalNs < 1e6) {
+    return `${sign}${decimal(totalNs, 1e3)}\u00b5s`;
+  }
+  if (totalNs < 1e9) {
+    return `${sign}${decimal(totalNs, 1e6)}ms`;
+  }
+  const hours = Math.floor(totalNs / 3600e9);
+  const minutes = Math.floor(totalNs / 60e9) % 60;
+  const seconds = `${decimal(totalNs % 60e9, 1e9)}s`;
+  return `${sign}${hours > 0 ? `${hours}h` : ""}${hours > 0 || minutes > 0 ? `${minutes}m` : ""}${seconds}`;
+}
+
+/** Divides exactly, without exponent and without trailing zeros. */
+function decimal(amount: number, unit: number): string {
+  const digits = String(Math.log10(unit));
+  const rest = String(amount % unit)
+    .padStart(Number(digits), "0")
+    .replace(/0+$/, "");
+  return `${Math.floor(amount / unit)}${rest === "" ? "" : `.${rest}`}`;
+}
