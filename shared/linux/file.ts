@@ -1,5 +1,31 @@
 import { constants } from "node:fs";
-import { checked, nativeFunction } from "./libc.ts";
+import type { ByteString } from "./bytes.ts";
+import { Errno, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+
+/**
+ * Calls on files by a descriptor of their directory and a name, as in openat(2).
+ *
+ * Those whose failures are part of the ordinary course give back the negated error number instead of throwing; {@link succeed}
+ * throws it. Names are {@link ByteString}s. A descriptor belongs to its opener. All of this is for 64-bit Linux.
+ */
+
+/** Stands for the working directory in place of a descriptor. @source linux/fcntl.h `AT_FDCWD` */
+export const workingDirectory = -100;
+
+/** @source asm-generic/fcntl.h */
+export const OpenFlag = {
+  ReadOnly: constants.O_RDONLY,
+  WriteOnly: constants.O_WRONLY,
+  Create: constants.O_CREAT,
+  Exclusive: constants.O_EXCL,
+  Truncate: constants.O_TRUNC,
+  Directory: constants.O_DIRECTORY,
+  NoFollow: constants.O_NOFOLLOW,
+  NonBlocking: constants.O_NONBLOCK,
+  CloseOnExec: 0o200_0000,
+  /** The descriptor only names the place. */
+  Path: 0o1000_0000,
+} as const;
 
 /** @source linux/openat2.h */
 export const Resolve = {
@@ -10,40 +36,290 @@ export const Resolve = {
   InRoot: 0x10,
 } as const;
 
-/** @source asm-generic/fcntl.h `O_PATH` */
-export const pathOnlyFlag = 0o1000_0000;
-/** @source asm-generic/fcntl.h `O_CLOEXEC` */
-export const closeOnExecFlag = 0o200_0000;
+/** Longest path that a call takes, its final NUL included. @source linux/limits.h `PATH_MAX` */
+export const pathBytesMax = 4096;
+
+const noFollow = 0x100;
+const removeDirectory = 0x200;
+
+const firstPath = Buffer.alloc(pathBytesMax);
+const secondPath = Buffer.alloc(pathBytesMax);
+
+/** Puts a name into memory for a call; false when it is longer than any path. */
+function placePath(memory: Buffer, path: ByteString): boolean {
+  if (path.length >= pathBytesMax) {
+    return false;
+  }
+  memory.write(path, 0, "latin1");
+  memory[path.length] = 0;
+  return true;
+}
+
+function outcome(result: number): number {
+  return result === -1 ? -lastErrno() : result;
+}
+
+/**
+ * Gives back the result of a call of this module, or throws the error that it means.
+ *
+ * @throws {@link SystemError}
+ */
+export function succeed(result: number, context: () => string): number {
+  if (result < 0) {
+    throw new SystemError(-result, context());
+  }
+  return result;
+}
+
+const openatCall = nativeFunction("int openat(int directory, const void *path, int flags, uint32_t mode)");
+
+/** Opens a file. A mode with O_CREAT is subject to the umask. */
+export function openAt(directory: number, name: ByteString, flags: number, mode = 0): number {
+  return placePath(firstPath, name)
+    ? outcome(openatCall(directory, firstPath, flags | OpenFlag.CloseOnExec, mode))
+    : -Errno.NameTooLong;
+}
 
 /** The number of openat2(2), the same on every architecture. */
 const openat2Number = 437;
-const openat2Call = nativeFunction<[number, number, string, Buffer, number], number>(
-  "long syscall(long number, int directory, const char *path, void *how, size_t size)",
+const openat2Call = nativeFunction(
+  "long syscall(long number, int directory, const void *path, const void *how, size_t size)",
 );
+const openHow = Buffer.alloc(24);
+/** How often to try again when any rename on the machine has kept the kernel from vouching for a `..`. */
+const raceTriesMax = 100;
 
 /**
- * Opens the place that a path has inside a directory tree, as a descriptor that only names it (`O_PATH`). Symbolic links and
- * `..` are resolved as if the directory were `/`; nothing outside can be reached, whoever changes the tree meanwhile.
+ * Opens a path with rules for how it is resolved, which the kernel keeps whoever changes the tree meanwhile.
+ *
+ * @param resolve - Sum of {@link Resolve}.
+ * @source openat2(2)
+ */
+export function openResolved(directory: number, path: ByteString, flags: number, resolve: number): number {
+  if (!placePath(firstPath, path)) {
+    return -Errno.NameTooLong;
+  }
+  openHow.writeUInt32LE(flags | OpenFlag.CloseOnExec, 0);
+  openHow.writeUInt32LE(resolve, 16);
+  for (let tries = 1; ; tries += 1) {
+    const opened = outcome(openat2Call(openat2Number, directory, firstPath, openHow, openHow.length));
+    if (opened !== -Errno.TryAgain || tries === raceTriesMax) {
+      return opened;
+    }
+  }
+}
+
+/**
+ * Opens the place that a path has inside a directory tree, as a descriptor that only names it. Symbolic links and `..` are
+ * resolved as if the directory were `/`; nothing outside can be reached.
  *
  * @returns A descriptor that the caller closes. `/proc/self/fd/<n>` is a path to the place.
  * @throws {@link SystemError} `ENOENT` when the path does not exist.
  * @source openat2(2) `RESOLVE_IN_ROOT`
  */
-export function openInRoot(root: string, path: string): number {
-  const descriptor = openRoot(root);
+export function openInRoot(root: ByteString, path: ByteString): number {
+  const directory = succeed(openAt(workingDirectory, root, OpenFlag.Path | OpenFlag.Directory), () => `open ${root}`);
   try {
-    const how = Buffer.alloc(24);
-    how.writeBigUInt64LE(BigInt(pathOnlyFlag | closeOnExecFlag), 0);
-    how.writeBigUInt64LE(BigInt(Resolve.InRoot), 16);
-    return checked(openat2Call(openat2Number, descriptor, path, how, how.length), () => `open ${path} in ${root}`);
+    return succeed(openResolved(directory, path, OpenFlag.Path, Resolve.InRoot), () => `open ${path} in ${root}`);
   } finally {
-    closeCall(descriptor);
+    closeFile(directory);
   }
 }
 
-const openCall = nativeFunction<[string, number], number>("int open(const char *path, int flags)");
-const closeCall = nativeFunction<[number], number>("int close(int descriptor)");
+const closeCall = nativeFunction("int close(int descriptor)");
 
-function openRoot(root: string): number {
-  return checked(openCall(root, pathOnlyFlag | closeOnExecFlag | constants.O_DIRECTORY), () => `open ${root}`);
+/** Closes a descriptor. What it reports is about a descriptor that is gone all the same. */
+export function closeFile(descriptor: number): number {
+  return outcome(closeCall(descriptor));
+}
+
+const writeCall = nativeFunction("long write(int descriptor, const void *data, size_t size)");
+
+/** Writes at the current position, all of it if the call succeeds. */
+export function writeFully(descriptor: number, data: Uint8Array): number {
+  let rest = data;
+  for (;;) {
+    const written = outcome(writeCall(descriptor, rest, rest.length));
+    if (written < 0 || written === rest.length) {
+      return written < 0 ? written : data.length;
+    }
+    rest = rest.subarray(written);
+  }
+}
+
+const mkdiratCall = nativeFunction("int mkdirat(int directory, const void *path, uint32_t mode)");
+
+/** Makes a directory. The mode is subject to the umask. */
+export function makeDirectoryAt(directory: number, name: ByteString, mode: number): number {
+  return placePath(firstPath, name) ? outcome(mkdiratCall(directory, firstPath, mode)) : -Errno.NameTooLong;
+}
+
+const symlinkatCall = nativeFunction("int symlinkat(const void *target, int directory, const void *path)");
+
+/** Makes a symbolic link. The target is any bytes. */
+export function makeSymlinkAt(target: ByteString, directory: number, name: ByteString): number {
+  return placePath(firstPath, target) && placePath(secondPath, name)
+    ? outcome(symlinkatCall(firstPath, directory, secondPath))
+    : -Errno.NameTooLong;
+}
+
+const linkatCall = nativeFunction(
+  "int linkat(int fromDirectory, const void *from, int toDirectory, const void *to, int flags)",
+);
+
+/** A file by its directory and name. */
+export interface Place {
+  readonly directory: number;
+  readonly name: ByteString;
+}
+
+/** Makes a hard link. A symbolic link is linked itself, not followed. */
+export function makeLinkAt(from: Place, to: Place): number {
+  return placePath(firstPath, from.name) && placePath(secondPath, to.name)
+    ? outcome(linkatCall(from.directory, firstPath, to.directory, secondPath, 0))
+    : -Errno.NameTooLong;
+}
+
+const renameatCall = nativeFunction(
+  "int renameat(int fromDirectory, const void *from, int toDirectory, const void *to)",
+);
+
+/** Renames; what is at the new place goes. */
+export function renameAt(from: Place, to: Place): number {
+  return placePath(firstPath, from.name) && placePath(secondPath, to.name)
+    ? outcome(renameatCall(from.directory, firstPath, to.directory, secondPath))
+    : -Errno.NameTooLong;
+}
+
+const mknodatCall = nativeFunction("int mknodat(int directory, const void *path, uint32_t mode, uint64_t device)");
+
+/**
+ * Makes a device, FIFO or socket file.
+ *
+ * @param mode - Type and permission bits; the latter subject to the umask.
+ * @param device - From {@link deviceNumber}; 0 for what is no device.
+ */
+export function makeNodeAt(directory: number, name: ByteString, mode: number, device: bigint | number): number {
+  return placePath(firstPath, name) ? outcome(mknodatCall(directory, firstPath, mode, device)) : -Errno.NameTooLong;
+}
+
+/** The number of a device of the C library. @source makedev(3), glibc sysdeps/unix/sysv/linux/makedev.c */
+export function deviceNumber(major: number, minor: number): bigint {
+  const [high, low] = [BigInt.asUintN(32, BigInt(major)), BigInt.asUintN(32, BigInt(minor))];
+  return ((high & 0xfffff000n) << 32n) | ((high & 0xfffn) << 8n) | ((low & 0xffffff00n) << 12n) | (low & 0xffn);
+}
+
+const unlinkatCall = nativeFunction("int unlinkat(int directory, const void *path, int flags)");
+
+/** Removes a name that is not a directory. */
+export function removeFileAt(directory: number, name: ByteString): number {
+  return placePath(firstPath, name) ? outcome(unlinkatCall(directory, firstPath, 0)) : -Errno.NameTooLong;
+}
+
+/** Removes an empty directory. */
+export function removeDirectoryAt(directory: number, name: ByteString): number {
+  return placePath(firstPath, name) ? outcome(unlinkatCall(directory, firstPath, removeDirectory)) : -Errno.NameTooLong;
+}
+
+const readlinkatCall = nativeFunction("long readlinkat(int directory, const void *path, void *target, size_t size)");
+
+/** The target of a symbolic link. @throws {@link SystemError} `EINVAL` when it is none. */
+export function readSymlinkAt(directory: number, name: ByteString): ByteString {
+  const length = placePath(firstPath, name)
+    ? outcome(readlinkatCall(directory, firstPath, secondPath, pathBytesMax))
+    : -Errno.NameTooLong;
+  return secondPath.toString(
+    "latin1",
+    0,
+    succeed(length, () => `readlink ${name}`),
+  ) as ByteString;
+}
+
+const fchownCall = nativeFunction("int fchown(int descriptor, uint32_t user, uint32_t group)");
+
+/** Sets owner and group of an open file. This clears its setuid and setgid bits. */
+export function changeOwner(descriptor: number, user: number, group: number): number {
+  return outcome(fchownCall(descriptor, user >>> 0, group >>> 0));
+}
+
+const fchownatCall = nativeFunction(
+  "int fchownat(int directory, const void *path, uint32_t user, uint32_t group, int flags)",
+);
+
+/** Sets owner and group of a file, or of a symbolic link itself. */
+export function changeOwnerAt(directory: number, name: ByteString, user: number, group: number): number {
+  return placePath(firstPath, name)
+    ? outcome(fchownatCall(directory, firstPath, user >>> 0, group >>> 0, noFollow))
+    : -Errno.NameTooLong;
+}
+
+const fchmodCall = nativeFunction("int fchmod(int descriptor, uint32_t mode)");
+
+/** Sets the permission bits of an open file. */
+export function changeMode(descriptor: number, mode: number): number {
+  return outcome(fchmodCall(descriptor, mode));
+}
+
+const fchmodatCall = nativeFunction("int fchmodat(int directory, const void *path, uint32_t mode, int flags)");
+
+/** Sets the permission bits of a file. A symbolic link has none: `-EOPNOTSUPP`. @source fchmodat(3) */
+export function changeModeAt(directory: number, name: ByteString, mode: number): number {
+  return placePath(firstPath, name) ? outcome(fchmodatCall(directory, firstPath, mode, noFollow)) : -Errno.NameTooLong;
+}
+
+/** A point in time, before 1970 with negative seconds. */
+export interface FileTime {
+  /** Whole seconds since 1970, rounded down. */
+  readonly seconds: number;
+  /** 0 to 999,999,999. */
+  readonly nanoseconds: number;
+}
+
+const utimensatCall = nativeFunction("int utimensat(int directory, const void *path, const void *times, int flags)");
+const timeSpecs = Buffer.alloc(32);
+
+function placeTimes(accessed: FileTime, modified: FileTime): void {
+  placeTime(accessed, 0);
+  placeTime(modified, 16);
+}
+
+function placeTime({ seconds, nanoseconds }: FileTime, offset: number): void {
+  timeSpecs.writeInt32LE(seconds | 0, offset);
+  timeSpecs.writeInt32LE(Math.floor(seconds / 0x1_0000_0000), offset + 4);
+  timeSpecs.writeInt32LE(nanoseconds, offset + 8);
+}
+
+/** Sets the times of an open file. */
+export function setTimes(descriptor: number, accessed: FileTime, modified: FileTime): number {
+  placeTimes(accessed, modified);
+  return outcome(utimensatCall(descriptor, null, timeSpecs, 0));
+}
+
+/** Sets the times of a file, or of a symbolic link itself. */
+export function setTimesAt(directory: number, name: ByteString, accessed: FileTime, modified: FileTime): number {
+  placeTimes(accessed, modified);
+  return placePath(firstPath, name)
+    ? outcome(utimensatCall(directory, firstPath, timeSpecs, noFollow))
+    : -Errno.NameTooLong;
+}
+
+const syncfsCall = nativeFunction("int syncfs(int descriptor)");
+
+/** Writes out the whole file system that an open file lies on. */
+export function syncFileSystem(descriptor: number): number {
+  return outcome(syncfsCall(descriptor));
+}
+
+const ftruncateCall = nativeFunction("int ftruncate(int descriptor, int64_t size)");
+
+/** Sets the size of an open file; what is new is a hole. */
+export function setSize(descriptor: number, sizeBytes: number): number {
+  return outcome(ftruncateCall(descriptor, sizeBytes));
+}
+
+const seekCall = nativeFunction("int64_t lseek(int descriptor, int64_t offset, int whence)");
+
+/** Moves the position of an open file. */
+export function seekTo(descriptor: number, offsetBytes: number): number {
+  return outcome(seekCall(descriptor, offsetBytes, 0));
 }

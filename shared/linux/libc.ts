@@ -15,28 +15,37 @@ function native(): NonNullable<typeof loaded> {
   return loaded;
 }
 
+/** What a native call takes and gives. */
+type NativeArgument = number | bigint | string | Uint8Array | null;
+type Native = (...args: NativeArgument[]) => number;
+
 /**
- * Defines a function of the C library. It is looked up at its first call.
+ * Defines a function of the C library that gives a number. It is looked up at its first call.
  *
- * @param prototype - The C prototype, such as `int chdir(const char *path)`.
+ * @param prototype - The C prototype, such as `int chdir(const char *path)`. Text goes in as UTF-8, memory as `const void *`.
  */
-export function nativeFunction<A extends readonly unknown[], R>(prototype: string): (...args: A) => R {
-  let bound: ((...args: A) => R) | undefined;
+export function nativeFunction(prototype: string): Native {
+  let bound: Native | undefined;
   return (...args) => {
-    bound ??= native().library.func(prototype) as (...args: A) => R;
+    bound ??= native().library.func(prototype) as Native;
     return bound(...args);
   };
 }
 
-/** A function of the C library by name, with what koffi adds to it: `async` runs it on a thread of the pool. */
-export interface NativeFunction<A extends readonly unknown[], R> {
-  (...args: A): R;
-  readonly async: (...args: [...A, (error: unknown, result: R) => void]) => void;
-}
-
-/** Binds a function of the C library now, for callers that call it often and want no indirection. */
-export function bindNative<A extends readonly unknown[], R>(prototype: string): NativeFunction<A, R> {
-  return native().library.func(prototype) as unknown as NativeFunction<A, R>;
+/**
+ * Defines a function of the C library that is run on a thread of the pool, for calls that may block.
+ *
+ * Its error number stays on that thread, so that a failure can only be told as -1.
+ */
+export function backgroundFunction(prototype: string): (...args: NativeArgument[]) => Promise<number> {
+  let bound: import("koffi").KoffiFunc<Native> | undefined;
+  return (...args) => {
+    bound ??= native().library.func(prototype) as import("koffi").KoffiFunc<Native>;
+    const call = bound;
+    return new Promise((resolve, reject) => {
+      call.async(...args, (error: Error | null, result: number) => (error === null ? resolve(result) : reject(error)));
+    });
+  };
 }
 
 /** The error number that the last native call of this thread left; to be read before any other call. */
@@ -74,7 +83,7 @@ export function checked(result: number, context: () => string): number {
   return result;
 }
 
-const strerror = nativeFunction<[number], string>("const char *strerror(int errnum)");
+let strerror: ((errno: number) => string) | undefined;
 
 /**
  * The text of an error number as Go prints it: that of the C library with a small first letter, unless it begins with an
@@ -83,12 +92,27 @@ const strerror = nativeFunction<[number], string>("const char *strerror(int errn
  * @source golang.org/x/sys unix/mkerrors.sh (lowercase first letter)
  */
 export function errnoText(errno: number): string {
+  strerror ??= native().library.func("const char *strerror(int errnum)") as (errno: number) => string;
   return strerror(errno).replace(/^[A-Z](?=[a-z])/, (first) => first.toLowerCase());
 }
 
-function errnoName(errno: number): string {
-  return errno === notSupported ? "ENOTSUP" : getSystemErrorName(-errno);
-}
+/** @source asm-generic/errno.h */
+export const Errno = {
+  NotPermitted: 1,
+  NoEntry: 2,
+  TryAgain: 11,
+  Exists: 17,
+  NotDirectory: 20,
+  IsDirectory: 21,
+  Invalid: 22,
+  NameTooLong: 36,
+  NotEmpty: 39,
+  Loop: 40,
+  NoData: 61,
+  NotSupported: 95,
+} as const;
 
-/** @source asm-generic/errno.h `EOPNOTSUPP`, which is `ENOTSUP` on Linux */
-const notSupported = 95;
+function errnoName(errno: number): string {
+  // libuv knows 95 by its other name only.
+  return errno === Errno.NotSupported ? "ENOTSUP" : getSystemErrorName(-errno);
+}

@@ -3,8 +3,9 @@ import { realpath } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { openInRoot, pathOnlyFlag } from "./file.ts";
-import { bindNative, checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+import { toByteString } from "./bytes.ts";
+import { OpenFlag, openInRoot } from "./file.ts";
+import { backgroundFunction, checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
 import { readMountInfo } from "./mount-info.ts";
 import {
   type Mount,
@@ -24,7 +25,7 @@ const dataBytesReserve = 512;
 const busyTries = 50;
 const busyWaitMs = 50;
 
-const mountCall = nativeFunction<[string, string, string, number, string | null], number>(
+const mountCall = nativeFunction(
   "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
 );
 
@@ -59,7 +60,7 @@ export async function mountOne(mount: Mount, target: string): Promise<void> {
     mountAt(mount, options, { path: target, shown: target });
     return;
   }
-  const descriptor = openInRoot(target, mount.target);
+  const descriptor = openInRoot(toByteString(target), toByteString(mount.target));
   try {
     mountAt(mount, options, { path: `/proc/self/fd/${descriptor}`, shown: `${target}/${mount.target}` });
   } finally {
@@ -116,7 +117,7 @@ function mountData(mount: Mount, flags: number, data: string, target: MountPoint
 function mountLongOverlay(mount: Mount, flags: number, data: readonly string[], target: MountPoint): void {
   const descriptors: number[] = [];
   const shorten = (directory: string): string => {
-    const descriptor = openSync(directory, pathOnlyFlag | constants.O_DIRECTORY);
+    const descriptor = openSync(directory, OpenFlag.Path | constants.O_DIRECTORY);
     descriptors.push(descriptor);
     return `/proc/self/fd/${descriptor}`;
   };
@@ -150,7 +151,9 @@ export interface UnmountOptions {
 }
 
 const detachFlag = 2;
-let unmountCall: ReturnType<typeof bindNative<[string, number], number>> | undefined;
+const unmountPrototype = "int umount2(const char *target, int flags)";
+const unmountCall = nativeFunction(unmountPrototype);
+const unmountInBackground = backgroundFunction(unmountPrototype);
 
 /**
  * Takes off the topmost mount of a place. What is no mount point is no error. A busy mount is tried again for 2.5 s.
@@ -166,15 +169,11 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
 
 /** Unmounts once; answers whether there was something to unmount. */
 async function tryUnmount(target: string, { detach = false }: UnmountOptions): Promise<boolean> {
-  unmountCall ??= bindNative("int umount2(const char *target, int flags)");
-  const call = unmountCall;
   const flags = detach ? detachFlag : 0;
   for (let tries = 1; ; tries += 1) {
-    const result = await new Promise<number>((resolve, reject) => {
-      call.async(target, flags, (error, value) => (error === null ? resolve(value) : reject(error as Error)));
-    });
+    const result = await unmountInBackground(target, flags);
     // The error number stays on the other thread; a call that failed there fails here the same way, and at once.
-    if (result === 0 || call(target, flags) === 0) {
+    if (result === 0 || unmountCall(target, flags) === 0) {
       return true;
     }
     const error = new SystemError(lastErrno(), `failed to unmount target ${target}`);

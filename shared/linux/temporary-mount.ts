@@ -1,6 +1,7 @@
 import { closeSync, readlinkSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rmdir } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
+import { toByteString } from "./bytes.ts";
 import { openInRoot } from "./file.ts";
 import { type Mount, mountAll, mountPointsBelow, unmountAll } from "./mount.ts";
 import { withoutVolatile } from "./mount-options.ts";
@@ -83,7 +84,7 @@ function resolveTarget(root: string, target: string): string {
   }
   let descriptor: number;
   try {
-    descriptor = openInRoot(root, target);
+    descriptor = openInRoot(toByteString(root), toByteString(target));
   } catch (error) {
     if (systemErrorCode(error) === "ENOENT") {
       return "";

@@ -1,0 +1,43 @@
+import type { Socket } from "node:net";
+import { ErrorKind, failure } from "#base/errors.ts";
+import { checked, nativeFunction } from "./libc.ts";
+
+/** Who is at the other end of a Unix socket, as the kernel noted it when the connection was made. */
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** @source asm-generic/socket.h */
+const socketLevel = 1;
+const peerCredentials = 17;
+
+const getsockoptCall = nativeFunction("int getsockopt(int descriptor, int level, int option, void *value, void *size)");
+
+/**
+ * Asks the kernel who connected.
+ *
+ * @param socket - A connected Unix socket.
+ * @throws {@link SystemError}; {@link FlotillaError} `failed_precondition` when the socket is closed.
+ * @source unix(7) `SO_PEERCRED`
+ */
+export function peerOf(socket: Socket): PeerCredentials {
+  const credentials = Buffer.alloc(12);
+  const size = Buffer.alloc(4);
+  size.writeUInt32LE(credentials.length);
+  checked(
+    getsockoptCall(descriptorOf(socket), socketLevel, peerCredentials, credentials, size),
+    () => "getsockopt SO_PEERCRED",
+  );
+  return { pid: credentials.readInt32LE(0), uid: credentials.readUInt32LE(4), gid: credentials.readUInt32LE(8) };
+}
+
+/** Node.js has no public way to the descriptor of a socket; its handle has carried it as `fd` since the first versions. */
+function descriptorOf(socket: Socket): number {
+  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } | null };
+  if (handle?.fd === undefined || handle.fd < 0) {
+    throw failure(ErrorKind.FailedPrecondition, "socket is closed");
+  }
+  return handle.fd;
+}

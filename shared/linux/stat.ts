@@ -1,0 +1,87 @@
+import type { ByteString } from "./bytes.ts";
+import { type FileTime, pathBytesMax } from "./file.ts";
+import { Errno, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+
+/** @source asm-generic/stat.h */
+export const FileType = {
+  Mask: 0o170000,
+  Socket: 0o140000,
+  Symlink: 0o120000,
+  Regular: 0o100000,
+  Block: 0o060000,
+  Directory: 0o040000,
+  Character: 0o020000,
+  Fifo: 0o010000,
+} as const;
+
+/** What statx(2) tells of a file. */
+export interface FileStatus {
+  /** Type and permission bits. */
+  readonly mode: number;
+  readonly user: number;
+  readonly group: number;
+  readonly links: number;
+  /** Unique within the file system. */
+  readonly inode: bigint;
+  /** Device of the file system. */
+  readonly deviceMajor: number;
+  readonly deviceMinor: number;
+  /** Device that the file is, 0 and 0 for others. */
+  readonly nodeMajor: number;
+  readonly nodeMinor: number;
+  readonly sizeBytes: number;
+  readonly accessed: FileTime;
+  readonly modified: FileTime;
+}
+
+const statxCall = nativeFunction("int statx(int directory, const void *path, int flags, uint32_t mask, void *status)");
+const basicStats = 0x7ff;
+const noFollow = 0x100;
+const emptyPath = 0x1000;
+const path = Buffer.alloc(pathBytesMax);
+const result = Buffer.alloc(256);
+
+/**
+ * The status of a file, of a symbolic link itself; of the directory when the name is empty.
+ *
+ * @returns Undefined when there is no such file.
+ * @throws {@link SystemError} for all other failures.
+ * @source statx(2)
+ */
+export function findStatusAt(directory: number, name: ByteString): FileStatus | undefined {
+  if (name.length >= pathBytesMax) {
+    throw new SystemError(Errno.NameTooLong, `lstat ${name}`);
+  }
+  path.write(name, 0, "latin1");
+  path[name.length] = 0;
+  if (statxCall(directory, path, noFollow | emptyPath, basicStats, result) === -1) {
+    const errno = lastErrno();
+    if (errno === Errno.NoEntry) {
+      return undefined;
+    }
+    throw new SystemError(errno, `lstat ${name}`);
+  }
+  return {
+    mode: result.readUInt16LE(28),
+    user: result.readUInt32LE(20),
+    group: result.readUInt32LE(24),
+    links: result.readUInt32LE(16),
+    inode: result.readBigUInt64LE(32),
+    sizeBytes: Number(result.readBigUInt64LE(40)),
+    accessed: readTime(64),
+    modified: readTime(112),
+    nodeMajor: result.readUInt32LE(128),
+    nodeMinor: result.readUInt32LE(132),
+    deviceMajor: result.readUInt32LE(136),
+    deviceMinor: result.readUInt32LE(140),
+  };
+}
+
+function readTime(offset: number): FileTime {
+  return { seconds: Number(result.readBigInt64LE(offset)), nanoseconds: result.readUInt32LE(offset + 8) };
+}
+
+/** The type bits of a mode, one of {@link FileType}. */
+export function typeOf(status: FileStatus): number {
+  return status.mode & FileType.Mask;
+}
