@@ -1,4 +1,4 @@
-import { type Logger as PinoLogger, destination, pino, stdTimeFunctions } from "pino";
+import { destination, type Logger as PinoLogger, pino, stdTimeFunctions } from "pino";
 import type { LogLevel } from "#config/config.ts";
 
 export type Logger = PinoLogger;

@@ -1,7 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
+import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { codeOf } from "#rpc/errors.ts";
 import type { ServiceBinding } from "#rpc/handler.ts";
 import type { Logger } from "./log.ts";

@@ -1,4 +1,4 @@
-import { errorMessage, ErrorKind, failure } from "#base/errors.ts";
+import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { parseDaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";

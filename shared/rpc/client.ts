@@ -11,7 +11,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import type { Interceptor, Transport, UnaryResponse } from "@connectrpc/connect";
+import type { Transport, UnaryResponse } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { heldCallMsMax, messageBytesMax } from "#base/limits.ts";
@@ -32,6 +32,8 @@ export interface RpcConnection {
 }
 
 const reconnectDelayMs = 25;
+/** How often one call is sent again because the process died under it. */
+const lossesMax = 3;
 
 /** Opens a connection to the socket of a process, when first used. */
 export function connectRpc(socketPath: string): RpcConnection {
@@ -41,7 +43,6 @@ export function connectRpc(socketPath: string): RpcConnection {
     nodeOptions: { createConnection: () => net.connect(socketPath), settings: serviceSettings },
     readMaxBytes: messageBytesMax,
     writeMaxBytes: messageBytesMax,
-    interceptors: [mapStreamErrors],
   });
   return {
     transport: {
@@ -49,7 +50,12 @@ export function connectRpc(socketPath: string): RpcConnection {
         callUnary(sessions, method, { signal, timeoutMs, header, input }),
       stream: async (method, signal, timeoutMs, header, input, contextValues) => {
         await sessions.get(signal);
-        return streaming.stream(method, signal, timeoutMs, header, input, contextValues);
+        try {
+          const response = await streaming.stream(method, signal, timeoutMs, header, input, contextValues);
+          return { ...response, message: mapErrors(response.message) };
+        } catch (error) {
+          throw fromConnectError(error);
+        }
       },
     },
     close: () => sessions.close(),
@@ -132,6 +138,7 @@ async function callUnary<I extends DescMessage, O extends DescMessage>(
 ): Promise<UnaryResponse<I, O>> {
   const framed = frameMessage(toBinary(method.input, create(method.input, call.input)));
   const repeatable = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+  let losses = 0;
   for (;;) {
     const session = await sessions.get(call.signal);
     const outcome = await exchange(session, method, call, framed);
@@ -145,9 +152,10 @@ async function callUnary<I extends DescMessage, O extends DescMessage>(
         message: decodeResponse(method, outcome.body),
       };
     }
-    if (outcome.kind === "failed" || !repeatable) {
+    if (outcome.kind === "failed" || !repeatable || losses === lossesMax) {
       throw outcome.error;
     }
+    losses++;
   }
 }
 
@@ -187,7 +195,10 @@ function exchange(
       call.timeoutMs === undefined
         ? undefined
         : setTimeout(() => {
-            resolve({ kind: "failed", error: new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded) });
+            resolve({
+              kind: "failed",
+              error: new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded),
+            });
             stream.close(http2.constants.NGHTTP2_CANCEL);
           }, call.timeoutMs);
     call.signal?.addEventListener("abort", onAbort, { once: true });
@@ -196,6 +207,10 @@ function exchange(
     }
     stream.on("response", (received) => {
       status = received;
+      // An answer by trailers alone is final; what the service does not want to read need not be sent.
+      if (received["grpc-status"] !== undefined) {
+        stream.close(http2.constants.NGHTTP2_NO_ERROR);
+      }
     });
     stream.on("trailers", (received) => {
       status = received;
@@ -205,16 +220,24 @@ function exchange(
     stream.once("close", () => {
       clearTimeout(deadline);
       call.signal?.removeEventListener("abort", onAbort);
-      resolve(readOutcome(rpc, status, chunks));
+      resolve(readOutcome(rpc, { status, chunks, connectionLost: session.closed || session.destroyed }));
     });
     stream.end(framed);
   });
 }
 
-function readOutcome(rpc: string, status: http2.IncomingHttpHeaders, chunks: readonly Buffer[]): Outcome {
+interface Received {
+  readonly status: http2.IncomingHttpHeaders;
+  readonly chunks: readonly Buffer[];
+  readonly connectionLost: boolean;
+}
+
+function readOutcome(rpc: string, { status, chunks, connectionLost }: Received): Outcome {
   const code = status["grpc-status"];
   if (code === undefined) {
-    return { kind: "lost", error: failure(ErrorKind.Unavailable, `connection lost during ${rpc}`) };
+    return connectionLost
+      ? { kind: "lost", error: failure(ErrorKind.Unavailable, `connection lost during ${rpc}`) }
+      : { kind: "failed", error: failure(ErrorKind.Internal, `${rpc} ended without a status`) };
   }
   if (code !== "0") {
     const message = decodeGrpcMessage(String(status["grpc-message"] ?? ""));
@@ -237,15 +260,6 @@ function abortReason(signal: AbortSignal | undefined): Error {
     ? reason
     : new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled, { cause: reason });
 }
-
-const mapStreamErrors: Interceptor = (next) => async (request) => {
-  try {
-    const response = await next(request);
-    return response.stream ? { ...response, message: mapErrors(response.message) } : response;
-  } catch (error) {
-    throw fromConnectError(error);
-  }
-};
 
 async function* mapErrors<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
   try {

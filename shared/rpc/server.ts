@@ -2,23 +2,24 @@ import { chmod, mkdir, rm } from "node:fs/promises";
 import http2 from "node:http2";
 import { dirname } from "node:path";
 import {
+  create,
   type DescMessage,
   type DescMethod,
   type DescMethodUnary,
-  create,
   fromBinary,
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { type ConnectError, type ConnectRouter, type HandlerContext, Code } from "@connectrpc/connect";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { Code, type ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { messageBytesMax, socketPathBytesMax } from "#base/limits.ts";
 import { toConnectError } from "./errors.ts";
 import { announcedBytes, encodeGrpcMessage, frameMessage, parseGrpcTimeout, unframeMessage } from "./grpc-wire.ts";
 import { type Call, EncodedResponse, type ServiceBinding } from "./handler.ts";
-import { typeRegistry } from "./type-registry.ts";
 import { connectionWindowBytes, serviceSettings, sessionMemoryMegabytesMax } from "./transport-settings.ts";
+import { typeRegistry } from "./type-registry.ts";
 
 /** A call that ended in an error, for the log. */
 export interface FailedCall {
@@ -40,7 +41,8 @@ export interface RpcServerOptions {
 /** A listening server. */
 export interface RpcServer {
   /**
-   * Takes no new connection or call, waits for the running calls, and ends those that take longer.
+   * Takes no new connection, waits for the running calls that change something, then drops every connection. Calls without
+   * side effects, such as a Wait, are not waited for: who made them sends them again to the next process.
    *
    * @param drainMs - How long running calls may take.
    */
@@ -65,10 +67,15 @@ interface ThinMethod {
  */
 export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   if (Buffer.byteLength(options.socketPath) > socketPathBytesMax) {
-    throw failure(ErrorKind.InvalidArgument, `unix socket path ${options.socketPath} is longer than ${socketPathBytesMax} bytes`);
+    throw failure(
+      ErrorKind.InvalidArgument,
+      `unix socket path ${options.socketPath} is longer than ${socketPathBytesMax} bytes`,
+    );
   }
   const stopped = new AbortController();
   const thinMethods = collectThinMethods(options.services);
+  const harmless = pathsWithoutSideEffects(options.services);
+  const changes = new RunningChanges();
   const adapter = http2.createServer(
     connectNodeAdapter({
       routes: (router) => registerServices(router, options),
@@ -95,7 +102,11 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
     session.on("error", () => session.destroy());
   });
   server.on("stream", (stream: http2.ServerHttp2Stream, headers, flags, rawHeaders) => {
-    const thin = thinMethods.get(headers[":path"] ?? "");
+    const path = headers[":path"] ?? "";
+    if (!harmless.has(path)) {
+      changes.add(stream);
+    }
+    const thin = thinMethods.get(path);
     if (thin !== undefined && takesThinPath(headers)) {
       serveThinCall(stream, headers, thin, stopped.signal, options.onFailure);
     } else {
@@ -113,22 +124,55 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
 
   return {
     async close(drainMs) {
-      const drained = new Promise<void>((resolve) => {
+      const closed = new Promise<void>((resolve) => {
         server.close(() => resolve());
       });
+      await changes.drained(drainMs);
       for (const session of sessions) {
-        session.close();
+        session.destroy();
       }
-      const deadline = setTimeout(() => {
-        stopped.abort(failure(ErrorKind.Unavailable, "the process is stopping"));
-        for (const session of sessions) {
-          session.destroy();
-        }
-      }, drainMs);
-      await drained;
-      clearTimeout(deadline);
+      stopped.abort(failure(ErrorKind.Unavailable, "the process is stopping"));
+      await closed;
     },
   };
+}
+
+/** Counts the streams under way whose calls may change something. */
+class RunningChanges {
+  #count = 0;
+  #onNone: (() => void) | undefined;
+
+  add(stream: http2.ServerHttp2Stream): void {
+    this.#count++;
+    stream.once("close", () => {
+      this.#count--;
+      if (this.#count === 0) {
+        this.#onNone?.();
+      }
+    });
+  }
+
+  async drained(limitMs: number): Promise<void> {
+    if (this.#count > 0) {
+      await new Promise<void>((resolve) => {
+        const deadline = setTimeout(resolve, limitMs);
+        this.#onNone = () => {
+          clearTimeout(deadline);
+          resolve();
+        };
+      });
+    }
+  }
+}
+
+function pathsWithoutSideEffects(services: readonly ServiceBinding[]): Set<string> {
+  return new Set(
+    services.flatMap(({ service }) =>
+      service.methods
+        .filter(({ idempotency }) => idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS)
+        .map(({ name }) => `/${service.typeName}/${name}`),
+    ),
+  );
 }
 
 function collectThinMethods(services: readonly ServiceBinding[]): Map<string, ThinMethod> {
@@ -212,7 +256,7 @@ function serveThinCall(
 ): void {
   const rpc = headers[":path"] ?? "";
   const chunks: Buffer[] = [];
-  let receivedBytes = 0;
+  let announced: number | undefined;
   let answered = false;
   let controller: AbortController | undefined;
   const fail = (thrown: unknown): void => {
@@ -244,13 +288,15 @@ function serveThinCall(
   // A stream that the client resets reports an error and then closes; the close does all that is needed.
   stream.on("error", () => undefined);
   stream.on("data", (chunk: Buffer) => {
+    // What comes after an early answer is read and dropped, so that the answer is not cut off by a reset.
+    if (answered) {
+      return;
+    }
     chunks.push(chunk);
-    receivedBytes += chunk.length;
-    const announced = receivedBytes > messageBytesMax ? announcedBytes(Buffer.concat(chunks)) : undefined;
+    announced ??= announcedBytes(concat(chunks));
     if (announced !== undefined && announced > messageBytesMax) {
       chunks.length = 0;
       fail(tooLarge("grpc: received message larger than max", announced));
-      stream.close(http2.constants.NGHTTP2_NO_ERROR);
     }
   });
   stream.once("end", () => {
@@ -297,7 +343,9 @@ function decodeRequest(method: DescMethodUnary, message: Uint8Array): MessageSha
   try {
     return fromBinary(method.input, message);
   } catch (error) {
-    throw new FlotillaError(ErrorKind.Internal, `grpc: error unmarshalling request: ${String(error)}`, { cause: error });
+    throw new FlotillaError(ErrorKind.Internal, `grpc: error unmarshalling request: ${String(error)}`, {
+      cause: error,
+    });
   }
 }
 

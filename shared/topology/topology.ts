@@ -1,4 +1,4 @@
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Diff } from "#gen/containerd/services/diff/v1/diff_pb.ts";
@@ -74,14 +74,20 @@ export function socketOf(stateDirectory: string, process: ProcessName): string {
   return `${stateDirectory}/${process}.sock`;
 }
 
-/** The owner of every public method, by its path `/package.Service/Method`. */
-export function routesByPath(): Map<string, ProcessName> {
-  const routes = new Map<string, ProcessName>();
-  for (const process of fleet) {
-    for (const [service, methods] of process.answers) {
+/** A public method and the process that answers it. */
+export interface Route {
+  readonly owner: ProcessName;
+  readonly method: DescMethod;
+}
+
+/** Every public method by its path, `/package.Service/Method`. */
+export function routesByPath(): Map<string, Route> {
+  const routes = new Map<string, Route>();
+  for (const { name, answers } of fleet) {
+    for (const [service, methods] of answers) {
       for (const method of service.methods) {
         if (methods === "all" || methods.includes(method.name)) {
-          routes.set(`/${service.typeName}/${method.name}`, process.name);
+          routes.set(`/${service.typeName}/${method.name}`, { owner: name, method });
         }
       }
     }

@@ -1,0 +1,117 @@
+#!/bin/sh
+# Brings what a command needs (Node.js, npm packages, programs of the distribution), saying so, then runs the command:
+#
+#   deploy/bootstrap.sh start [FLAGS]   the daemon
+#   deploy/bootstrap.sh demo            a tour on temporary directories
+#   deploy/bootstrap.sh test [NAME...]  all tests, or those of the named stages
+#   deploy/bootstrap.sh bench [NAME...] measurements beside containerd
+#   deploy/bootstrap.sh check           format, lint and types
+#   deploy/bootstrap.sh gen             TypeScript from proto/
+set -eu
+
+node_version=26.10.0
+command=${1:?usage: deploy/bootstrap.sh start|demo|test|bench|check|gen}
+shift
+cd "$(dirname "$0")/.."
+repository=$(pwd)
+
+say() { printf 'flotilla: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# npm chooses packages by the Node.js that runs it, so the right one comes first.
+bring_node() {
+  if [ "$(node --version 2>/dev/null || true)" != "v$node_version" ]; then
+    if [ ! -x .node/node_modules/node/bin/node ] ||
+      [ "$(.node/node_modules/node/bin/node --version)" != "v$node_version" ]; then
+      say "installing Node.js $node_version in .node"
+      mkdir -p .node
+      printf '{ "private": true }\n' >.node/package.json
+      npm install --prefix .node --no-audit --no-fund --loglevel=error "node@$node_version" >&2
+    fi
+    PATH="$repository/.node/node_modules/node/bin:$PATH"
+  fi
+  export PATH
+}
+
+bring_packages() {
+  if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+    say "installing npm packages"
+    npm ci --no-audit --no-fund --loglevel=error >&2
+    touch node_modules/.package-lock.json
+  fi
+}
+
+# bring_program PROGRAM=PACKAGE...: installs the packages whose programs are missing.
+bring_programs() {
+  missing=
+  for pair in "$@"; do
+    if ! PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%=*}" >/dev/null 2>&1; then
+      missing="$missing ${pair#*=}"
+    fi
+  done
+  [ -n "$missing" ] || return 0
+  command -v apt-get >/dev/null 2>&1 || fail "please install:$missing"
+  [ "$(id -u)" = 0 ] || fail "run as root, or install:$missing"
+  say "installing$missing"
+  # The packages' own services are not wanted: Flotilla starts these programs itself.
+  policy=/usr/sbin/policy-rc.d
+  made_policy=no
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    made_policy=yes
+    trap 'rm -f "$policy"' EXIT INT TERM
+  fi
+  apt-get update -qq >&2 || say "apt-get update failed, going on with the lists that are there"
+  # shellcheck disable=SC2086 # a list of words
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
+  if [ "$made_policy" = yes ]; then
+    rm -f "$policy"
+    trap - EXIT INT TERM
+  fi
+}
+
+bring_daemon_programs() {
+  bring_programs setpriv=util-linux runc=runc containerd-shim-runc-v2=containerd nats-server=nats-server
+}
+
+bring_test_programs() {
+  bring_daemon_programs
+  bring_programs ctr=containerd docker-registry=docker-registry skopeo=skopeo umoci=umoci \
+    busybox=busybox-static curl=curl setfattr=attr ip=iproute2 tar=tar xz=xz-utils python3=python3
+}
+
+bring_node
+bring_packages
+PATH="$repository/node_modules/.bin:$PATH:/usr/sbin:/sbin"
+export PATH
+NODE_COMPILE_CACHE=${NODE_COMPILE_CACHE:-$repository/node_modules/.cache/compile}
+export NODE_COMPILE_CACHE
+
+case $command in
+  start)
+    bring_daemon_programs
+    FLOTILLA_WELCOME=1 exec deploy/flotilla "$@"
+    ;;
+  demo)
+    bring_test_programs
+    exec node test/demo/main.ts "$@"
+    ;;
+  test)
+    bring_test_programs
+    exec node test/main.ts "$@"
+    ;;
+  bench)
+    bring_test_programs
+    exec node test/bench/main.ts "$@"
+    ;;
+  check)
+    exec node test/main.ts tidy
+    ;;
+  gen)
+    exec buf generate proto
+    ;;
+  *)
+    fail "unknown command $command"
+    ;;
+esac

@@ -1,0 +1,181 @@
+import net from "node:net";
+import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, failure } from "#base/errors.ts";
+import type { FleetConfig } from "#config/config.ts";
+import { pluginTable } from "#config/defaults.ts";
+import type { DaemonFlags } from "#config/flags.ts";
+import { loadConfig } from "#config/load.ts";
+import { type Logger, openLog } from "#kernel/log.ts";
+import { initPlugins } from "#kernel/plugin.ts";
+import { endOnBug, forceExitAfter, logFailedCall } from "#kernel/run.ts";
+import { daemonRevision, daemonVersion } from "#kernel/version.ts";
+import { cleanTemporaryMounts } from "#linux/mount.ts";
+import { serveRpc } from "#rpc/server.ts";
+import { type ProcessName, routesByPath, socketOf } from "#topology/topology.ts";
+import { createDirectories } from "./directories.ts";
+import { listenPublic } from "./listener.ts";
+import { describeMember, fleetMember, memberNames } from "./members.ts";
+import { natsServerMember } from "./nats-server.ts";
+import { claimRoot, refuseLiveSocket } from "./ownership.ts";
+import { missingRequirements } from "./plugin-graph.ts";
+import { PluginRegistry } from "./plugin-registry.ts";
+import { gatewayPlugins } from "./plugins.ts";
+import { Relay, type RelayMethod } from "./relay/relay.ts";
+import { defaultRestartPolicy } from "./restart-policy.ts";
+import { spliceTo } from "./splice.ts";
+import { Supervisor } from "./supervisor.ts";
+import { notifyServiceManager } from "./systemd.ts";
+import { welcomeText } from "./welcome.ts";
+
+/** How long calls that are under way may take when the daemon stops. */
+const drainMs = 2_000;
+/** The whole fleet has stopped by then, or is ended by force. */
+const stopMsMax = 60_000;
+
+/**
+ * Runs the daemon from its flags to its end, in containerd's order: configuration, directories, signals, leftovers, plugins,
+ * sockets, ready. No public socket exists before every plugin is initialised.
+ *
+ * Resolves after an orderly stop by SIGTERM or SIGINT. Containers go on running.
+ *
+ * @throws What kept the daemon from starting; everything that had been started is stopped again.
+ * @source containerd v2.3.4 cmd/containerd/command/main.go, cmd/containerd/server/server.go
+ */
+export async function runDaemon(flags: DaemonFlags): Promise<void> {
+  process.title = "flotilla: gateway";
+  const startedMs = performance.now();
+  const { config, warnings } = await loadConfig(flags);
+  const log = openLog("gateway", config.log.level);
+  endOnBug(log);
+  warnings.forEach((warning) => log.warn(warning));
+  await createDirectories(config);
+  const stop = watchSignals(log);
+  await using resources = new AsyncDisposableStack();
+  resources.defer(() => notifyServiceManager(log, "STOPPING=1"));
+  const started = startFleet({ config, flags, log, resources, stop });
+  // A signal during the start ends the daemon at once; what is still starting is stopped with the rest.
+  await Promise.race([started, aborted(stop.signal)]);
+  if (!stop.signal.aborted) {
+    await notifyServiceManager(log, "READY=1", "STATUS=serving");
+    if (process.env["FLOTILLA_WELCOME"] === "1") {
+      process.stdout.write(welcomeText(config));
+    }
+    log.info(`containerd successfully booted in ${((performance.now() - startedMs) / 1000).toFixed(6)}s`);
+    await aborted(stop.signal);
+  }
+  started.catch(() => undefined);
+  forceExitAfter(stopMsMax);
+  if (stop.signal.reason instanceof Error) {
+    throw stop.signal.reason;
+  }
+}
+
+interface StartOptions {
+  readonly config: FleetConfig;
+  readonly flags: DaemonFlags;
+  readonly log: Logger;
+  readonly resources: AsyncDisposableStack;
+  /** Aborted without an error by a signal, with one when the fleet cannot go on. */
+  readonly stop: AbortController;
+}
+
+async function startFleet({ config, flags, log, resources, stop }: StartOptions): Promise<void> {
+  await refuseLiveSocket(config.grpc.address);
+  resources.use(await claimRoot(config));
+  for (const warning of await cleanTemporaryMounts(`${config.root}/tmpmounts`)) {
+    log.warn({ err: warning }, "cleanup temp mount");
+  }
+  log.info({ version: daemonVersion(), revision: daemonRevision() }, "starting containerd");
+
+  const registry = new PluginRegistry();
+  const record = (name: ProcessName, plugins: Parameters<PluginRegistry["record"]>[1]): void => {
+    registry.record(name, plugins);
+  };
+  if (pluginTable(config, "io.flotilla.fleet.v1.supervisor").boolean("units")) {
+    await Promise.all(memberNames().map(async (name) => record(name, await describeMember(config, name))));
+  } else {
+    const supervisor = resources.adopt(
+      new Supervisor({
+        policy: defaultRestartPolicy,
+        log,
+        onFailed: (name) => {
+          const failed = registry.fail(name as ProcessName, `process ${name} keeps dying`);
+          const reasons = missingRequirements(config.requiredPlugins, failed);
+          if (reasons[0] !== undefined) {
+            stop.abort(failure(ErrorKind.Unavailable, reasons[0]));
+          }
+        },
+      }),
+      (owned) => owned.stop(),
+    );
+    const nats = await natsServerMember(config);
+    const members = memberNames().map((name) => fleetMember(name, { config, flags, onReady: record }));
+    await Promise.all([...(nats === undefined ? [] : [nats]), ...members].map((member) => supervisor.start(member)));
+  }
+
+  const own = await initPlugins(
+    gatewayPlugins(config, () => registry.all()),
+    { config, log },
+  );
+  registry.record("gateway", own.plugins);
+  const missing = missingRequirements(config.requiredPlugins, registry.all());
+  if (missing[0] !== undefined) {
+    throw failure(ErrorKind.FailedPrecondition, missing[0]);
+  }
+  const server = await serveRpc({
+    socketPath: socketOf(config.state, "gateway"),
+    services: own.services,
+    onFailure: (failed) => logFailedCall(log, failed),
+  });
+  resources.defer(() => server.close(drainMs));
+
+  const relay = new Relay({
+    routes: relayRoutes(),
+    connectUpstream: (name) => net.connect({ path: socketOf(config.state, name as ProcessName), allowHalfOpen: true }),
+    onWarning: (fields, message) => log.warn(fields, message),
+  });
+  const ttrpc = await listenPublic(config.ttrpc, spliceTo(`${config.state}/events.ttrpc.sock`));
+  resources.defer(() => closeListener(ttrpc));
+  const grpc = await listenPublic(config.grpc, (socket) => relay.handleConnection(socket));
+  resources.defer(async () => {
+    closeListener(grpc);
+    await relay.close(drainMs);
+  });
+  log.info({ address: config.grpc.address }, "serving...");
+}
+
+function relayRoutes(): Map<string, RelayMethod> {
+  return new Map(
+    Array.from(routesByPath(), ([path, { owner, method }]) => [
+      path,
+      {
+        upstream: owner,
+        repeatable: method.methodKind === "unary" && method.idempotency === Idempotency.NO_SIDE_EFFECTS,
+      },
+    ]),
+  );
+}
+
+function closeListener(server: net.Server): void {
+  server.close();
+}
+
+function watchSignals(log: Logger): AbortController {
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      log.info({ signal }, "stopping");
+      stop.abort(signal);
+    });
+  }
+  return stop;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    if (signal.aborted) {
+      resolve();
+    }
+  });
+}

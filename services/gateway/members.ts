@@ -1,0 +1,61 @@
+import { fileURLToPath } from "node:url";
+import { createClient } from "@connectrpc/connect";
+import type { FleetConfig } from "#config/config.ts";
+import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
+import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import { Member as MemberService } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { connectRpc } from "#rpc/client.ts";
+import { fleet, type ProcessName, socketOf } from "#topology/topology.ts";
+import type { Member } from "./supervisor.ts";
+
+/** The processes of the fleet besides the gateway itself, in an order in which each follows those that it needs. */
+export function memberNames(): Exclude<ProcessName, "gateway">[] {
+  const names: Exclude<ProcessName, "gateway">[] = [];
+  const visit = (name: ProcessName): void => {
+    const process = fleet.find((candidate) => candidate.name === name);
+    process?.after.forEach(visit);
+    if (name !== "gateway" && !names.includes(name)) {
+      names.push(name);
+    }
+  };
+  visit("gateway");
+  return names;
+}
+
+export interface FleetMemberOptions {
+  readonly config: FleetConfig;
+  /** Flags of the daemon, passed on, so that every process reads the same configuration. */
+  readonly flags: DaemonFlags;
+  /** Told which plugins the process carries, each time that it has become ready. */
+  readonly onReady: (name: ProcessName, plugins: readonly Plugin[]) => void;
+}
+
+/** How the gateway runs a process of the fleet: with its own Node.js, environment and flags. */
+export function fleetMember(
+  name: Exclude<ProcessName, "gateway">,
+  { config, flags, onReady }: FleetMemberOptions,
+): Member {
+  return {
+    name,
+    command: process.execPath,
+    args: [fileURLToPath(new URL(`../${name}/main.ts`, import.meta.url)), ...formatDaemonFlags(flags)],
+    awaitReady: async () => {
+      onReady(name, await describeMember(config, name));
+    },
+  };
+}
+
+/**
+ * Asks a process which plugins it carries. Waits for the process to come up, bounded.
+ *
+ * @throws {@link FlotillaError} `unavailable` when it does not come up.
+ */
+export async function describeMember(config: FleetConfig, name: ProcessName): Promise<Plugin[]> {
+  const connection = connectRpc(socketOf(config.state, name));
+  try {
+    const { plugins } = await createClient(MemberService, connection.transport).describe({});
+    return plugins;
+  } finally {
+    connection.close();
+  }
+}

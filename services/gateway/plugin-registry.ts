@@ -1,0 +1,37 @@
+import { create } from "@bufbuild/protobuf";
+import { ErrorKind } from "#base/errors.ts";
+import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import { codeOf } from "#rpc/errors.ts";
+import type { ProcessName } from "#topology/topology.ts";
+import { sortPlugins } from "./plugin-graph.ts";
+
+/** What every process of the fleet has told about its plugins. */
+export class PluginRegistry {
+  readonly #byProcess = new Map<ProcessName, readonly Plugin[]>();
+  #sorted: readonly Plugin[] | undefined;
+
+  /** Takes over what a process tells of itself, in place of what it told before. */
+  record(process: ProcessName, plugins: readonly Plugin[]): void {
+    this.#byProcess.set(process, plugins);
+    this.#sorted = undefined;
+  }
+
+  /**
+   * Marks the plugins of a process that is given up as failed.
+   *
+   * @returns These plugins.
+   */
+  fail(process: ProcessName, reason: string): readonly Plugin[] {
+    const plugins = (this.#byProcess.get(process) ?? []).map((plugin) =>
+      create(PluginSchema, { ...plugin, initErr: { code: codeOf(ErrorKind.Unavailable), message: reason } }),
+    );
+    this.record(process, plugins);
+    return plugins;
+  }
+
+  /** Every plugin of the fleet, in the order of the graph. */
+  all(): readonly Plugin[] {
+    this.#sorted ??= sortPlugins([...this.#byProcess.values()].flat());
+    return this.#sorted;
+  }
+}

@@ -1,0 +1,48 @@
+/** Decides when a process that died is started again, and when it counts as failed. */
+export interface RestartPolicy {
+  /** Wait before the first restart after a run that was long enough. */
+  readonly delayMsMin: number;
+  /** The wait doubles with each further death, up to this. */
+  readonly delayMsMax: number;
+  /** A run this long clears the record. */
+  readonly healthyRunMs: number;
+  /** Deaths in a row that use the budget up. */
+  readonly deathsMax: number;
+}
+
+/**
+ * A process that serves for a minute is well again. Ten deaths in a row take about half a minute, so that a daemon
+ * with a broken part says so while its operator still looks.
+ */
+export const defaultRestartPolicy: RestartPolicy = {
+  delayMsMin: 20,
+  delayMsMax: 5_000,
+  healthyRunMs: 60_000,
+  deathsMax: 10,
+};
+
+export type RestartDecision = { readonly restartAfterMs: number } | { readonly failed: true };
+
+/** The deaths of one process so far. */
+export class DeathRecord {
+  readonly #policy: RestartPolicy;
+  #deaths = 0;
+
+  constructor(policy: RestartPolicy) {
+    this.#policy = policy;
+  }
+
+  /**
+   * Counts a death and decides what follows.
+   *
+   * @param ranMs - How long the process ran.
+   */
+  add(ranMs: number): RestartDecision {
+    this.#deaths = ranMs >= this.#policy.healthyRunMs ? 1 : this.#deaths + 1;
+    if (this.#deaths > this.#policy.deathsMax) {
+      return { failed: true };
+    }
+    const delayMs = this.#policy.delayMsMin * 2 ** (this.#deaths - 1);
+    return { restartAfterMs: Math.min(delayMs, this.#policy.delayMsMax) };
+  }
+}

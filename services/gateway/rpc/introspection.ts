@@ -1,0 +1,95 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
+import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
+import type { Introspection, Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import { compileFilters } from "#oci/filter.ts";
+import type { Handlers } from "#rpc/handler.ts";
+
+export interface IntrospectionOptions {
+  /** Every plugin of the fleet in the order of the graph, as it is now. */
+  readonly plugins: () => readonly Plugin[];
+  /** Names this installation for ever, see {@link openServerUuid}. */
+  readonly uuid: string;
+}
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/**
+ * Answers `containerd.services.introspection.v1.Introspection`.
+ *
+ * @source containerd v2.3.4 plugins/services/introspection/local.go
+ */
+export function introspectionHandlers({ plugins, uuid }: IntrospectionOptions): Handlers<typeof Introspection> {
+  return {
+    plugins: ({ filters }) => ({ plugins: plugins().filter(compilePluginFilter(filters)) }),
+    server: async () => ({ uuid, pid: BigInt(process.pid), pidns: await pidNamespace(), deprecations: [] }),
+    pluginInfo: ({ type, id, options }) => {
+      const plugin = plugins().find((candidate) => candidate.type === type && candidate.id === id);
+      if (plugin === undefined) {
+        throw failure(ErrorKind.NotFound, `plugin ${type}.${id} not found`);
+      }
+      if (options !== undefined && plugin.initErr !== undefined) {
+        throw failure(ErrorKind.FailedPrecondition, "cannot get extra info, plugin not successfully loaded");
+      }
+      if (options !== undefined) {
+        throw failure(ErrorKind.NotImplemented, "plugin does not provided extra information");
+      }
+      return { plugin };
+    },
+  };
+}
+
+function compilePluginFilter(filters: readonly string[]): (plugin: Plugin) => boolean {
+  try {
+    const matches = compileFilters(filters);
+    return (plugin) =>
+      matches(([field]) => (field === "type" ? plugin.type : field === "id" ? plugin.id : "") || undefined);
+  } catch (error) {
+    throw new FlotillaError(ErrorKind.InvalidArgument, `${ErrorKind.InvalidArgument}: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+async function pidNamespace(): Promise<bigint> {
+  const { ino } = await stat(`/proc/${process.pid}/ns/pid`, { bigint: true });
+  return ino;
+}
+
+/**
+ * Reads the identity of this installation, or makes it at the first start. The file is containerd's own.
+ *
+ * @throws {@link FlotillaError} `failed_precondition` when the file holds something else.
+ */
+export async function openServerUuid(pluginDirectory: string): Promise<string> {
+  const path = `${pluginDirectory}/uuid`;
+  const stored = await readIfThere(path);
+  if (stored !== "") {
+    if (!uuidPattern.test(stored)) {
+      throw failure(ErrorKind.FailedPrecondition, `${path} does not hold a UUID`);
+    }
+    return stored;
+  }
+  const made = randomUUID();
+  await mkdir(pluginDirectory, { recursive: true, mode: 0o700 });
+  const file = await open(`${path}.new`, "w", 0o666);
+  try {
+    await file.writeFile(made);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${path}.new`, path);
+  return made;
+}
+
+async function readIfThere(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      return "";
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,167 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { execa } from "execa";
+import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
+import type { Logger } from "#kernel/log.ts";
+import { DeathRecord, type RestartPolicy } from "./restart-policy.ts";
+
+/** A program that the gateway owns. */
+export interface Member {
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Resolves when the process serves; rejects when it cannot. */
+  awaitReady(): Promise<void>;
+}
+
+export interface SupervisorOptions {
+  readonly policy: RestartPolicy;
+  readonly log: Logger;
+  /** Told when a member has used its budget of restarts up. It is not started again. */
+  readonly onFailed: (name: string) => void;
+}
+
+/** How long a member may take to stop before it is killed. */
+const stopMsMax = 12_000;
+
+/**
+ * Starts members, restarts those that die, and stops them.
+ *
+ * Every member runs in a session of its own, so that a Ctrl-C reaches the gateway alone, and gets SIGKILL from the kernel when
+ * the gateway dies: members are built to be killed at any time, and a new gateway must not meet the old ones.
+ */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #watches: Watch[] = [];
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Starts a member at once; it need not be ready when those after it are started.
+   *
+   * @returns Resolves when the member is ready for the first time.
+   * @throws {@link FlotillaError} `unavailable` when it ends before that.
+   */
+  async start(member: Member): Promise<void> {
+    const watch = new Watch(member, this.#options);
+    this.#watches.push(watch);
+    await watch.start();
+  }
+
+  /** Stops the members one after the other, the last started first. */
+  async stop(): Promise<void> {
+    for (const watch of this.#watches.toReversed()) {
+      await watch.stop();
+    }
+  }
+
+  /** Process id of a member that is running. */
+  pidOf(name: string): number | undefined {
+    return this.#watches.find((watch) => watch.name === name)?.pid;
+  }
+}
+
+class Watch {
+  readonly #member: Member;
+  readonly #options: SupervisorOptions;
+  readonly #deaths: DeathRecord;
+  readonly #stopping = new AbortController();
+  #process: ReturnType<typeof spawnMember> | undefined;
+  #ended: Promise<void> = Promise.resolve();
+
+  constructor(member: Member, options: SupervisorOptions) {
+    this.#member = member;
+    this.#options = options;
+    this.#deaths = new DeathRecord(options.policy);
+  }
+
+  get name(): string {
+    return this.#member.name;
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
+  async start(): Promise<void> {
+    const run = this.#spawn();
+    const ready = this.#member.awaitReady().then(() => "ready" as const);
+    const outcome = await Promise.race([ready, run.ended]);
+    if (outcome !== "ready") {
+      ready.catch(() => undefined);
+      throw failure(ErrorKind.Unavailable, `${this.#member.name} ended during its start (${outcome})`);
+    }
+    this.#ended = this.#keepRunning(run);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#process?.kill("SIGTERM");
+    const killer = setTimeout(() => {
+      this.#options.log.warn({ member: this.#member.name, pid: this.pid }, "member did not stop in time, killing it");
+      this.#process?.kill("SIGKILL");
+    }, stopMsMax);
+    await this.#process?.catch(() => undefined);
+    await this.#ended;
+    clearTimeout(killer);
+  }
+
+  #spawn(): { readonly startedMs: number; readonly ended: Promise<string> } {
+    const child = spawnMember(this.#member);
+    this.#process = child;
+    this.#options.log.debug({ member: this.#member.name, pid: child.pid }, "started member");
+    return { startedMs: performance.now(), ended: describeEnd(child) };
+  }
+
+  async #keepRunning(first: { readonly startedMs: number; readonly ended: Promise<string> }): Promise<void> {
+    const { log, onFailed } = this.#options;
+    const { name } = this.#member;
+    let run = first;
+    for (;;) {
+      const ending = await run.ended;
+      this.#process = undefined;
+      if (this.#stopping.signal.aborted) {
+        return;
+      }
+      const decision = this.#deaths.add(performance.now() - run.startedMs);
+      if ("failed" in decision) {
+        log.error({ member: name, ending }, "member keeps dying, giving it up");
+        onFailed(name);
+        return;
+      }
+      log.warn({ member: name, ending, restartAfterMs: decision.restartAfterMs }, "member died, restarting it");
+      await delay(decision.restartAfterMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+      if (this.#stopping.signal.aborted) {
+        return;
+      }
+      run = this.#spawn();
+      this.#member.awaitReady().then(
+        () => log.info({ member: name, pid: this.pid }, "member is ready again"),
+        (error: unknown) => log.warn({ member: name, err: error }, "restarted member is not ready"),
+      );
+    }
+  }
+}
+
+function spawnMember(member: Member) {
+  return execa("setpriv", ["--pdeathsig", "KILL", member.command, ...member.args], {
+    env: { ...member.env },
+    stdin: "ignore",
+    stdout: "inherit",
+    stderr: "inherit",
+    detached: true,
+    reject: false,
+    cleanup: false,
+  });
+}
+
+async function describeEnd(child: ReturnType<typeof spawnMember>): Promise<string> {
+  try {
+    const { exitCode, signal } = await child;
+    return signal === undefined ? `exit status ${exitCode}` : `signal ${signal}`;
+  } catch (error) {
+    return errorMessage(error);
+  }
+}

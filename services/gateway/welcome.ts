@@ -1,0 +1,18 @@
+import type { FleetConfig } from "#config/config.ts";
+
+/** What somebody who started the daemon by hand may type next. */
+export function welcomeText({ grpc, state }: FleetConfig): string {
+  return `
+Flotilla is ready on ${grpc.address}. In another shell, as root, try:
+
+  ctr -a ${grpc.address} version
+  ctr -a ${grpc.address} plugins ls
+  curl --unix-socket ${grpc.address} -H 'content-type: application/json' -d '{}' \\
+    http://localhost/containerd.services.version.v1.Version/Version
+  ctr -a ${grpc.address} events
+
+The URL and the password for "nats sub 'containerd.>'" are in ${state}/nats.json. Ctrl-C stops the
+daemon; containers go on running.
+
+`;
+}

@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { posix } from "node:path";
+import test from "node:test";
+import { importsOf, readSources, type SourceFile } from "./sources.ts";
+
+/**
+ * What each folder may use. The first rule whose folder holds a file is its rule. `#x` is a folder of shared/, `node:` the platform,
+ * anything else a package. Files always may use what lies in their own folder of this table.
+ */
+const layers: readonly { readonly folder: string; readonly uses: readonly string[] }[] = [
+  { folder: "shared/base/", uses: ["node:"] },
+  { folder: "shared/oci/", uses: ["node:", "#base"] },
+  { folder: "shared/config/", uses: ["node:", "#base", "#oci", "smol-toml"] },
+  { folder: "shared/sqlite/", uses: ["node:", "#base", "#oci", "#gen", "better-sqlite3"] },
+  { folder: "shared/linux/", uses: ["node:", "#base", "#oci", "koffi", "execa"] },
+  {
+    folder: "shared/rpc/",
+    uses: ["node:", "#base", "#oci", "#gen", "@bufbuild/protobuf", "@connectrpc/connect", "@connectrpc/connect-node"],
+  },
+  {
+    folder: "shared/ttrpc/",
+    uses: ["node:", "#base", "#oci", "#gen", "#rpc", "#linux", "@bufbuild/protobuf", "@connectrpc/connect"],
+  },
+  { folder: "shared/topology/", uses: ["#gen", "@bufbuild/protobuf"] },
+  {
+    folder: "shared/kernel/",
+    uses: ["node:", "#base", "#oci", "#gen", "#config", "#rpc", "#topology", "@bufbuild/protobuf", "pino"],
+  },
+  { folder: "services/metadata/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "better-sqlite3"] },
+  { folder: "services/events/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "nats"] },
+  { folder: "services/content/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect"] },
+  { folder: "services/snapshots/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa"] },
+  { folder: "services/tasks/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa"] },
+  {
+    folder: "services/gateway/",
+    uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa", "smol-toml"],
+  },
+  {
+    folder: "test/",
+    uses: ["node:", "#", "services/", "@", "fast-check", "execa", "nats", "better-sqlite3", "smol-toml", "pino"],
+  },
+];
+
+/** Packages that one place alone may know, so that a change of them is a change of that place. */
+const keepers: readonly { readonly package: string; readonly places: readonly string[] }[] = [
+  { package: "nats", places: ["services/events/bus/nats.ts"] },
+  { package: "koffi", places: ["shared/linux/"] },
+  { package: "better-sqlite3", places: ["shared/sqlite/", "services/metadata/store/"] },
+  { package: "pino", places: ["shared/kernel/log.ts"] },
+  { package: "@connectrpc/connect-node", places: ["shared/rpc/"] },
+];
+
+const testFile = /\.test\.ts$/;
+
+function targetOf(file: SourceFile, specifier: string): string {
+  return specifier.startsWith(".") ? posix.normalize(posix.join(posix.dirname(file.path), specifier)) : specifier;
+}
+
+test("every file uses only the layers below it", () => {
+  const sources = readSources();
+  assert.ok(sources.length > 50, "the sources were found");
+  const violations: string[] = [];
+  for (const file of sources) {
+    const layer = layers.find(({ folder }) => file.path.startsWith(folder));
+    if (layer === undefined) {
+      violations.push(`${file.path}: its folder is not in the table of layers`);
+      continue;
+    }
+    for (const specifier of importsOf(file)) {
+      const target = targetOf(file, specifier);
+      const own = target.startsWith(layer.folder) || `shared/${target.slice(1)}`.startsWith(layer.folder);
+      const allowed = [...layer.uses, ...(testFile.test(file.path) ? ["fast-check", "#", "execa"] : [])];
+      if (!own && !allowed.some((prefix) => target.startsWith(prefix))) {
+        violations.push(`${file.path}: may not import ${specifier}`);
+      }
+    }
+  }
+  assert.deepEqual(violations, []);
+});
+
+test("packages stay with their keepers", () => {
+  const violations: string[] = [];
+  for (const file of readSources().filter(({ path }) => !path.startsWith("test/") && !testFile.test(path))) {
+    for (const specifier of importsOf(file)) {
+      const keeper = keepers.find((candidate) => candidate.package === specifier);
+      if (keeper !== undefined && !keeper.places.some((place) => file.path.startsWith(place))) {
+        violations.push(`${file.path}: only ${keeper.places.join(", ")} may import ${specifier}`);
+      }
+    }
+  }
+  assert.deepEqual(violations, []);
+});
