@@ -1,6 +1,6 @@
 import { checked, nativeFunction } from "./libc.ts";
 
-const mkfifoCall = nativeFunction<[string, number], number>("int mkfifo(const char *path, unsigned int mode)");
+const mkfifoCall = nativeFunction("int mkfifo(const char *path, unsigned int mode)");
 
 /**
  * Makes a named pipe.
