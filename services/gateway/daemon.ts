@@ -9,7 +9,7 @@ import { type Logger, openLog } from "#kernel/log.ts";
 import { initPlugins } from "#kernel/plugin.ts";
 import { endOnBug, forceExitAfter, logFailedCall } from "#kernel/run.ts";
 import { daemonRevision, daemonVersion } from "#kernel/version.ts";
-import { cleanTemporaryMounts } from "#linux/mount.ts";
+import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
 import { serveRpc } from "#rpc/server.ts";
 import { type ProcessName, routesByPath, socketOf } from "#topology/topology.ts";
 import { createDirectories } from "./directories.ts";
