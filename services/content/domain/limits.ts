@@ -1,0 +1,11 @@
+/** Largest chunk of a Read. @source containerd v2.3.4 plugins/services/content/contentserver/contentserver.go `bufPool` */
+export const readChunkBytesMax = 1024 * 1024;
+
+/** How many ingests may be open for writing at a time; each holds a file. */
+export const openWritersMax = 2048;
+
+/** How many blobs are locked together while they are being removed. */
+export const removalBatchMax = 64;
+
+/** How long an ingest or blob without a record is left alone, in case the record is on its way. */
+export const orphanGraceMs = 60_000;

@@ -1,0 +1,111 @@
+import { constants } from "node:fs";
+import { chmod, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
+import { type Digest, isDigest } from "#oci/digest.ts";
+import type { BlobFiles, BlobReader, IngestFile } from "../domain/ports.ts";
+import { ensureDirectory, syncDirectory } from "./directory.ts";
+import { diskFailure, onDisk } from "./disk-failure.ts";
+import type { ContentLayout } from "./layout.ts";
+
+/** @source containerd v2.3.4 plugins/content/local/writer.go `(*writer).Commit` */
+const directoryMode = 0o755;
+const writableMode = 0o644;
+
+/** Blobs as files in containerd's layout. */
+export class BlobDirectories implements BlobFiles {
+  readonly #layout: ContentLayout;
+
+  constructor(layout: ContentLayout) {
+    this.#layout = layout;
+  }
+
+  path(digest: Digest): string {
+    return this.#layout.blob(digest);
+  }
+
+  async findSizeBytes(digest: Digest): Promise<bigint | undefined> {
+    try {
+      const found = await stat(this.path(digest), { bigint: true });
+      return found.isFile() ? found.size : undefined;
+    } catch (error) {
+      if (systemErrorCode(error) === "ENOENT") {
+        return undefined;
+      }
+      throw diskFailure(error, `stat blob ${digest}`);
+    }
+  }
+
+  async place(ingest: IngestFile, digest: Digest): Promise<boolean> {
+    if ((await this.findSizeBytes(digest)) === ingest.offsetBytes) {
+      return false;
+    }
+    const directory = this.#layout.blobDirectory(digest);
+    await onDisk("make blob directory", ensureDirectory(directory, directoryMode));
+    await onDisk("move ingest to its blob", rename(this.#layout.ingest(ingest.backendRef).data, this.path(digest)));
+    await onDisk("flush blob directory", syncDirectory(directory));
+    return true;
+  }
+
+  async giveBack(ingest: IngestFile, digest: Digest): Promise<void> {
+    const { data } = this.#layout.ingest(ingest.backendRef);
+    await onDisk("move blob back to its ingest", rename(this.path(digest), data));
+    await onDisk("make ingest writable", chmod(data, writableMode));
+  }
+
+  async remove(digest: Digest): Promise<void> {
+    await onDisk(`remove blob ${digest}`, rm(this.path(digest), { force: true }));
+  }
+
+  async list(): Promise<Digest[]> {
+    const digests: Digest[] = [];
+    for (const entry of await onDisk("list blobs", readdir(this.#layout.blobs, { withFileTypes: true }))) {
+      const directory = `${this.#layout.blobs}/${entry.name}`;
+      for (const encoded of entry.isDirectory() ? await onDisk("list blobs", readdir(directory)) : []) {
+        const digest = `${entry.name}:${encoded}`;
+        if (isDigest(digest)) {
+          digests.push(digest);
+        }
+      }
+    }
+    return digests;
+  }
+
+  async open(digest: Digest): Promise<BlobReader> {
+    const path = this.path(digest);
+    try {
+      const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+      try {
+        const { size } = await handle.stat({ bigint: true });
+        return {
+          sizeBytes: size,
+          read: async (buffer, positionBytes) => readFully(handle, buffer, Number(positionBytes)),
+          close: () => handle.close(),
+        };
+      } catch (error) {
+        await handle.close();
+        throw error;
+      }
+    } catch (error) {
+      if (systemErrorCode(error) === "ENOENT") {
+        throw failure(ErrorKind.NotFound, `blob ${digest} expected at ${path}: blob not found`, { cause: error });
+      }
+      throw diskFailure(error, `open blob ${digest}`);
+    }
+  }
+}
+
+async function readFully(
+  handle: Awaited<ReturnType<typeof open>>,
+  buffer: Uint8Array,
+  position: number,
+): Promise<number> {
+  let done = 0;
+  while (done < buffer.length) {
+    const { bytesRead } = await handle.read(buffer, done, buffer.length - done, position + done);
+    if (bytesRead === 0) {
+      break;
+    }
+    done += bytesRead;
+  }
+  return done;
+}

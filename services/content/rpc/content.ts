@@ -1,0 +1,67 @@
+import { type MessageInitShape } from "@bufbuild/protobuf";
+import type { TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { Content, type StatusSchema, type WriteAction } from "#gen/containerd/services/content/v1/content_pb.ts";
+import { findDigestFault, isDigest } from "#oci/digest.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import { getBlob } from "../domain/blob-access.ts";
+import { abortIngest, getIngestStatus, listIngestStatuses, type NamedStatus } from "../domain/ingest-status.ts";
+import type { WriterParts } from "../domain/ingest-writer.ts";
+import { rangeOf, readChunks } from "../domain/read-range.ts";
+import { runWriteSession } from "../domain/write-session.ts";
+
+type OwnMethods = Pick<Handlers<typeof Content>, "read" | "write" | "status" | "listStatuses" | "abort">;
+
+/** The methods of containerd's Content service that deal with bytes; the others only deal with records. */
+export function contentService(parts: WriterParts): ServiceBinding {
+  const methods: OwnMethods = {
+    async *read(request, call) {
+      const { digest } = request;
+      if (!isDigest(digest)) {
+        throw new FlotillaError(ErrorKind.InvalidArgument, `${digest}: ${findDigestFault(digest)}`);
+      }
+      const blob = await getBlob(parts.index, { namespace: requireNamespace(call), digest });
+      const range = rangeOf(request, blob);
+      yield* readChunks(await parts.blobs.open(digest), range);
+    },
+    async *write(requests, call) {
+      const origin = { namespace: requireNamespace(call), lease: leaseOf(call), signal: call.signal };
+      for await (const { action, startedAtNs, updatedAtNs, ...reply } of runWriteSession(parts, origin, requests)) {
+        yield {
+          ...reply,
+          action: action as WriteAction,
+          ...(startedAtNs === undefined ? {} : { startedAt: timestampOf(startedAtNs) }),
+          ...(updatedAtNs === undefined ? {} : { updatedAt: timestampOf(updatedAtNs) }),
+        };
+      }
+    },
+    async status({ ref }, call) {
+      return { status: statusOf(await getIngestStatus(parts, { namespace: requireNamespace(call), ref })) };
+    },
+    async listStatuses({ filters }, call) {
+      return { statuses: (await listIngestStatuses(parts, requireNamespace(call), filters)).map(statusOf) };
+    },
+    async abort({ ref }, call) {
+      await abortIngest(parts, { namespace: requireNamespace(call), ref });
+      return {};
+    },
+  };
+  return bindService(Content, methods);
+}
+
+function statusOf(status: NamedStatus): MessageInitShape<typeof StatusSchema> {
+  return {
+    ref: status.ref,
+    startedAt: timestampOf(status.startedAtNs),
+    updatedAt: timestampOf(status.updatedAtNs),
+    offset: status.offsetBytes,
+    total: status.totalBytes,
+  };
+}
+
+const nsPerSecond = 1_000_000_000n;
+
+function timestampOf(ns: bigint): MessageInitShape<typeof TimestampSchema> {
+  return { seconds: ns / nsPerSecond, nanos: Number(ns % nsPerSecond) };
+}

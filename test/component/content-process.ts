@@ -1,0 +1,112 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createClient, type Transport } from "@connectrpc/connect";
+import { Health } from "#gen/grpc/health/v1/health_pb.ts";
+import { connectRpc, type RpcConnection } from "#rpc/client.ts";
+import { type RpcServer, serveRpc } from "#rpc/server.ts";
+import { socketOf } from "#topology/topology.ts";
+import { MemoryBlobIndex } from "./content-index.ts";
+
+const program = fileURLToPath(new URL("../../services/content/main.ts", import.meta.url));
+
+/** A content process on a directory of its own, with an index in memory beside it. */
+export class ContentProcess {
+  readonly index = new MemoryBlobIndex();
+  readonly directory: string;
+  /** What the process has logged so far. */
+  log = "";
+  readonly #server: RpcServer;
+  #child: ChildProcess;
+  #connection: RpcConnection;
+
+  private constructor(directory: string, index: MemoryBlobIndex, server: RpcServer) {
+    this.directory = directory;
+    this.index = index;
+    this.#server = server;
+    this.#child = this.#spawn();
+    this.#connection = connectRpc(socketOf(`${directory}/state`, "content"));
+  }
+
+  /** Starts the process and waits until it serves. */
+  static async start(): Promise<ContentProcess> {
+    const directory = await mkdtemp(join(tmpdir(), "flotilla-content-"));
+    await writeFile(`${directory}/config.toml`, "version = 3\n");
+    const index = new MemoryBlobIndex();
+    const server = await serveRpc({
+      socketPath: socketOf(`${directory}/state`, "metadata"),
+      services: [index.binding()],
+      onFailure: () => undefined,
+    });
+    const started = new ContentProcess(directory, index, server);
+    await started.ready();
+    return started;
+  }
+
+  get transport(): Transport {
+    return this.#connection.transport;
+  }
+
+  /** The plugin's root: the directory with `blobs` and `ingest`. */
+  get root(): string {
+    return `${this.directory}/root/io.containerd.content.v1.content`;
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** Waits until the process serves. */
+  async ready(): Promise<void> {
+    await createClient(Health, this.transport).check({});
+  }
+
+  /** Ends the process at once. */
+  async kill(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      const exited = once(this.#child, "exit");
+      this.#child.kill("SIGKILL");
+      await exited;
+    }
+  }
+
+  /** Asks the process to stop and waits for it. @returns its exit status. */
+  async stop(): Promise<number | null> {
+    const exited = once(this.#child, "exit");
+    this.#child.kill("SIGTERM");
+    const [status] = (await exited) as [number | null];
+    return status;
+  }
+
+  /** Starts the process again after it ended, on the same files. */
+  async restart(): Promise<void> {
+    this.#connection.close();
+    this.#connection = connectRpc(socketOf(`${this.directory}/state`, "content"));
+    this.#child = this.#spawn();
+    await this.ready();
+  }
+
+  async close(): Promise<void> {
+    await this.kill();
+    this.#connection.close();
+    await this.#server.close(0);
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  #spawn(): ChildProcess {
+    const { directory } = this;
+    const flags = [
+      ...["--config", `${directory}/config.toml`],
+      ...["--root", `${directory}/root`],
+      ...["--state", `${directory}/state`],
+    ];
+    const child = spawn(process.execPath, [program, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.log += text;
+    });
+    return child;
+  }
+}
