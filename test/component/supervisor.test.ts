@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { pino } from "pino";
+import { systemErrorCode } from "#base/errors.ts";
+import { type Member, Supervisor, type SupervisorOptions } from "../../services/gateway/supervisor.ts";
+
+let directory: string;
+let supervisor: Supervisor;
+const failed: string[] = [];
+
+const options: SupervisorOptions = {
+  policy: { delayMsMin: 1, delayMsMax: 5, healthyRunMs: 60_000, deathsMax: 3 },
+  log: pino({ level: "silent" }),
+  onFailed: (name) => failed.push(name),
+};
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "flotilla-supervisor-"));
+  supervisor = new Supervisor(options);
+  failed.length = 0;
+});
+
+afterEach(async () => {
+  await supervisor.stop();
+  await rm(directory, { recursive: true });
+});
+
+/** A member that notes its start and its orderly stop in a file, and is ready once it has noted the start. */
+function shellMember(name: string, body = "while :; do sleep 0.05; done"): Member {
+  const journal = join(directory, "journal");
+  return {
+    name,
+    command: "/bin/sh",
+    args: ["-c", `trap 'echo stop ${name} >>${journal}; exit 0' TERM; echo start ${name} >>${journal}; ${body}`],
+    awaitReady: () => until(async () => (await readJournal()).includes(`start ${name}`)),
+  };
+}
+
+async function readJournal(): Promise<string[]> {
+  try {
+    return (await readFile(join(directory, "journal"), "utf8")).trim().split("\n");
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      return [];
+    }
+    throw error;
+  }
+}
+
+async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!(await condition())) {
+    assert.ok(performance.now() < deadline, "waited in vain");
+    await delay(5);
+  }
+}
+
+test("members stop in the reverse of the order in which they were started", async () => {
+  await supervisor.start(shellMember("first"));
+  await supervisor.start(shellMember("second"));
+  await supervisor.stop();
+  assert.deepEqual(await readJournal(), ["start first", "start second", "stop second", "stop first"]);
+});
+
+test("a killed member is started again", async () => {
+  await supervisor.start(shellMember("one"));
+  const before = supervisor.pidOf("one");
+  assert.ok(before !== undefined);
+  process.kill(before, "SIGKILL");
+  await until(async () => (await readJournal()).filter((line) => line === "start one").length === 2);
+  assert.notEqual(supervisor.pidOf("one"), before);
+  assert.deepEqual(failed, []);
+});
+
+test("a member that keeps dying is given up, and told once", async () => {
+  await supervisor.start(shellMember("short", "sleep 0.05; exit 3"));
+  await until(() => failed.length > 0);
+  await delay(50);
+  assert.deepEqual(failed, ["short"]);
+  assert.equal((await readJournal()).length, 1 + options.policy.deathsMax);
+});
+
+test("a member that ends before it is ready fails the start with its status", async () => {
+  const member = { ...shellMember("never", "exit 7"), awaitReady: () => delay(60_000, undefined, { ref: false }) };
+  await assert.rejects(supervisor.start(member), /never ended during its start \(exit status 7\): unavailable/);
+});
