@@ -1,0 +1,176 @@
+import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import type { Mount } from "#linux/mount.ts";
+import type { SnapshotDriver, SnapshotLocation, SnapshotUsage } from "../drivers/driver.ts";
+import { KeyedLock } from "./keyed-lock.ts";
+import type { NewSnapshot, SnapshotCommit, SnapshotIndex, SnapshotName, SnapshotRecord } from "./ports.ts";
+
+/** Told of what went wrong beside a call and hinders no client. */
+export interface SnapshotterWatch {
+  /** A snapshot could not be made, and its record could not be removed either; it stays, and is made when it is mounted. */
+  onRecordLeft(name: SnapshotName, error: unknown): void;
+  /** Directories could not be deleted. Those that are out of sight are deleted at the next start. */
+  onRemovalFailed(snapshotter: string, error: unknown): void;
+}
+
+/**
+ * One snapshotter: a driver for the directories and the index for the records.
+ *
+ * A new snapshot is recorded first and made second, and what is made is never taken back before its record is; so a record may
+ * be without its directory after a crash, and {@link mounts} makes it then.
+ */
+export class Snapshotter {
+  readonly name: string;
+  readonly driver: SnapshotDriver;
+  readonly #index: SnapshotIndex;
+  readonly #watch: SnapshotterWatch;
+  readonly #locks = new KeyedLock<bigint>();
+
+  constructor(name: string, driver: SnapshotDriver, index: SnapshotIndex, watch: SnapshotterWatch) {
+    this.name = name;
+    this.driver = driver;
+    this.#index = index;
+    this.#watch = watch;
+  }
+
+  /**
+   * Makes an active snapshot or a view.
+   *
+   * When it fails there is neither a record nor a directory; unless removing the record fails too, in which case the snapshot
+   * stays and can be used.
+   */
+  async prepare(snapshot: NewSnapshot): Promise<Mount[]> {
+    const location = await this.#record(snapshot);
+    try {
+      await this.create(location);
+    } catch (error) {
+      await this.#index.remove(snapshot).catch((left: unknown) => this.#watch.onRecordLeft(snapshot, left));
+      throw error;
+    }
+    return this.driver.mounts(location);
+  }
+
+  /** The mounts of an active snapshot or a view, whose directories are there then, even when a crash had come before them. */
+  async mounts(name: SnapshotName): Promise<Mount[]> {
+    const { location } = await this.#index.resolve(name);
+    if (location.kind === "committed") {
+      throw failure(ErrorKind.FailedPrecondition, `requested snapshot ${name.key} not active or view`);
+    }
+    await this.create(location);
+    return this.driver.mounts(location);
+  }
+
+  /** Turns an active snapshot into a committed one. No file is touched; the usage is measured and recorded with it. */
+  async commit(commit: SnapshotCommit): Promise<void> {
+    const active = await this.#findActive(commit);
+    const usage = active === undefined ? undefined : await this.driver.measure(active.id);
+    try {
+      await this.#index.commit(commit, usage);
+    } catch (error) {
+      if (active === undefined || !isFailure(error, ErrorKind.Unavailable)) {
+        throw error;
+      }
+      await this.#commitAgain(commit, active, usage);
+    }
+  }
+
+  /** What a snapshot takes on disk without its parents: as stored when committed, measured when active, nothing for a view. */
+  async usage(name: SnapshotName): Promise<SnapshotUsage> {
+    const { location, usage } = await this.#index.resolve(name);
+    if (location.kind === "active") {
+      return await this.driver.measure(location.id);
+    }
+    return usage ?? { sizeBytes: 0n, inodes: 0n };
+  }
+
+  /** Makes the directories of a recorded snapshot if they are not there. */
+  create(location: SnapshotLocation): Promise<void> {
+    return this.#locks.run([location.id], () => this.driver.create(location));
+  }
+
+  /** Deletes directories. @returns the ids whose directories are gone, whoever deleted them. */
+  removeDirectories(ids: readonly bigint[]): Promise<readonly bigint[]> {
+    return this.#locks.run(ids, async () => {
+      try {
+        await this.driver.remove(ids);
+        return ids;
+      } catch (error) {
+        this.#watch.onRemovalFailed(this.name, error);
+        const left = new Set(await this.driver.listIds());
+        return ids.filter((id) => !left.has(id));
+      }
+    });
+  }
+
+  /** Records a new snapshot, over a loss of the connection too. */
+  async #record(snapshot: NewSnapshot): Promise<SnapshotLocation> {
+    try {
+      return await this.#index.prepare(snapshot);
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.Unavailable)) {
+        throw error;
+      }
+    }
+    try {
+      return await this.#index.prepare(snapshot);
+    } catch (error) {
+      const made = isFailure(error, ErrorKind.AlreadyExists) ? await this.#findUnmade(snapshot) : undefined;
+      if (made === undefined) {
+        throw error;
+      }
+      return made;
+    }
+  }
+
+  /** The record of a snapshot that nobody was given yet, since it has no directory: what a lost call has left. */
+  async #findUnmade(snapshot: NewSnapshot): Promise<SnapshotLocation | undefined> {
+    const location = (await this.#find(snapshot))?.location;
+    const isMade = location === undefined || (await this.driver.listIds()).includes(location.id);
+    return isMade || location.kind !== snapshot.kind ? undefined : location;
+  }
+
+  /** Repeats a commit whose answer was lost; it may have gone through. */
+  async #commitAgain(
+    commit: SnapshotCommit,
+    active: SnapshotLocation,
+    usage: SnapshotUsage | undefined,
+  ): Promise<void> {
+    const committed = await this.#find({ ...commit, key: commit.name });
+    if (committed?.location.id !== active.id) {
+      await this.#index.commit(commit, usage);
+    }
+  }
+
+  /** The location of what is to be committed; undefined when it is not there or not active, which the index then refuses. */
+  async #findActive(name: SnapshotName): Promise<SnapshotLocation | undefined> {
+    const location = (await this.#find(name))?.location;
+    return location?.kind === "active" ? location : undefined;
+  }
+
+  async #find(name: SnapshotName): Promise<SnapshotRecord | undefined> {
+    try {
+      return await this.#index.resolve(name);
+    } catch (error) {
+      if (isFailure(error, ErrorKind.NotFound)) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+}
+
+/**
+ * The snapshotter that a request names.
+ *
+ * @throws {@link FlotillaError} `invalid_argument`, and not `not_found`, when there is none.
+ * @source containerd v2.3.4 plugins/services/snapshots/service.go `getSnapshotter`
+ */
+export function getSnapshotter(snapshotters: ReadonlyMap<string, Snapshotter>, name: string): Snapshotter {
+  if (name === "") {
+    throw failure(ErrorKind.InvalidArgument, "snapshotter argument missing");
+  }
+  const snapshotter = snapshotters.get(name);
+  if (snapshotter === undefined) {
+    throw failure(ErrorKind.InvalidArgument, `snapshotter not loaded: ${name}`);
+  }
+  return snapshotter;
+}

@@ -1,0 +1,6 @@
+import type { SnapshotDriverDefinition } from "./driver.ts";
+import { nativeDriver } from "./native/driver.ts";
+import { overlayDriver } from "./overlayfs/driver.ts";
+
+/** Every driver that is built in, in the order in which their plugins are initialised. */
+export const snapshotDrivers: readonly SnapshotDriverDefinition[] = [nativeDriver, overlayDriver];

@@ -1,0 +1,59 @@
+import { chmod } from "node:fs/promises";
+import type { Mount } from "#linux/mount.ts";
+import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
+import { copyTree, measureTree } from "../file-tree.ts";
+import { SnapshotDirectories } from "../snapshot-directories.ts";
+
+/**
+ * Snapshots as full copies of their parents: works on every file system, and costs the whole tree for each active snapshot.
+ *
+ * `<root>/snapshots/<id>` is the tree itself. A view of a parent has an empty directory, so that each id has one, and shows the
+ * parent's.
+ *
+ * @source containerd v2.3.4 plugins/snapshots/native/native.go
+ */
+export const nativeDriver: SnapshotDriverDefinition = {
+  id: "native",
+  open: async ({ root, settings }) => {
+    const directory = settings.string("root_path") || root;
+    return new NativeDriver(directory, await SnapshotDirectories.open(directory));
+  },
+};
+
+class NativeDriver implements SnapshotDriver {
+  readonly root: string;
+  readonly capabilities: readonly string[] = [];
+  readonly #directories: SnapshotDirectories;
+
+  constructor(root: string, directories: SnapshotDirectories) {
+    this.root = root;
+    this.#directories = directories;
+  }
+
+  listIds(): Promise<bigint[]> {
+    return this.#directories.list();
+  }
+
+  create({ id, parentIds: [parentId], kind }: SnapshotLocation): Promise<void> {
+    return this.#directories.create(id, async (directory) => {
+      if (parentId === undefined || kind === "view") {
+        await chmod(directory, 0o755);
+      } else {
+        await copyTree(await this.#directories.require(parentId), directory);
+      }
+    });
+  }
+
+  mounts({ id, parentIds: [parentId], kind }: SnapshotLocation): Mount[] {
+    const shown = kind === "view" && parentId !== undefined ? parentId : id;
+    return [{ type: "bind", source: this.#directories.path(shown), options: ["rbind", kind === "view" ? "ro" : "rw"] }];
+  }
+
+  async measure(id: bigint): Promise<SnapshotUsage> {
+    return await measureTree(await this.#directories.require(id));
+  }
+
+  remove(ids: readonly bigint[]): Promise<void> {
+    return this.#directories.remove(ids);
+  }
+}

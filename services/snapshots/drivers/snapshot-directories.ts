@@ -1,0 +1,131 @@
+import { randomBytes } from "node:crypto";
+import { lstat, mkdir, readdir, rename } from "node:fs/promises";
+import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
+import { removeTrees } from "./file-tree.ts";
+
+/** Half made directories begin with this. */
+const newPrefix = "new-";
+/** Half removed directories begin with this. */
+const removedPrefix = "rm-";
+
+/**
+ * The directories `<root>/snapshots/<id>`, which appear and disappear whole.
+ *
+ * @source containerd v2.3.4 plugins/snapshots/native/native.go (`new-` and `rm-`)
+ */
+export class SnapshotDirectories {
+  readonly #base: string;
+
+  private constructor(base: string) {
+    this.#base = base;
+  }
+
+  /**
+   * Makes the base directory, readable by nobody else, and deletes what a crash left half made or half removed.
+   *
+   * @throws {@link FlotillaError} `failed_precondition` when containerd's own snapshotter has its index there: its snapshots
+   *   have no record with us, and would be taken for garbage.
+   */
+  static async open(root: string): Promise<SnapshotDirectories> {
+    if (await exists(`${root}/metadata.db`)) {
+      throw failure(
+        ErrorKind.FailedPrecondition,
+        `${root} holds the snapshots of another daemon (metadata.db); move them or set root_path`,
+      );
+    }
+    const base = `${root}/snapshots`;
+    await mkdir(root, { recursive: true, mode: 0o700 });
+    await mkdir(base, { recursive: true, mode: 0o700 });
+    const names = await readdir(base);
+    const leftovers = names.filter((name) => name.startsWith(newPrefix) || name.startsWith(removedPrefix));
+    await removeTrees(leftovers.map((name) => `${base}/${name}`));
+    return new SnapshotDirectories(base);
+  }
+
+  /** The directory of an id, which need not exist. */
+  path(id: bigint): string {
+    return `${this.#base}/${id}`;
+  }
+
+  /**
+   * The directory of an id, which exists.
+   *
+   * @throws {@link FlotillaError} `not_found`.
+   */
+  async require(id: bigint): Promise<string> {
+    const path = this.path(id);
+    if (!(await exists(path))) {
+      throw failure(ErrorKind.NotFound, `directory of snapshot ${id} ${path}`);
+    }
+    return path;
+  }
+
+  /** The ids that have a directory, in no order. */
+  async list(): Promise<bigint[]> {
+    const names = await readdir(this.#base);
+    return names.filter((name) => /^(?:0|[1-9][0-9]*)$/.test(name)).map(BigInt);
+  }
+
+  /**
+   * Makes the directory of an id, whole or not at all. Does nothing when it is there.
+   *
+   * @param fill - Puts into the given empty directory, of mode 0700, what shall be in it.
+   */
+  async create(id: bigint, fill: (directory: string) => Promise<void>): Promise<void> {
+    if (await exists(this.path(id))) {
+      return;
+    }
+    const half = `${this.#base}/${unusedName(newPrefix, id)}`;
+    try {
+      await mkdir(half, { mode: 0o700 });
+      await fill(half);
+      await rename(half, this.path(id));
+    } catch (error) {
+      await removeTrees([half]);
+      throw error;
+    }
+  }
+
+  /** Deletes the directories of ids; each is out of sight before its first file goes. */
+  async remove(ids: readonly bigint[]): Promise<void> {
+    const hidden: string[] = [];
+    try {
+      for (const id of ids) {
+        const path = `${this.#base}/${unusedName(removedPrefix, id)}`;
+        if (await renameIfThere(this.path(id), path)) {
+          hidden.push(path);
+        }
+      }
+    } finally {
+      await removeTrees(hidden);
+    }
+  }
+}
+
+function unusedName(prefix: string, id: bigint): string {
+  return `${prefix}${id}-${randomBytes(6).toString("hex")}`;
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      return false;
+    }
+    throw error;
+  }
+}
+
+async function renameIfThere(from: string, to: string): Promise<boolean> {
+  try {
+    await rename(from, to);
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      return false;
+    }
+    throw error;
+  }
+}

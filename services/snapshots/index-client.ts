@@ -1,0 +1,92 @@
+import { createClient } from "@connectrpc/connect";
+import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import {
+  SnapshotKind as RecordedKind,
+  type SnapshotLocation as RecordedLocation,
+  type SnapshotUsage as RecordedUsage,
+  SnapshotIndex as SnapshotIndexService,
+} from "#gen/flotilla/index/v1/index_pb.ts";
+import type { RpcConnection } from "#rpc/client.ts";
+import { clientHeaders } from "#rpc/headers.ts";
+import type { SnapshotIndex } from "./domain/ports.ts";
+import type { SnapshotKind, SnapshotLocation, SnapshotUsage } from "./drivers/driver.ts";
+
+/** How often the comparison at the start is sent; each time waits for the other process to come back by itself. */
+const attemptsMax = 3;
+
+/** The index that the metadata process keeps. */
+export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
+  const index = createClient(SnapshotIndexService, connection.transport);
+  const records = createClient(Snapshots, connection.transport);
+  return {
+    async prepare({ kind, labels, ...snapshot }) {
+      const { location } = await index.prepareSnapshot({
+        ...snapshot,
+        labels: { ...labels },
+        kind: kind === "view" ? RecordedKind.VIEW : RecordedKind.ACTIVE,
+      });
+      return readLocation(location);
+    },
+    async resolve({ namespace, snapshotter, key }) {
+      const { location, usage } = await index.resolveSnapshot({ namespace, snapshotter, key });
+      return { location: readLocation(location), usage: usage === undefined ? undefined : readUsage(usage) };
+    },
+    async commit({ labels, ...commit }, usage) {
+      await index.commitSnapshot({
+        ...commit,
+        labels: { ...labels },
+        ...(usage === undefined ? {} : { usage: { size: usage.sizeBytes, inodes: usage.inodes } }),
+      });
+    },
+    async remove({ namespace, snapshotter, key }) {
+      await records.remove({ snapshotter, key }, { headers: clientHeaders(namespace) });
+    },
+    async reconcile(loaded) {
+      const snapshotters = loaded.map(({ name, ids }) => ({ name, ids: [...ids] }));
+      const { repairs } = await repeatLost(() => index.reconcileSnapshots({ snapshotters }));
+      return repairs.map(({ snapshotter, orphanIds, missing }) => ({
+        snapshotter,
+        orphanIds,
+        missing: missing.map(readLocation),
+      }));
+    },
+  };
+}
+
+async function repeatLost<T>(call: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await call();
+    } catch (error) {
+      if (attempt === attemptsMax || !isFailure(error, ErrorKind.Unavailable)) {
+        throw error;
+      }
+    }
+  }
+}
+
+function readLocation(location: RecordedLocation | undefined): SnapshotLocation {
+  if (location === undefined) {
+    throw failure(ErrorKind.Internal, "the index answered without a location");
+  }
+  const { id, parentIds, labels } = location;
+  return { id, parentIds, labels, kind: readKind(location.kind) };
+}
+
+function readKind(kind: RecordedKind): SnapshotKind {
+  switch (kind) {
+    case RecordedKind.VIEW:
+      return "view";
+    case RecordedKind.ACTIVE:
+      return "active";
+    case RecordedKind.COMMITTED:
+      return "committed";
+    default:
+      throw failure(ErrorKind.Internal, `the index answered the kind ${kind}`);
+  }
+}
+
+function readUsage({ size, inodes }: RecordedUsage): SnapshotUsage {
+  return { sizeBytes: size, inodes };
+}

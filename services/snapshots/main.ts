@@ -1,0 +1,4 @@
+import { runProcess } from "#kernel/run.ts";
+import { composeSnapshots } from "./service.ts";
+
+await runProcess("snapshots", composeSnapshots);

@@ -1,0 +1,113 @@
+import { errorMessage } from "#base/errors.ts";
+import { type FleetConfig, pluginRoot } from "#config/config.ts";
+import { pluginTable } from "#config/defaults.ts";
+import type { Logger } from "#kernel/log.ts";
+import type { PluginDefinition } from "#kernel/plugin.ts";
+import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
+import { Snapshotter, type SnapshotterWatch } from "./domain/snapshotter.ts";
+import type { SnapshotDriver, SnapshotDriverDefinition } from "./drivers/driver.ts";
+import { snapshotDrivers } from "./drivers/index.ts";
+import { connectSnapshotIndex } from "./index-client.ts";
+import { type RepairedSnapshotter, reconcileSnapshots } from "./reconcile.ts";
+import { directoriesService } from "./rpc/directories.ts";
+import { snapshotsService } from "./rpc/snapshots.ts";
+
+const snapshotterType = "io.containerd.snapshotter.v1";
+
+/**
+ * Puts the snapshots process together: drivers for the directories, the index in the metadata process for the records.
+ *
+ * Drivers are opened and compared with the records before anything is served, so no call ever meets what a crash has left. When
+ * the records cannot be had the process does not start, and is started again.
+ */
+export async function composeSnapshots(context: ProcessContext): Promise<ProcessParts> {
+  const { config, log } = context;
+  const index = connectSnapshotIndex(context.connect("metadata"));
+  const opened = await openDrivers(config);
+  const snapshotters = new Map<string, Snapshotter>();
+  for (const { id, outcome } of opened) {
+    if ("driver" in outcome) {
+      snapshotters.set(id, new Snapshotter(id, outcome.driver, index, logTroubles(log)));
+    }
+  }
+  logRepairs(log, await reconcileSnapshots(snapshotters, index));
+  return {
+    plugins: [
+      ...opened.map(driverPlugin),
+      { type: "io.containerd.service.v1", id: "snapshots-service", requires: ["io.containerd.metadata.v1"] },
+      {
+        type: "io.containerd.grpc.v1",
+        id: "snapshots",
+        requires: ["io.containerd.service.v1"],
+        init: () => ({ services: [snapshotsService(snapshotters)] }),
+      },
+    ],
+    services: [directoriesService(snapshotters)],
+  };
+}
+
+interface OpenedDriver {
+  readonly id: string;
+  readonly outcome: { readonly driver: SnapshotDriver } | { readonly error: unknown };
+}
+
+/** Opens every driver that is not disabled; what fails is told when its plugin is initialised. */
+async function openDrivers(config: FleetConfig): Promise<OpenedDriver[]> {
+  const enabled = snapshotDrivers.filter(({ id }) => !config.disabledPlugins.includes(`${snapshotterType}.${id}`));
+  return await Promise.all(enabled.map((definition) => openDriver(definition, config)));
+}
+
+async function openDriver(definition: SnapshotDriverDefinition, config: FleetConfig): Promise<OpenedDriver> {
+  const { id } = definition;
+  const uri = `${snapshotterType}.${id}`;
+  try {
+    const driver = await definition.open({ root: pluginRoot(config, uri), settings: pluginTable(config, uri) });
+    return { id, outcome: { driver } };
+  } catch (error) {
+    return { id, outcome: { error } };
+  }
+}
+
+function driverPlugin({ id, outcome }: OpenedDriver): PluginDefinition {
+  return {
+    type: snapshotterType,
+    id,
+    init: () => {
+      if ("error" in outcome) {
+        throw outcome.error;
+      }
+      const { root, capabilities } = outcome.driver;
+      return { exports: { root }, capabilities, platformDependent: true };
+    },
+  };
+}
+
+function logTroubles(log: Logger): SnapshotterWatch {
+  return {
+    onRecordLeft: ({ namespace, snapshotter, key }, error) =>
+      log.warn(
+        { ns: namespace, snapshotter, key, err: error },
+        "the record of a snapshot that could not be made stays",
+      ),
+    onRemovalFailed: (snapshotter, error) =>
+      log.warn({ snapshotter, err: error }, "directories of snapshots could not be deleted"),
+  };
+}
+
+function logRepairs(log: Logger, repaired: readonly RepairedSnapshotter[]): void {
+  for (const { snapshotter, removedIds, madeIds, lost } of repaired) {
+    if (removedIds.length > 0) {
+      log.info({ snapshotter, ids: removedIds.map(String) }, "removed directories of snapshots that had no record");
+    }
+    if (madeIds.length > 0) {
+      log.warn({ snapshotter, ids: madeIds.map(String) }, "made the missing directories of snapshots");
+    }
+    for (const { location, error } of lost) {
+      const why = error === undefined ? {} : { err: errorMessage(error) };
+      log.error(
+        { snapshotter, id: String(location.id), ...why },
+        `the directory of a ${location.kind} snapshot is gone`,
+      );
+    }
+  }
+}
