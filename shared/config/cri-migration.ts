@@ -1,4 +1,3 @@
-import { hostPlatformName } from "./host-platform.ts";
 import { isTable, type TomlTable } from "./toml-table.ts";
 
 const server = "io.containerd.grpc.v1.cri";
@@ -48,20 +47,11 @@ function imagesTable(source: TomlTable, present: TomlTable): TomlTable {
     ...tableAt(present, "pinned_images"),
     ...(Object.hasOwn(source, "sandbox_image") ? { sandbox: source["sandbox_image"] } : {}),
   };
-  const platforms: Record<string, unknown> = { ...tableAt(present, "runtime_platform") };
-  if (isTable(containerd["runtimes"])) {
-    for (const [name, settings] of Object.entries(containerd["runtimes"])) {
-      if (isTable(settings) && Object.hasOwn(settings, "snapshot") && settings["snapshot"] !== "") {
-        platforms[name] = { platform: hostPlatformName(), snapshotter: settings["snapshot"] };
-      }
-    }
-  }
   return {
     ...present,
     ...pick(source, imageKeys),
-    ...(isTable(containerd["runtimes"]) ? pick(containerd, imageContainerdKeys) : {}),
+    ...pick(containerd, imageContainerdKeys),
     ...(Object.keys(pinned).length > 0 ? { pinned_images: pinned } : {}),
-    ...(Object.keys(platforms).length > 0 ? { runtime_platform: platforms } : {}),
   };
 }
 

@@ -6,8 +6,8 @@ import { configVersion } from "./document.ts";
 import { hostPlatformName } from "./host-platform.ts";
 import { PluginSettings } from "./settings.ts";
 
-/** @source containerd v2.3.4 defaults/defaults_linux.go `DefaultAddress` */
-const defaultAddress = "/run/containerd/containerd.sock";
+/** Where the gRPC socket is when nothing says otherwise. @source containerd v2.3.4 defaults/defaults_linux.go `DefaultAddress` */
+export const defaultAddress = "/run/containerd/containerd.sock";
 /** @source containerd v2.3.4 defaults/defaults_unix.go `DefaultConfigDir` */
 const configDirectory = "/etc/containerd";
 

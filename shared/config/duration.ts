@@ -45,7 +45,8 @@ export function parseDuration(text: string): number {
     if (unitNs === undefined) {
       throw new Error(`time: unknown unit ${quote(unit)} in duration ${quote(text)}`);
     }
-    totalNs += Number(whole) * unitNs + Math.trunc(Number(`0${fraction}`) * unitNs);
+    const digits = fraction.slice(1);
+    totalNs += Number(whole) * unitNs + Math.trunc(Number(digits) * (unitNs / 10 ** digits.length));
   }
   if (totalNs >= durationNsMax) {
     throw invalid();

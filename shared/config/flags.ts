@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { quote } from "#base/quote.ts";
-import { type ParsedArguments, parseArguments, type ValueFlag } from "./flag-syntax.ts";
+import { parseArguments, type ValueFlag } from "./flag-syntax.ts";
 
 /** Global flags of the daemon, as far as they were given. An empty value counts as not given, as in containerd. */
 export interface DaemonFlags {
@@ -41,11 +41,11 @@ export function parseDaemonFlags(argv: readonly string[]): DaemonFlags {
   if (unexpected !== undefined) {
     throw new Error(`unexpected argument ${quote(unexpected)}`);
   }
-  return selectDaemonFlags(parsed);
+  return selectDaemonFlags(parsed.values);
 }
 
-/** Picks the daemon's flags out of a command line that may hold more. */
-export function selectDaemonFlags({ values }: ParsedArguments): DaemonFlags {
+/** Picks the daemon's flags out of those of a command line that may hold more. */
+export function selectDaemonFlags(values: ReadonlyMap<string, string>): DaemonFlags {
   const config = values.get("config");
   return {
     ...(config === undefined ? {} : { config }),

@@ -1,9 +1,10 @@
-import { readFile } from "node:fs/promises";
-import { errorMessage, systemErrorCode } from "#base/errors.ts";
+import { readFile, stat } from "node:fs/promises";
+import { systemErrorCode } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import type { ConfigSource } from "./config.ts";
 import { defaultDocument } from "./defaults.ts";
 import { type ConfigDocument, configVersion, documentShape, parseDocument } from "./document.ts";
+import { goSystemErrorText } from "./go-system-error.ts";
 import { resolveImports } from "./imports.ts";
 import { migrateDocument } from "./migrate.ts";
 import { mergeShaped } from "./shape.ts";
@@ -23,17 +24,21 @@ const filesMax = 1_000;
  * Reads a configuration file and what it imports, breadth first, and merges each over what was read before it. A file that several
  * import is read once, so that cycles end.
  *
- * @param path - Absolute, or undefined to have the defaults.
+ * @param path - Absolute.
+ * @param options.mayBeMissing - Whether the defaults hold when there is no such file.
  * @throws Error when a file can't be read or understood, has a higher version than the first one, or names a plugin badly.
  * @source containerd v2.3.4 cmd/containerd/server/config/config.go `LoadConfigWithPlugins`
  */
-export async function loadDocument(path: string | undefined): Promise<LoadedDocument> {
+export async function loadDocument(
+  path: string,
+  { mayBeMissing = false }: { readonly mayBeMissing?: boolean } = {},
+): Promise<LoadedDocument> {
   const warnings: string[] = [];
   const warn = (warning: string): void => {
     warnings.push(warning);
   };
   const sources: ConfigSource[] = [];
-  const pending = path === undefined ? [] : [path];
+  const pending = mayBeMissing && !(await exists(path)) ? [] : [path];
   const loaded = new Set<string>();
   let document = defaultDocument;
   let rootVersion = 0;
@@ -62,18 +67,21 @@ export async function loadDocument(path: string | undefined): Promise<LoadedDocu
   return { document, sources, warnings: [...warnings, ...findUnknownSettings(document.plugins ?? {})] };
 }
 
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    return systemErrorCode(error) !== "ENOENT";
+  }
+}
+
 /** Fails with the text that Go gives, which users know. */
 async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    const reasons: Record<string, string> = {
-      ENOENT: "no such file or directory",
-      EACCES: "permission denied",
-      EISDIR: "is a directory",
-      ENOTDIR: "not a directory",
-    };
-    throw new Error(`open ${file}: ${reasons[systemErrorCode(error) ?? ""] ?? errorMessage(error)}`, { cause: error });
+    throw new Error(`open ${file}: ${goSystemErrorText(error)}`, { cause: error });
   }
 }
 

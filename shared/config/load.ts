@@ -1,6 +1,5 @@
-import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { errorMessage, systemErrorCode } from "#base/errors.ts";
+import { errorMessage } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import {
   type ConfigSource,
@@ -36,19 +35,11 @@ const ttrpcPlugin = "io.containerd.server.v1.ttrpc";
  * @source containerd v2.3.4 cmd/containerd/command/main.go `App`, `applyFlags`
  */
 export async function loadConfig(flags: DaemonFlags): Promise<LoadedConfig> {
-  const path = resolve(flags.config ?? defaultConfigPath);
-  const file = flags.config !== undefined || (await exists(path)) ? path : undefined;
-  const { document, sources, warnings } = await loadDocument(file);
+  const { document, sources, warnings } =
+    flags.config === undefined
+      ? await loadDocument(defaultConfigPath, { mayBeMissing: true })
+      : await loadDocument(resolve(flags.config));
   return { config: buildConfig({ document: applyFlags(document, flags), sources, flags }), warnings };
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    return systemErrorCode(error) !== "ENOENT";
-  }
 }
 
 /** A ttrpc address that no file gives follows the address of the flag, as does its owner. */
