@@ -38,7 +38,7 @@ export function applyFieldMask(
  * @param absent - The value that an entry takes which the mask names and the request lacks.
  */
 export function maskedMap<K extends string, V>(
-  target: { [P in K]: Record<string, V> },
+  target: { [P in NoInfer<K>]: Record<string, NoInfer<V>> },
   field: K,
   wanted: Readonly<Record<string, V>>,
   absent: V,

@@ -105,7 +105,7 @@ export const RemoveBlobsRequestSchema: GenMessage<RemoveBlobsRequest> = /*@__PUR
  */
 export type RemoveBlobsResponse = Message<"flotilla.blobs.v1.RemoveBlobsResponse"> & {
   /**
-   * removed_digests are the blobs whose files are gone now.
+   * removed_digests are the blobs that ConfirmCondemned has confirmed and whose files are gone now.
    *
    * @generated from field: repeated string removed_digests = 1;
    */

@@ -1,0 +1,27 @@
+/** Tells the time in ns since the epoch. */
+export type Clock = () => bigint;
+
+/** How far the two clocks may come apart before the wall clock, which was set then, counts again. */
+const driftNsMax = 2_000_000n;
+const nsPerMs = 1_000_000n;
+
+/**
+ * Makes a clock of ns resolution out of the wall clock, which has ms, and the monotonic one, which knows no date.
+ * It follows the wall clock when that is set.
+ */
+export function openClock(): Clock {
+  let offsetNs = wallNs() - process.hrtime.bigint();
+  return () => {
+    const measuredNs = process.hrtime.bigint() + offsetNs;
+    const behindNs = wallNs() - measuredNs;
+    if (behindNs < driftNsMax && behindNs > -driftNsMax) {
+      return measuredNs;
+    }
+    offsetNs += behindNs;
+    return measuredNs + behindNs;
+  };
+}
+
+function wallNs(): bigint {
+  return BigInt(Date.now()) * nsPerMs;
+}

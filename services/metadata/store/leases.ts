@@ -1,0 +1,187 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ErrorKind, failure } from "#base/errors.ts";
+import { quote } from "#base/quote.ts";
+import { type Lease, LeaseSchema } from "#gen/containerd/services/leases/v1/leases_pb.ts";
+import { type Labels, withoutEmptyLabels } from "#oci/labels.ts";
+import type { Statement } from "#sqlite/open.ts";
+import { type LeaseResource, parseLeaseResource, randomLeaseId } from "../domain/lease.ts";
+import { readReferenceFacts } from "../domain/reference-labels.ts";
+import { type Resource, ResourceKind, splitSnapshotResourceKey } from "../domain/resource.ts";
+import type { NamespaceContents, NamespaceStore } from "./namespaces.ts";
+import type { Records } from "./records.ts";
+import { timestampOf } from "./timestamp.ts";
+
+const typeNames: Partial<Record<ResourceKind, string>> = {
+  [ResourceKind.Content]: "content",
+  [ResourceKind.Image]: "images",
+  [ResourceKind.Ingest]: "ingests",
+};
+
+/**
+ * Leases and what they hold.
+ *
+ * @source containerd v2.3.4 core/metadata/leases.go, plugins/leases/local.go
+ */
+export class LeaseStore implements NamespaceContents {
+  readonly #records: Records;
+  readonly #namespaces: NamespaceStore;
+  readonly #find: Statement<[string, string], Uint8Array>;
+  readonly #list: Statement<[string], Uint8Array>;
+  readonly #insert: Statement<[string, string, Uint8Array]>;
+  readonly #remove: Statement<[string, string]>;
+  readonly #removeAll: Statement<[string]>;
+  readonly #listResources: Statement<[string, string], LeaseResource>;
+  readonly #addResource: Statement<[string, string, string, string]>;
+  readonly #removeResource: Statement<[string, string, string, string]>;
+  readonly #removeResources: Statement<[string, string]>;
+  readonly #removeAllResources: Statement<[string]>;
+
+  constructor(records: Records, namespaces: NamespaceStore) {
+    const { database } = records;
+    this.#records = records;
+    this.#namespaces = namespaces;
+    this.#find = database
+      .prepare<[string, string], Uint8Array>("SELECT message FROM leases WHERE namespace = ? AND id = ?")
+      .pluck();
+    this.#list = database
+      .prepare<[string], Uint8Array>("SELECT message FROM leases WHERE namespace = ? ORDER BY id")
+      .pluck();
+    this.#insert = database.prepare("INSERT INTO leases (namespace, id, message) VALUES (?, ?, ?)");
+    this.#remove = database.prepare("DELETE FROM leases WHERE namespace = ? AND id = ?");
+    this.#removeAll = database.prepare("DELETE FROM leases WHERE namespace = ?");
+    this.#listResources = database.prepare(
+      "SELECT type, id FROM lease_resources WHERE namespace = ? AND lease = ? ORDER BY type, id",
+    );
+    this.#addResource = database.prepare(
+      "INSERT OR IGNORE INTO lease_resources (namespace, lease, type, id) VALUES (?, ?, ?, ?)",
+    );
+    this.#removeResource = database.prepare(
+      "DELETE FROM lease_resources WHERE namespace = ? AND lease = ? AND type = ? AND id = ?",
+    );
+    this.#removeResources = database.prepare("DELETE FROM lease_resources WHERE namespace = ? AND lease = ?");
+    this.#removeAllResources = database.prepare("DELETE FROM lease_resources WHERE namespace = ?");
+  }
+
+  /** The encoded records of a namespace by id. */
+  list(namespace: string): Uint8Array[] {
+    return this.#list.all(namespace);
+  }
+
+  /** @param id - Empty for a random one. */
+  create(namespace: string, id: string, labels: Labels): Promise<Lease> {
+    return this.#records.write(() => {
+      const nowNs = this.#records.clock();
+      const lease = create(LeaseSchema, {
+        id: id === "" ? randomLeaseId(nowNs) : id,
+        labels: withoutEmptyLabels(labels),
+        createdAt: timestampOf(nowNs),
+      });
+      if (this.#exists(namespace, lease.id)) {
+        throw failure(ErrorKind.AlreadyExists, `lease ${quote(lease.id)}`);
+      }
+      this.#namespaces.ensure(namespace);
+      this.#insert.run(namespace, lease.id, toBinary(LeaseSchema, lease));
+      this.#records.graph.put(
+        { namespace, kind: ResourceKind.Lease, key: lease.id },
+        readReferenceFacts(ResourceKind.Lease, lease.labels),
+      );
+      return lease;
+    });
+  }
+
+  remove(namespace: string, id: string): Promise<void> {
+    return this.#records.write((change) => {
+      this.#require(namespace, id);
+      this.collect(namespace, id);
+      change.noteDeletion();
+    });
+  }
+
+  /** Removes the record of a lease, inside a change. */
+  collect(namespace: string, id: string): void {
+    this.#remove.run(namespace, id);
+    this.#removeResources.run(namespace, id);
+    this.#records.graph.remove({ namespace, kind: ResourceKind.Lease, key: id });
+  }
+
+  removeNamespace(namespace: string): void {
+    this.#removeAll.run(namespace);
+    this.#removeAllResources.run(namespace);
+  }
+
+  addResource(namespace: string, id: string, resource: LeaseResource): Promise<void> {
+    return this.#records.write(() => {
+      this.#require(namespace, id);
+      this.#add(id, parseLeaseResource(namespace, resource));
+    });
+  }
+
+  removeResource(namespace: string, id: string, resource: LeaseResource): Promise<void> {
+    return this.#records.write((change) => {
+      this.#require(namespace, id);
+      this.release(id, parseLeaseResource(namespace, resource));
+      change.noteDeletion();
+    });
+  }
+
+  /** What a lease holds: content, images, ingests and snapshots, in this order. */
+  listResources(namespace: string, id: string): LeaseResource[] {
+    this.#require(namespace, id);
+    return this.#listResources.all(namespace, id);
+  }
+
+  /**
+   * Has the lease of a call hold a resource, inside a change.
+   *
+   * @param id - Empty when the call names no lease; nothing happens then.
+   * @throws {@link FlotillaError} `not_found` when there is no such lease.
+   */
+  hold(id: string, resource: Resource): void {
+    if (id === "") {
+      return;
+    }
+    if (!this.#exists(resource.namespace, id)) {
+      throw failure(ErrorKind.NotFound, "lease does not exist");
+    }
+    this.#add(id, resource);
+  }
+
+  /** Has a lease hold a resource no longer, inside a change. A lease that does not exist, or none, is no error. */
+  release(id: string, resource: Resource): void {
+    const { type, id: resourceId } = leaseResourceOf(resource);
+    this.#removeResource.run(resource.namespace, id, type, resourceId);
+  }
+
+  #add(id: string, resource: Resource): void {
+    const { type, id: resourceId } = leaseResourceOf(resource);
+    this.#addResource.run(resource.namespace, id, type, resourceId);
+    this.#records.graph.touch(resource);
+  }
+
+  #exists(namespace: string, id: string): boolean {
+    return this.#find.get(namespace, id) !== undefined;
+  }
+
+  #require(namespace: string, id: string): void {
+    if (!this.#exists(namespace, id)) {
+      throw failure(ErrorKind.NotFound, `lease ${quote(id)}`);
+    }
+  }
+}
+
+/** What the filters of a list may ask of a lease. */
+export function decodeLease(message: Uint8Array): Lease {
+  return fromBinary(LeaseSchema, message);
+}
+
+function leaseResourceOf({ kind, key }: Resource): LeaseResource {
+  if (kind === ResourceKind.Snapshot) {
+    const snapshot = splitSnapshotResourceKey(key);
+    return { type: `snapshots/${snapshot.snapshotter}`, id: snapshot.key };
+  }
+  const type = typeNames[kind];
+  if (type === undefined) {
+    throw new RangeError(`a lease holds no resource of kind ${kind}`);
+  }
+  return { type, id: key };
+}

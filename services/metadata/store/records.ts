@@ -1,0 +1,79 @@
+import type { Database } from "#sqlite/open.ts";
+import { openReader } from "#sqlite/open.ts";
+import { CommitQueue } from "#sqlite/transaction.ts";
+import type { Clock } from "../clock.ts";
+import { GraphStore } from "./graph.ts";
+import { Outbox } from "./outbox.ts";
+
+/** What a change tells besides its outcome. */
+export interface Change {
+  /** Says that something was removed, so that a collection may find more to remove. */
+  noteDeletion(): void;
+}
+
+/** The open database and what every store needs of it. */
+export class Records {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly graph: GraphStore;
+  readonly outbox: Outbox;
+  readonly #commits: CommitQueue;
+  readonly #onMutation: ((deletions: number) => void)[] = [];
+  readonly #onCommit: (() => void)[] = [];
+
+  constructor(database: Database, clock: Clock) {
+    this.database = database;
+    this.clock = clock;
+    this.graph = new GraphStore(database);
+    this.outbox = new Outbox(database, clock);
+    this.#commits = new CommitQueue(database, () => {
+      for (const listener of this.#onCommit) {
+        listener();
+      }
+    });
+  }
+
+  /**
+   * Makes a change that a client asked for and answers when it is durable.
+   *
+   * @param change - Synchronous; throwing undoes it. See `CommitQueue.run`.
+   */
+  async write<T>(change: (change: Change) => T): Promise<T> {
+    let deletions = 0;
+    const outcome = await this.#commits.run(() => {
+      deletions = 0;
+      return change({
+        noteDeletion: () => {
+          deletions += 1;
+        },
+      });
+    });
+    for (const listener of this.#onMutation) {
+      listener(deletions);
+    }
+    return outcome;
+  }
+
+  /** Makes a change of our own housekeeping, which is no reason to collect. */
+  maintain<T>(change: () => T): Promise<T> {
+    return this.#commits.run(change);
+  }
+
+  /** Has a listener called after every change of a client, with the number of things that it removed. */
+  onMutation(listener: (deletions: number) => void): void {
+    this.#onMutation.push(listener);
+  }
+
+  /** Has a listener called after every commit. */
+  onCommit(listener: () => void): void {
+    this.#onCommit.push(listener);
+  }
+
+  /** Opens a connection that keeps seeing one state while changes go on. The caller closes it. */
+  openSnapshot(): Database {
+    const reader = openReader(this.database.name);
+    reader.exec("BEGIN");
+    reader.prepare("SELECT count(*) FROM facts").get();
+    return reader;
+  }
+}
