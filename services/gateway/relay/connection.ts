@@ -1,0 +1,430 @@
+import type { Socket } from "node:net";
+import { FloodBudget } from "./flood-budget.ts";
+import type { DataSink, DataSource, Direction, HeaderBytes } from "./flow-control.ts";
+import { FrameReader, type FrameSink } from "./frame-reader.ts";
+import { FrameWriter, type WriterGroup } from "./frame-writer.ts";
+import { HeaderAssembly } from "./header-assembly.ts";
+import { HeaderBlock } from "./header-block.ts";
+import { HeaderDecoder } from "./header-decoder.ts";
+import { connectionWindowBytes, frameBytesMax, idleFramesBurst, idleFramesPerSecond } from "./limits.ts";
+import {
+  ConnectionFault,
+  defaultHeaderTableBytes,
+  defaultWindowBytes,
+  ErrorCode,
+  Flag,
+  FrameType,
+  frameHeadBytes,
+  windowBytesMax,
+} from "./protocol.ts";
+import { parseSettings } from "./settings.ts";
+
+/** Bytes that one stream may send before the next waiting stream has its turn. */
+const turnBytes = 4 * frameBytesMax;
+/** Credit for the connection goes back when this much has come together. */
+const creditStepBytes = connectionWindowBytes / 4;
+/** Frames without payload that go with one that has some. */
+const idleFramesEarned = 4;
+/** SETTINGS may touch every stream, so one counts as many idle frames. */
+const settingsCost = 16;
+
+/** A header block has arrived; the connection's {@link HeaderBlock} holds it. */
+export interface ReceivedHeaders {
+  readonly streamId: number;
+  readonly endStream: boolean;
+  /** Where the HEADERS frame begins if it may be forwarded as it lies, or -1. It ends where the block ends. */
+  readonly frameStart: number;
+}
+
+/**
+ * One HTTP/2 connection of the relay, to a client or to a service: frames, settings, pings, header state and the
+ * connection's own windows. What concerns streams is left to the subclass.
+ *
+ * @source RFC 9113
+ */
+export abstract class Http2Connection implements FrameSink, DataSource, DataSink {
+  readonly writer: FrameWriter;
+  /** What the peer lets each new stream send. */
+  peerInitialWindowBytes = defaultWindowBytes;
+  sendWindowBytes = defaultWindowBytes;
+  protected readonly socket: Socket;
+  protected readonly group: WriterGroup;
+  protected readonly reader: FrameReader = new FrameReader(this);
+  protected readonly block: HeaderBlock;
+  protected peerStreamsMax = Number.POSITIVE_INFINITY;
+  /** Whether the peer's first SETTINGS have arrived. */
+  protected hasPeerSettings = false;
+  readonly #decoder = new HeaderDecoder();
+  readonly #idleFrames = new FloodBudget(idleFramesBurst, idleFramesPerSecond);
+  #assembly: HeaderAssembly | undefined;
+  #owesTableReset = false;
+  #hasResetTable = false;
+  #receiveWindowBytes = connectionWindowBytes;
+  #creditBytes = 0;
+  /** Credit that sources get back when this socket has drained. */
+  readonly #parkedCredit = new Map<DataSource, number>();
+  #waiting: Direction[] = [];
+  #isClosed = false;
+
+  protected constructor(socket: Socket, group: WriterGroup, blocks: "request" | "response") {
+    this.socket = socket;
+    this.group = group;
+    this.writer = new FrameWriter(socket, group);
+    this.block = new HeaderBlock(blocks);
+    socket.on("data", (chunk: Buffer) => this.receive(chunk));
+    socket.on("drain", () => this.handle(() => this.#drained()));
+    socket.on("error", () => undefined);
+    socket.on("end", () => this.close());
+    socket.on("close", () => this.close());
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Reads what arrived on the socket. */
+  receive(chunk: Buffer): void {
+    if (!this.#isClosed) {
+      this.handle(() => this.reader.read(chunk));
+      this.group.pauseIfOverloaded(this.socket);
+    }
+  }
+
+  /** Ends the connection at once. */
+  close(): void {
+    if (this.#isClosed) {
+      return;
+    }
+    this.#isClosed = true;
+    this.reader.stop();
+    this.socket.destroy();
+    this.writer.drained();
+    this.#returnParkedCredit();
+    this.handle(() => this.onClosed());
+  }
+
+  returnCredit(sizeBytes: number, sink: DataSink | undefined): void {
+    if (sink?.writer.isSlow === true) {
+      sink.parkCredit(this, sizeBytes);
+      return;
+    }
+    this.#creditBytes += sizeBytes;
+    if (this.#creditBytes >= creditStepBytes && !this.#isClosed) {
+      this.writer.windowUpdate(0, this.#creditBytes);
+      this.#receiveWindowBytes += this.#creditBytes;
+      this.#creditBytes = 0;
+    }
+  }
+
+  parkCredit(source: DataSource, sizeBytes: number): void {
+    this.#parkedCredit.set(source, (this.#parkedCredit.get(source) ?? 0) + sizeBytes);
+  }
+
+  waitForWindow(direction: Direction): void {
+    if (!direction.isWaitingForWindow) {
+      direction.isWaitingForWindow = true;
+      this.#waiting.push(direction);
+    }
+  }
+
+  sendHeaders(streamId: number, block: HeaderBytes, endStream: boolean): void {
+    this.writer.headers(streamId, block, { endStream, resetsTable: this.#owesTableReset });
+    this.#owesTableReset = false;
+  }
+
+  abstract endSent(streamId: number): void;
+
+  onFrame(buffer: Buffer, frameStart: number, frameEnd: number): void {
+    const { type } = this.reader;
+    const payloadStart = frameStart + frameHeadBytes;
+    if (this.#assembly !== undefined) {
+      this.#continueHeaders(buffer, payloadStart, frameEnd);
+      return;
+    }
+    if (!this.hasPeerSettings && (type !== FrameType.Settings || (this.reader.flags & Flag.Ack) !== 0)) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, "the first frame is not SETTINGS");
+    }
+    switch (type) {
+      case FrameType.Data:
+        this.#receivePaddedData(buffer, payloadStart, frameEnd);
+        return;
+      case FrameType.Headers:
+        this.#beginHeaders(buffer, frameStart, frameEnd);
+        return;
+      case FrameType.ResetStream:
+        this.#requireStream();
+        this.onReset(this.reader.streamId, this.#readWord(buffer, payloadStart, frameEnd));
+        return;
+      case FrameType.Settings:
+        this.#receiveSettings(buffer, payloadStart, frameEnd);
+        return;
+      case FrameType.Ping:
+        this.#receivePing(buffer, payloadStart, frameEnd);
+        return;
+      case FrameType.Goaway:
+        this.#receiveGoaway(buffer, payloadStart, frameEnd);
+        return;
+      case FrameType.WindowUpdate:
+        this.#receiveWindowUpdate(buffer, payloadStart, frameEnd);
+        return;
+      case FrameType.PushPromise:
+        throw new ConnectionFault(ErrorCode.ProtocolError, "PUSH_PROMISE is not allowed here");
+      case FrameType.Continuation:
+        throw new ConnectionFault(ErrorCode.ProtocolError, "CONTINUATION without a header block");
+      case FrameType.Priority:
+        this.#requireStream();
+        this.#spendIdleFrame();
+        return;
+      default:
+        this.#spendIdleFrame();
+    }
+  }
+
+  onDataPiece(chunk: Buffer, start: number, end: number, headStart: number, missingBytes: number): void {
+    if (this.#assembly !== undefined || !this.hasPeerSettings) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, "DATA where no DATA may be");
+    }
+    this.#requireStream();
+    this.#countData(end - start);
+    const isLast = missingBytes === 0 && (this.reader.flags & Flag.EndStream) !== 0;
+    if (start === end && !isLast) {
+      this.#spendIdleFrame();
+    } else {
+      this.#idleFrames.earn(idleFramesEarned);
+    }
+    this.onData(chunk, start, end, headStart, missingBytes, isLast);
+  }
+
+  /** Does something and then writes what came of it; a fault ends the connection with GOAWAY. */
+  protected handle(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.onFault(error);
+    }
+    this.group.flush();
+  }
+
+  /** Forwards the header block that was read last, in the frame it came in where that is possible. */
+  forwardHeaders(to: Http2Connection, { streamId, endStream, frameStart }: ReceivedHeaders): void {
+    if (frameStart >= 0 && !to.#owesTableReset) {
+      to.writer.appendControl(this.block.buffer, frameStart, this.block.end);
+    } else {
+      to.sendHeaders(streamId, this.block, endStream);
+    }
+  }
+
+  protected abstract onHeaders(headers: ReceivedHeaders): void;
+  protected abstract onData(
+    chunk: Buffer,
+    start: number,
+    end: number,
+    headStart: number,
+    missingBytes: number,
+    isLast: boolean,
+  ): void;
+  protected abstract onReset(streamId: number, code: number): void;
+  protected abstract onStreamWindow(streamId: number, incrementBytes: number): void;
+  protected abstract onInitialWindow(differenceBytes: number): void;
+  protected abstract onGoaway(lastStreamId: number, code: number): void;
+  /** SETTINGS of the peer have been applied. */
+  protected abstract onSettings(): void;
+  /** The peer acknowledged a PING. */
+  protected onPingAck(): void {}
+
+  protected abstract onFault(error: unknown): void;
+  protected abstract onClosed(): void;
+
+  #beginHeaders(buffer: Buffer, frameStart: number, frameEnd: number): void {
+    this.#requireStream();
+    const { flags, streamId } = this.reader;
+    let start = frameStart + frameHeadBytes;
+    let end = frameEnd;
+    if ((flags & Flag.Padded) !== 0) {
+      end -= start < frameEnd ? (buffer[start] as number) : 0;
+      start += 1;
+    }
+    if ((flags & Flag.Priority) !== 0) {
+      start += 5;
+    }
+    if (start > end) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, "HEADERS is shorter than its padding and priority");
+    }
+    const endStream = (flags & Flag.EndStream) !== 0;
+    if ((flags & Flag.EndHeaders) === 0) {
+      this.#assembly = new HeaderAssembly(streamId, endStream, buffer.subarray(start, end));
+      return;
+    }
+    this.#idleFrames.earn(idleFramesEarned);
+    this.block.read(this.#decoder, buffer, start, end);
+    const isWholeFrame = (flags & (Flag.Padded | Flag.Priority)) === 0 && this.block.isVerbatim;
+    this.onHeaders({ streamId, endStream, frameStart: isWholeFrame ? frameStart : -1 });
+  }
+
+  #continueHeaders(buffer: Buffer, start: number, end: number): void {
+    const assembly = this.#assembly;
+    if (
+      assembly === undefined ||
+      this.reader.type !== FrameType.Continuation ||
+      this.reader.streamId !== assembly.streamId
+    ) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, "a header block is interrupted");
+    }
+    assembly.add(buffer.subarray(start, end));
+    if ((this.reader.flags & Flag.EndHeaders) !== 0) {
+      this.#assembly = undefined;
+      const block = assembly.join();
+      this.block.read(this.#decoder, block, 0, block.length);
+      this.onHeaders({ streamId: assembly.streamId, endStream: assembly.endStream, frameStart: -1 });
+    }
+  }
+
+  #receivePaddedData(buffer: Buffer, payloadStart: number, frameEnd: number): void {
+    this.#requireStream();
+    const paddingBytes = payloadStart < frameEnd ? (buffer[payloadStart] as number) : -1;
+    const start = payloadStart + 1;
+    const end = frameEnd - paddingBytes;
+    if (paddingBytes < 0 || start > end) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, "DATA is shorter than its padding");
+    }
+    this.#countData(frameEnd - payloadStart);
+    const overheadBytes = 1 + paddingBytes;
+    this.returnCredit(overheadBytes, undefined);
+    if (start === end) {
+      this.#spendIdleFrame();
+    }
+    this.onPadding(this.reader.streamId, overheadBytes);
+    this.onData(buffer, start, end, -1, 0, (this.reader.flags & Flag.EndStream) !== 0);
+  }
+
+  /** Padding took a part of the stream's window, and the receiver will never give it back. */
+  protected abstract onPadding(streamId: number, paddingBytes: number): void;
+
+  #countData(sizeBytes: number): void {
+    this.#receiveWindowBytes -= sizeBytes;
+    if (this.#receiveWindowBytes < 0) {
+      throw new ConnectionFault(ErrorCode.FlowControlError, "more DATA than the window of the connection allows");
+    }
+  }
+
+  #receiveSettings(buffer: Buffer, start: number, end: number): void {
+    this.#requireConnection();
+    if ((this.reader.flags & Flag.Ack) !== 0) {
+      if (end !== start) {
+        throw new ConnectionFault(ErrorCode.FrameSizeError, "acknowledgement of SETTINGS with payload");
+      }
+      this.#decoder.limitTable(0);
+      return;
+    }
+    if (this.hasPeerSettings) {
+      this.#spendIdleFrame(settingsCost);
+    }
+    const settings = parseSettings(buffer, start, end);
+    this.writer.settingsAck();
+    if ((settings.headerTableBytes ?? defaultHeaderTableBytes) < defaultHeaderTableBytes && !this.#hasResetTable) {
+      this.#hasResetTable = true;
+      this.#owesTableReset = true;
+    }
+    if (settings.streamsMax !== undefined) {
+      this.peerStreamsMax = settings.streamsMax;
+    }
+    const { initialWindowBytes = this.peerInitialWindowBytes } = settings;
+    const differenceBytes = initialWindowBytes - this.peerInitialWindowBytes;
+    this.peerInitialWindowBytes = initialWindowBytes;
+    if (differenceBytes !== 0) {
+      this.onInitialWindow(differenceBytes);
+    }
+    this.hasPeerSettings = true;
+    this.onSettings();
+  }
+
+  #receivePing(buffer: Buffer, start: number, end: number): void {
+    this.#requireConnection();
+    if (end - start !== 8) {
+      throw new ConnectionFault(ErrorCode.FrameSizeError, "PING is not 8 bytes long");
+    }
+    if ((this.reader.flags & Flag.Ack) !== 0) {
+      this.onPingAck();
+      return;
+    }
+    this.#spendIdleFrame();
+    this.writer.ping(buffer, start, Flag.Ack);
+  }
+
+  #receiveGoaway(buffer: Buffer, start: number, end: number): void {
+    this.#requireConnection();
+    if (end - start < 8) {
+      throw new ConnectionFault(ErrorCode.FrameSizeError, "GOAWAY is shorter than 8 bytes");
+    }
+    this.onGoaway(buffer.readUInt32BE(start) & windowBytesMax, buffer.readUInt32BE(start + 4));
+  }
+
+  #receiveWindowUpdate(buffer: Buffer, start: number, end: number): void {
+    const incrementBytes = this.#readWord(buffer, start, end) & windowBytesMax;
+    const { streamId } = this.reader;
+    if (streamId !== 0) {
+      this.onStreamWindow(streamId, incrementBytes);
+      return;
+    }
+    if (incrementBytes === 0) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, "WINDOW_UPDATE of 0");
+    }
+    this.sendWindowBytes += incrementBytes;
+    if (this.sendWindowBytes > windowBytesMax) {
+      throw new ConnectionFault(ErrorCode.FlowControlError, "the window of the connection is too large");
+    }
+    this.#flowWaiting();
+  }
+
+  #flowWaiting(): void {
+    while (this.sendWindowBytes > 0 && this.#waiting.length > 0) {
+      const round = this.#waiting;
+      this.#waiting = [];
+      for (const direction of round) {
+        direction.isWaitingForWindow = false;
+        if (this.sendWindowBytes > 0) {
+          direction.flow(turnBytes);
+        } else {
+          this.waitForWindow(direction);
+        }
+      }
+    }
+  }
+
+  #drained(): void {
+    this.writer.drained();
+    this.#returnParkedCredit();
+  }
+
+  #returnParkedCredit(): void {
+    for (const [source, sizeBytes] of this.#parkedCredit) {
+      source.returnCredit(sizeBytes, undefined);
+    }
+    this.#parkedCredit.clear();
+  }
+
+  #spendIdleFrame(count = 1): void {
+    if (!this.#idleFrames.spend(count)) {
+      throw new ConnectionFault(ErrorCode.EnhanceYourCalm, "too many frames without payload");
+    }
+  }
+
+  #readWord(buffer: Buffer, start: number, end: number): number {
+    if (end - start !== 4) {
+      throw new ConnectionFault(ErrorCode.FrameSizeError, "frame is not 4 bytes long");
+    }
+    return buffer.readUInt32BE(start);
+  }
+
+  #requireStream(): void {
+    if (this.reader.streamId === 0) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, "frame needs a stream");
+    }
+  }
+
+  #requireConnection(): void {
+    if (this.reader.streamId !== 0) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, "frame belongs to no stream");
+    }
+  }
+}

@@ -1,0 +1,277 @@
+import type { Socket } from "node:net";
+import { controlBacklogBytesMax, frameBytesMax, slowSocketBytes } from "./limits.ts";
+import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
+
+/** Pieces up to this size are copied together, since each piece of its own costs more than the copy. */
+const copiedBytesMax = 1024;
+const slabBytes = 16 * 1024;
+/** Value of the first octet of a header block that sets the size of the table to 0. @source RFC 7541 section 6.3 */
+const tableSizeUpdateToZero = 0x20;
+
+/** The writers of one client connection and its upstream connections, which are flushed together. */
+export class WriterGroup {
+  readonly #unflushed: FrameWriter[] = [];
+  readonly #overloaded = new Set<FrameWriter>();
+  readonly #paused = new Set<Socket>();
+
+  add(writer: FrameWriter): void {
+    this.#unflushed.push(writer);
+  }
+
+  /** Writes everything that was collected. */
+  flush(): void {
+    for (const writer of this.#unflushed) {
+      writer.flush();
+      if (writer.isOverloaded) {
+        this.#overloaded.add(writer);
+      }
+    }
+    this.#unflushed.length = 0;
+  }
+
+  /** Stops reading a socket while a receiver is overloaded with frames that no window limits. */
+  pauseIfOverloaded(source: Socket): void {
+    if (this.#overloaded.size > 0) {
+      source.pause();
+      this.#paused.add(source);
+    }
+  }
+
+  /** A writer has nothing unwritten any more, or is gone. */
+  recover(writer: FrameWriter): void {
+    if (this.#overloaded.delete(writer) && this.#overloaded.size === 0) {
+      for (const source of this.#paused) {
+        source.resume();
+      }
+      this.#paused.clear();
+    }
+  }
+}
+
+/**
+ * Collects the frames that go to one socket and writes them in as few and as large pieces as it can: what follows
+ * itself in the same buffer is one piece, small pieces are copied together, nothing else is copied.
+ */
+export class FrameWriter {
+  readonly #socket: Socket;
+  readonly #group: WriterGroup;
+  /** Pieces that are complete, before the open piece. */
+  readonly #pieces: Buffer[] = [];
+  /** The open piece, which grows as long as what follows stands right behind it. */
+  #openBuffer: Buffer | undefined;
+  #openStart = 0;
+  #openEnd = 0;
+  /** Where small frames are built; its bytes are written once and never reused. */
+  #slab: Buffer = Buffer.alloc(0);
+  #slabUsed = 0;
+  #isCollecting = false;
+  /** Bytes written of frames other than DATA since the socket had nothing unwritten. */
+  #controlBytes = 0;
+  /** Whether so much is unwritten that senders should get no more credit until it drains. */
+  isSlow = false;
+
+  constructor(socket: Socket, group: WriterGroup) {
+    this.#socket = socket;
+    this.#group = group;
+  }
+
+  /** Whether more is unwritten than windows account for. */
+  get isOverloaded(): boolean {
+    return this.isSlow && this.#controlBytes > controlBacklogBytesMax;
+  }
+
+  /** Everything is written. */
+  drained(): void {
+    this.isSlow = false;
+    this.#controlBytes = 0;
+    this.#group.recover(this);
+  }
+
+  /** Forwards bytes of DATA frames; the caller leaves them unchanged from now on. */
+  appendData(buffer: Buffer, start: number, end: number): void {
+    this.#append(buffer, start, end);
+  }
+
+  /** Forwards bytes of other frames; the caller leaves them unchanged from now on. */
+  appendControl(buffer: Buffer, start: number, end: number): void {
+    this.#controlBytes += end - start;
+    this.#append(buffer, start, end);
+  }
+
+  dataHead(streamId: number, lengthBytes: number, isLast: boolean): void {
+    const at = this.#reserve(frameHeadBytes);
+    this.#writeHead(at, lengthBytes, FrameType.Data, isLast ? Flag.EndStream : 0, streamId);
+  }
+
+  /**
+   * Writes a header block as HEADERS and, where it is larger than a frame, CONTINUATION.
+   *
+   * @param resetsTable - Whether the block must begin with the update that sets the decoder's table to 0.
+   */
+  headers(
+    streamId: number,
+    block: { readonly buffer: Buffer; readonly start: number; readonly end: number },
+    flags: { readonly endStream: boolean; readonly resetsTable: boolean },
+  ): void {
+    let at = block.start;
+    let type: number = FrameType.Headers;
+    let frameFlags: number = flags.endStream ? Flag.EndStream : 0;
+    let prefixBytes = flags.resetsTable ? 1 : 0;
+    do {
+      const pieceEnd = Math.min(block.end, at + frameBytesMax - prefixBytes);
+      if (pieceEnd === block.end) {
+        frameFlags |= Flag.EndHeaders;
+      }
+      const headStart = this.#reserve(frameHeadBytes + prefixBytes);
+      this.#writeHead(headStart, prefixBytes + pieceEnd - at, type, frameFlags, streamId);
+      if (prefixBytes > 0) {
+        this.#slab[headStart + frameHeadBytes] = tableSizeUpdateToZero;
+      }
+      this.appendControl(block.buffer, at, pieceEnd);
+      at = pieceEnd;
+      type = FrameType.Continuation;
+      frameFlags = 0;
+      prefixBytes = 0;
+    } while (at < block.end);
+  }
+
+  windowUpdate(streamId: number, incrementBytes: number): void {
+    this.#writeWordFrame(FrameType.WindowUpdate, streamId, incrementBytes);
+  }
+
+  resetStream(streamId: number, code: number): void {
+    this.#writeWordFrame(FrameType.ResetStream, streamId, code);
+  }
+
+  /** @param settings - Pairs of identifier and value. */
+  settings(settings: readonly (readonly [id: number, value: number])[]): void {
+    const at = this.#reserve(frameHeadBytes + settings.length * 6);
+    this.#writeHead(at, settings.length * 6, FrameType.Settings, 0, 0);
+    let entryAt = at + frameHeadBytes;
+    for (const [id, value] of settings) {
+      this.#slab.writeUInt16BE(id, entryAt);
+      this.#slab.writeUInt32BE(value, entryAt + 2);
+      entryAt += 6;
+    }
+  }
+
+  settingsAck(): void {
+    this.#writeHead(this.#reserve(frameHeadBytes), 0, FrameType.Settings, Flag.Ack, 0);
+  }
+
+  /** @param opaque - Eight octets from `start`. */
+  ping(opaque: Buffer, start: number, flags: number): void {
+    const at = this.#reserve(frameHeadBytes + 8);
+    this.#writeHead(at, 8, FrameType.Ping, flags, 0);
+    opaque.copy(this.#slab, at + frameHeadBytes, start, start + 8);
+  }
+
+  goaway(lastStreamId: number, code: number, reason: string): void {
+    const reasonBytes = Buffer.byteLength(reason);
+    const at = this.#reserve(frameHeadBytes + 8 + reasonBytes);
+    this.#writeHead(at, 8 + reasonBytes, FrameType.Goaway, 0, 0);
+    this.#slab.writeUInt32BE(lastStreamId, at + frameHeadBytes);
+    this.#slab.writeUInt32BE(code, at + frameHeadBytes + 4);
+    this.#slab.write(reason, at + frameHeadBytes + 8);
+  }
+
+  /** Writes what was collected to the socket. */
+  flush(): void {
+    this.#isCollecting = false;
+    this.#closePiece();
+    const pieces = this.#pieces;
+    const [first] = pieces;
+    if (first === undefined) {
+      return;
+    }
+    const socket = this.#socket;
+    if (socket.writable) {
+      if (pieces.length === 1) {
+        socket.write(first);
+      } else {
+        socket.cork();
+        for (const piece of pieces) {
+          socket.write(piece);
+        }
+        socket.uncork();
+      }
+    }
+    pieces.length = 0;
+    this.isSlow = socket.writableLength >= slowSocketBytes;
+    if (socket.writableLength === 0) {
+      this.#controlBytes = 0;
+    }
+  }
+
+  #append(buffer: Buffer, start: number, end: number): void {
+    if (buffer === this.#openBuffer && start === this.#openEnd) {
+      this.#openEnd = end;
+      return;
+    }
+    const sizeBytes = end - start;
+    if (sizeBytes <= copiedBytesMax) {
+      const at = this.#reserveUncounted(sizeBytes);
+      buffer.copy(this.#slab, at, start, end);
+      return;
+    }
+    this.#open(buffer, start, end);
+  }
+
+  #writeWordFrame(type: number, streamId: number, word: number): void {
+    const at = this.#reserve(frameHeadBytes + 4);
+    this.#writeHead(at, 4, type, 0, streamId);
+    this.#slab.writeUInt32BE(word, at + frameHeadBytes);
+  }
+
+  #writeHead(at: number, lengthBytes: number, type: number, flags: number, streamId: number): void {
+    const slab = this.#slab;
+    slab[at] = lengthBytes >> 16;
+    slab[at + 1] = lengthBytes >> 8;
+    slab[at + 2] = lengthBytes;
+    slab[at + 3] = type;
+    slab[at + 4] = flags;
+    slab[at + 5] = streamId >> 24;
+    slab[at + 6] = streamId >> 16;
+    slab[at + 7] = streamId >> 8;
+    slab[at + 8] = streamId;
+  }
+
+  /** Makes room in the slab at the end of what is collected; returns where. */
+  #reserve(sizeBytes: number): number {
+    this.#controlBytes += sizeBytes;
+    return this.#reserveUncounted(sizeBytes);
+  }
+
+  #reserveUncounted(sizeBytes: number): number {
+    if (this.#slabUsed + sizeBytes > this.#slab.length) {
+      this.#slab = Buffer.allocUnsafeSlow(slabBytes);
+      this.#slabUsed = 0;
+    }
+    const at = this.#slabUsed;
+    this.#slabUsed += sizeBytes;
+    if (this.#openBuffer === this.#slab && this.#openEnd === at) {
+      this.#openEnd = this.#slabUsed;
+    } else {
+      this.#open(this.#slab, at, this.#slabUsed);
+    }
+    return at;
+  }
+
+  #open(buffer: Buffer, start: number, end: number): void {
+    this.#closePiece();
+    this.#openBuffer = buffer;
+    this.#openStart = start;
+    this.#openEnd = end;
+    if (!this.#isCollecting) {
+      this.#isCollecting = true;
+      this.#group.add(this);
+    }
+  }
+
+  #closePiece(): void {
+    if (this.#openBuffer !== undefined) {
+      this.#pieces.push(this.#openBuffer.subarray(this.#openStart, this.#openEnd));
+      this.#openBuffer = undefined;
+    }
+  }
+}

@@ -1,0 +1,118 @@
+import type { Socket } from "node:net";
+import { heldCallMsMax } from "#base/limits.ts";
+import { ClientConnection } from "./client-connection.ts";
+import { Http1Front } from "./http1.ts";
+import { sniffPreface } from "./preface.ts";
+import type { RelayRoutes } from "./route.ts";
+
+export type { RelayMethod, RelayRoutes } from "./route.ts";
+
+export interface RelayOptions {
+  readonly routes: RelayRoutes;
+  /**
+   * How long a call waits for a process that is not there.
+   *
+   * @defaultValue `heldCallMsMax`
+   */
+  readonly heldMsMax?: number;
+  /** Opens a fresh connection to the socket of a process. The relay owns it. */
+  connectUpstream(upstream: string): Socket;
+  /** Told of peers that break the rules and of processes that can't be reached. */
+  onWarning(fields: object, message: string): void;
+}
+
+/**
+ * Carries calls between clients and the processes that answer them, HTTP/2 frame by frame, without looking into
+ * messages. Clients that speak HTTP/1.1 are served on the same connections.
+ *
+ * Nothing here listens: the owner hands over accepted connections, of whatever kind of socket.
+ */
+export class Relay {
+  readonly #options: RelayOptions;
+  readonly #heldMsMax: number;
+  readonly #http1: Http1Front;
+  readonly #sniffed = new Set<Socket>();
+  readonly #connections = new Set<ClientConnection>();
+  #onIdle: (() => void) | undefined;
+  #isClosing = false;
+
+  constructor(options: RelayOptions) {
+    this.#options = options;
+    this.#heldMsMax = options.heldMsMax ?? heldCallMsMax;
+    this.#http1 = new Http1Front({ ...options, heldMsMax: this.#heldMsMax });
+  }
+
+  /** Takes over a connection that was just accepted. */
+  handleConnection(socket: Socket): void {
+    if (this.#isClosing) {
+      socket.destroy();
+      return;
+    }
+    this.#sniffed.add(socket);
+    const forget = (): void => {
+      this.#sniffed.delete(socket);
+    };
+    socket.once("close", forget);
+    sniffPreface(socket, {
+      onHttp2: (rest) => {
+        forget();
+        this.#serveHttp2(socket, rest);
+      },
+      onOther: (head) => {
+        forget();
+        this.#http1.accept(socket, head);
+      },
+    });
+  }
+
+  /**
+   * Takes nothing new, tells clients so with GOAWAY, waits for the streams that are open, and then ends all connections.
+   *
+   * @param drainMs - How long streams may take.
+   */
+  async close(drainMs: number): Promise<void> {
+    this.#isClosing = true;
+    for (const socket of this.#sniffed) {
+      socket.destroy();
+    }
+    await Promise.all([this.#http1.close(drainMs), this.#drainConnections(drainMs)]);
+  }
+
+  #serveHttp2(socket: Socket, rest: Buffer): void {
+    const connection = new ClientConnection(socket, {
+      routes: this.#options.routes,
+      heldMsMax: this.#heldMsMax,
+      connectUpstream: (upstream) => this.#options.connectUpstream(upstream),
+      onWarning: (fields, message) => this.#options.onWarning(fields, message),
+      onGone: (gone) => {
+        this.#connections.delete(gone);
+        if (this.#connections.size === 0) {
+          this.#onIdle?.();
+        }
+      },
+    });
+    this.#connections.add(connection);
+    connection.start();
+    connection.receive(rest);
+  }
+
+  async #drainConnections(drainMs: number): Promise<void> {
+    if (this.#connections.size === 0) {
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => {
+        for (const connection of this.#connections) {
+          connection.close();
+        }
+      }, drainMs);
+      this.#onIdle = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      for (const connection of this.#connections) {
+        connection.drain();
+      }
+    });
+  }
+}

@@ -1,0 +1,113 @@
+import { ByteQueue } from "./byte-queue.ts";
+import { Direction } from "./flow-control.ts";
+import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
+import type { RelayMethod } from "./route.ts";
+import type { UpstreamConnection } from "./upstream-connection.ts";
+
+/** How many bytes of requests a client connection may still keep. */
+export interface KeepBudget {
+  leftBytes: number;
+}
+
+/** The head of a request. */
+export interface RequestHead {
+  readonly id: number;
+  readonly method: RelayMethod | undefined;
+  readonly contentType: string;
+  /** The header block, stateless, in a buffer of its own. */
+  readonly block: Buffer;
+}
+
+/**
+ * One call on its way through the relay.
+ *
+ * A stream is held while no connection to its process takes it, then sent, and its request is kept until the first
+ * response header, so that it can be sent again. It is gone when both directions have ended or one side has reset it.
+ */
+export class RelayedStream {
+  readonly id: number;
+  readonly method: RelayMethod | undefined;
+  readonly contentType: string;
+  readonly requestBlock: Buffer;
+  /** From the client to the service. */
+  readonly up: Direction;
+  /** From the service to the client. */
+  readonly down: Direction;
+  /** The connection that has taken the stream. */
+  upstream: UpstreamConnection | undefined;
+  /**
+   * When the stream began to wait for a connection, in milliseconds of the process clock. Losing a connection soon
+   * after getting it goes on with the same wait.
+   */
+  heldSinceMs: number | undefined;
+  hasResponse = false;
+  /** The service reset the stream behind its end; what waits goes out first. */
+  resetBehindEnd: number | undefined;
+  readonly #budget: KeepBudget;
+  #kept: ByteQueue | undefined = new ByteQueue();
+  #sentAtMs = 0;
+  #quickDeaths = 0;
+
+  constructor(head: RequestHead, budget: KeepBudget) {
+    this.id = head.id;
+    this.method = head.method;
+    this.contentType = head.contentType;
+    this.requestBlock = head.block;
+    this.#budget = budget;
+    this.up = new Direction(head.id, { passesCreditAtOnce: false });
+    this.down = new Direction(head.id, { passesCreditAtOnce: true });
+  }
+
+  /** Keeps a part of the request body, if all of it can be kept. */
+  keep(chunk: Buffer, start: number, end: number): void {
+    const kept = this.#kept;
+    if (kept === undefined) {
+      return;
+    }
+    const sizeBytes = end - start;
+    if (kept.sizeBytes + sizeBytes > keptRequestBytesMax || sizeBytes > this.#budget.leftBytes) {
+      this.releaseKept();
+      return;
+    }
+    this.#budget.leftBytes -= sizeBytes;
+    kept.pushCopy(chunk, start, end);
+  }
+
+  /** Gives up the possibility to send the request again. */
+  releaseKept(): void {
+    if (this.#kept !== undefined) {
+      this.#budget.leftBytes += this.#kept.sizeBytes;
+      this.#kept = undefined;
+    }
+  }
+
+  /** The stream has been given to a connection. */
+  sentTo(upstream: UpstreamConnection, nowMs: number): void {
+    this.upstream = upstream;
+    this.#sentAtMs = nowMs;
+  }
+
+  /**
+   * Takes the stream back from a connection that is lost, so that it can be given to another one.
+   *
+   * @param isUntouched - Whether the service certainly did nothing with the request.
+   * @returns Whether the stream may be sent again; if not, it is as it was.
+   */
+  takeBack(isUntouched: boolean, nowMs: number): boolean {
+    const mayRepeat = isUntouched || this.method?.repeatable === true;
+    if (this.hasResponse || this.#kept === undefined || !mayRepeat) {
+      return false;
+    }
+    if (nowMs - this.#sentAtMs >= harmlessMs) {
+      this.#quickDeaths = 0;
+      this.heldSinceMs = undefined;
+    }
+    if (!isUntouched && ++this.#quickDeaths > resendsMax) {
+      return false;
+    }
+    this.upstream = undefined;
+    this.down.source = undefined;
+    this.up.rewind(this.#kept.clone());
+    return true;
+  }
+}

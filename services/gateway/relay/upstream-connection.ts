@@ -1,0 +1,252 @@
+import type { Socket } from "node:net";
+import { Http2Connection, type ReceivedHeaders } from "./connection.ts";
+import type { WriterGroup } from "./frame-writer.ts";
+import { connectionWindowBytes, headerListBytesMax } from "./limits.ts";
+import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
+import type { RelayedStream } from "./stream.ts";
+
+/** The client connection that an upstream connection works for. */
+export interface StreamOwner extends Http2Connection {
+  readonly streams: ReadonlyMap<number, RelayedStream>;
+  /** The service, or the relay on its behalf, reset a stream. */
+  resetByService(stream: RelayedStream, code: number): void;
+  /** The end of the request or of the response has been sent. */
+  endSent(streamId: number): void;
+}
+
+/** Who opened an upstream connection and gives it streams. */
+export interface UpstreamOwner {
+  /** The connection can take streams now, or more than before. */
+  upstreamReady(upstream: UpstreamConnection): void;
+  /** The service takes no stream beyond `lastStreamId` on this connection. */
+  upstreamLeaving(upstream: UpstreamConnection, lastStreamId: number): void;
+  upstreamLost(upstream: UpstreamConnection): void;
+  upstreamFault(upstream: UpstreamConnection, error: unknown): void;
+}
+
+/** The connection of one client connection to one service. Stream ids are those of the client connection. */
+export class UpstreamConnection extends Http2Connection {
+  readonly #client: StreamOwner;
+  readonly #owner: UpstreamOwner;
+  #isConnected = false;
+  /** The highest stream id that was sent; every later stream needs a higher one. */
+  #lastStreamId = 0;
+  #openStreams = 0;
+  #isLeaving = false;
+  /** What the service was told that each new stream may send. */
+  #announcedWindowBytes = defaultWindowBytes;
+
+  constructor(socket: Socket, group: WriterGroup, client: StreamOwner, owner: UpstreamOwner) {
+    super(socket, group, "response");
+    this.#client = client;
+    this.#owner = owner;
+  }
+
+  /** Greets the service as soon as the socket is open. */
+  start(): void {
+    if (this.socket.connecting) {
+      this.socket.once("connect", () => this.handle(() => this.#greet()));
+    } else {
+      this.#greet();
+    }
+  }
+
+  /** Whether the service has shown that it is there; before that it has certainly handled no request. */
+  get hasAnswered(): boolean {
+    return this.hasPeerSettings;
+  }
+
+  get isLeaving(): boolean {
+    return this.#isLeaving;
+  }
+
+  /** Whether a stream can be sent now. */
+  canTake(streamId: number): boolean {
+    return (
+      this.#isConnected &&
+      !this.#isLeaving &&
+      !this.isClosed &&
+      streamId > this.#lastStreamId &&
+      this.#openStreams < this.peerStreamsMax
+    );
+  }
+
+  /** Whether a stream can be sent neither now nor later. */
+  canNeverTake(streamId: number): boolean {
+    return this.#isLeaving || this.isClosed || streamId <= this.#lastStreamId;
+  }
+
+  /**
+   * Takes a stream, with its header block as it arrived or as it was kept.
+   *
+   * @param headers - The headers that the client connection has just received, or undefined to use what was kept.
+   */
+  take(stream: RelayedStream, headers: ReceivedHeaders | undefined): void {
+    const { up, down, id } = stream;
+    this.#lastStreamId = id;
+    this.#openStreams += 1;
+    stream.sentTo(this, performance.now());
+    up.sink = this;
+    up.sendWindowBytes = this.peerInitialWindowBytes;
+    down.source = this;
+    down.receiveWindowBytes = this.#announcedWindowBytes;
+    const endsWithHeaders = up.hasOnlyEnd;
+    if (headers === undefined) {
+      this.sendHeaders(id, { buffer: stream.requestBlock, start: 0, end: stream.requestBlock.length }, endsWithHeaders);
+    } else {
+      this.#client.forwardHeaders(this, headers);
+    }
+    down.passCredit();
+    if (endsWithHeaders) {
+      up.isEndSent = true;
+    } else {
+      up.flow();
+      up.passCredit();
+    }
+  }
+
+  /** A stream that was given to the connection is over, or given to another one. */
+  streamGone(): void {
+    this.#openStreams -= 1;
+    this.#endIfUnused();
+    this.#owner.upstreamReady(this);
+  }
+
+  /** Gives the connection no more streams, and ends it when those it has are over. */
+  leave(): void {
+    this.#isLeaving = true;
+    this.#endIfUnused();
+  }
+
+  /** Tells the service that the client changed the window of its streams. */
+  announceWindow(initialWindowBytes: number): void {
+    if (this.#isConnected) {
+      this.#announcedWindowBytes = initialWindowBytes;
+      this.writer.settings([[SettingId.InitialWindowSize, initialWindowBytes]]);
+    }
+  }
+
+  endSent(streamId: number): void {
+    this.#client.endSent(streamId);
+  }
+
+  protected onHeaders(headers: ReceivedHeaders): void {
+    const stream = this.#find(headers.streamId);
+    if (stream === undefined || stream.down.isEnded) {
+      return;
+    }
+    if (this.block.isTooLarge) {
+      this.writer.resetStream(stream.id, ErrorCode.EnhanceYourCalm);
+      this.#client.resetByService(stream, ErrorCode.InternalError);
+      return;
+    }
+    stream.hasResponse = true;
+    stream.releaseKept();
+    const { down } = stream;
+    if (down.waitingBytes > 0 && headers.endStream) {
+      const block = Buffer.from(this.block.buffer.subarray(this.block.start, this.block.end));
+      down.passTrailers({ buffer: block, start: 0, end: block.length });
+      return;
+    }
+    this.forwardHeaders(this.#client, headers);
+    if (headers.endStream) {
+      down.isEnded = true;
+      down.isEndSent = true;
+      this.#client.endSent(stream.id);
+    }
+  }
+
+  protected onData(
+    chunk: Buffer,
+    start: number,
+    end: number,
+    headStart: number,
+    missingBytes: number,
+    isLast: boolean,
+  ): void {
+    const stream = this.#find(this.reader.streamId);
+    if (stream === undefined || stream.down.isEnded) {
+      this.returnCredit(end - start, undefined);
+    } else {
+      stream.down.pass(chunk, start, end, headStart, missingBytes, isLast);
+    }
+  }
+
+  protected onPadding(streamId: number, paddingBytes: number): void {
+    if (this.#find(streamId) !== undefined) {
+      this.writer.windowUpdate(streamId, paddingBytes);
+    }
+  }
+
+  protected onReset(streamId: number, code: number): void {
+    const stream = this.#find(streamId);
+    if (stream !== undefined) {
+      this.#client.resetByService(stream, code);
+    }
+  }
+
+  protected onStreamWindow(streamId: number, incrementBytes: number): void {
+    const stream = this.#find(streamId);
+    if (stream === undefined) {
+      return;
+    }
+    if (incrementBytes === 0 || stream.up.sendWindowBytes + incrementBytes > windowBytesMax) {
+      this.writer.resetStream(streamId, ErrorCode.FlowControlError);
+      this.#client.resetByService(stream, ErrorCode.InternalError);
+      return;
+    }
+    stream.up.widen(incrementBytes);
+  }
+
+  protected onInitialWindow(differenceBytes: number): void {
+    for (const stream of this.#client.streams.values()) {
+      if (stream.upstream === this) {
+        stream.up.widen(differenceBytes);
+      }
+    }
+  }
+
+  protected onGoaway(lastStreamId: number, _code: number): void {
+    this.#isLeaving = true;
+    this.#owner.upstreamLeaving(this, lastStreamId);
+    this.#endIfUnused();
+  }
+
+  protected onSettings(): void {
+    this.#owner.upstreamReady(this);
+  }
+
+  protected onFault(error: unknown): void {
+    this.#owner.upstreamFault(this, error);
+    this.close();
+  }
+
+  protected onClosed(): void {
+    this.#owner.upstreamLost(this);
+  }
+
+  #greet(): void {
+    this.#isConnected = true;
+    this.#announcedWindowBytes = this.#client.peerInitialWindowBytes;
+    this.writer.appendControl(clientPreface, 0, clientPreface.length);
+    this.writer.settings([
+      [SettingId.HeaderTableSize, 0],
+      [SettingId.EnablePush, 0],
+      [SettingId.InitialWindowSize, this.#announcedWindowBytes],
+      [SettingId.MaxHeaderListSize, headerListBytesMax],
+    ]);
+    this.writer.windowUpdate(0, connectionWindowBytes - defaultWindowBytes);
+    this.#owner.upstreamReady(this);
+  }
+
+  #find(streamId: number): RelayedStream | undefined {
+    const stream = this.#client.streams.get(streamId);
+    return stream?.upstream === this ? stream : undefined;
+  }
+
+  #endIfUnused(): void {
+    if (this.#isLeaving && this.#openStreams === 0) {
+      this.close();
+    }
+  }
+}
