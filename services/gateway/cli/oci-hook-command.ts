@@ -36,6 +36,8 @@ async function runHook({ rest }: CommandInput): Promise<void> {
   if (process.execve === undefined) {
     throw new Error("this platform can't replace a process");
   }
+  // Node.js warns that execve is new, on the standard error of the hook.
+  process.removeAllListeners("warning");
   try {
     process.execve(program, args, environment);
   } catch (error) {

@@ -1,8 +1,8 @@
 import { resolve } from "node:path";
 import { fromBinary } from "@bufbuild/protobuf";
-import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
 import { createClient } from "@connectrpc/connect";
-import { ErrorKind, failure } from "#base/errors.ts";
+import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import { defaultAddress } from "#config/defaults.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { connectRpc } from "#rpc/client.ts";
@@ -33,7 +33,7 @@ async function publish({ values, globals }: CommandInput): Promise<void> {
   if (topic === "") {
     throw failure(ErrorKind.InvalidArgument, "topic required to publish event");
   }
-  const event = fromBinary(AnySchema, await readInput());
+  const event = decodeEvent(await readInput());
   const connection = connectRpc(resolve(globals.get("address") || defaultAddress));
   try {
     await createClient(Events, connection.transport).publish(
@@ -42,5 +42,13 @@ async function publish({ values, globals }: CommandInput): Promise<void> {
     );
   } finally {
     connection.close();
+  }
+}
+
+function decodeEvent(bytes: Uint8Array): Any {
+  try {
+    return fromBinary(AnySchema, bytes);
+  } catch (error) {
+    throw new Error(`the event on standard input: ${errorMessage(error)}`, { cause: error });
   }
 }

@@ -1,0 +1,348 @@
+import assert from "node:assert/strict";
+import { chmod, mkdir, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import test from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { execa } from "execa";
+import { parse } from "smol-toml";
+import { ErrorKind, failure } from "#base/errors.ts";
+import { Events, type PublishRequest } from "#gen/containerd/services/events/v1/events_pb.ts";
+import { bindService } from "#rpc/handler.ts";
+import { namespaceHeader, requireNamespace } from "#rpc/headers.ts";
+import { serveRpc } from "#rpc/server.ts";
+import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
+
+const cliModule = new URL("../../services/gateway/cli/cli.ts", import.meta.url).href;
+/** The program with a daemon that only tells its flags. */
+const program = `
+import { runCli } from ${JSON.stringify(cliModule)};
+const runDaemon = async (flags) => {
+  if (flags.root === "/fails") throw new Error("no luck");
+  process.stdout.write("daemon " + JSON.stringify(flags) + "\n");
+};
+await runCli(process.argv.slice(1), { runDaemon });
+`;
+
+interface Outcome {
+  readonly status: number | undefined;
+  readonly signal: string | undefined;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface RunOptions {
+  readonly input?: string | Uint8Array;
+  readonly env?: Record<string, string>;
+}
+
+async function flotilla(args: readonly string[], { input = "", env = {} }: RunOptions = {}): Promise<Outcome> {
+  const result = await execa(process.execPath, ["--input-type=module", "--eval", program, "--", ...args], {
+    input,
+    env,
+    reject: false,
+    timeout: 60_000,
+  });
+  return { status: result.exitCode, signal: result.signal, stdout: result.stdout, stderr: result.stderr };
+}
+
+test("without a command the daemon runs, with its flags", async () => {
+  assert.deepEqual(await flotilla(["-l", "debug", "--root=/r"]), {
+    status: 0,
+    signal: undefined,
+    stdout: 'daemon {"logLevel":"debug","root":"/r"}',
+    stderr: "",
+  });
+});
+
+test("a daemon that fails ends the program with status 1 and its reason", async () => {
+  assert.deepEqual(await flotilla(["--root", "/fails"]), {
+    status: 1,
+    signal: undefined,
+    stdout: "",
+    stderr: "flotilla: no luck",
+  });
+});
+
+test("the version has the four words that scripts read from containerd's", async () => {
+  for (const args of [["-v"], ["--version", "extra"], ["--root", "/fails", "--version"]]) {
+    const { status, stdout } = await flotilla(args);
+    assert.equal(status, 0);
+    assert.match(
+      stdout,
+      /^containerd github\.com\/containerd\/containerd\/v2 v\d+\.\d+\.\d+\+flotilla\.\S+ [0-9a-f]{0,40}$/,
+    );
+  }
+});
+
+test("help lays out the program, a group of commands and a command", async () => {
+  const help = await flotilla(["--help"]);
+  assert.equal(help.status, 0);
+  assert.match(
+    help.stdout,
+    /^NAME:\n {3}flotilla - .+\n\nUSAGE:\n {3}flotilla \[global options\] command \[command options\]\n\nVERSION:\n/,
+  );
+  assert.match(help.stdout, /\n {3}--config value, -c value {5}.+\(default: "\/etc\/containerd\/config\.toml"\)\n/);
+  assert.match(
+    help.stdout,
+    /\nCOMMANDS:\n {3}config {4}.+\n {3}publish {3}.+\n {3}oci-hook {2}.+\n {3}help, h {3}.+\n\nGLOBAL OPTIONS:\n/,
+  );
+  for (const args of [["help"], ["h"], ["-h"], ["help", ""], ["--root", "/fails", "-help"]]) {
+    assert.equal((await flotilla(args)).stdout, help.stdout, args.join(" "));
+  }
+
+  const config = await flotilla(["config"]);
+  assert.equal(config.status, 0);
+  assert.match(
+    config.stdout,
+    /^NAME:\n {3}flotilla config - .+\n\nUSAGE:\n {3}flotilla config command \[command options\]\n\nCOMMANDS:\n {3}default {2}/,
+  );
+  for (const args of [
+    ["help", "config"],
+    ["config", "--help"],
+    ["config", "help"],
+  ]) {
+    assert.equal((await flotilla(args)).stdout, config.stdout, args.join(" "));
+  }
+
+  const dump = await flotilla(["config", "dump", "--help"]);
+  assert.match(
+    dump.stdout,
+    /^NAME:\n {3}flotilla config dump - .+\n\nUSAGE:\n {3}flotilla config dump \[command options\]\n\nOPTIONS:\n {3}--help, -h {2}Show help$/,
+  );
+  assert.equal((await flotilla(["config", "help", "dump"])).stdout, dump.stdout);
+});
+
+test("an argument that is no command starts nothing", async () => {
+  for (const args of [["foo"], ["--root", "/fails", "foo"], ["help", "foo"], ["config", "foo"], ["foo", "--help"]]) {
+    assert.deepEqual(await flotilla(args), {
+      status: 3,
+      signal: undefined,
+      stdout: "",
+      stderr: "No help topic for 'foo'",
+    });
+  }
+});
+
+test("a bad flag gives the help and the reason", async () => {
+  const unknown = await flotilla(["--bogus"]);
+  assert.equal(unknown.status, 1);
+  assert.equal(unknown.stderr, "flotilla: flag provided but not defined: -bogus");
+  assert.match(unknown.stdout, /^Incorrect Usage: flag provided but not defined: -bogus\n\nNAME:\n {3}flotilla - /);
+  const ofCommand = await flotilla(["publish", "--topic"]);
+  assert.equal(ofCommand.stderr, "flotilla: flag needs an argument: -topic");
+  assert.match(ofCommand.stdout, /^Incorrect Usage: .+\n\nNAME:\n {3}flotilla publish - /);
+});
+
+test("the default configuration has every setting that the containerd here has, and is read back as it is", async () => {
+  await using directory = await makeTemporaryDirectory("cli");
+  const { stdout, status } = await flotilla(["config", "default"]);
+  assert.equal(status, 0);
+  const own = parse(stdout);
+  assert.equal(own["version"], 4);
+  const file = join(directory.path, "config.toml");
+  await writeFile(file, stdout);
+  assert.deepEqual(await flotilla(["-c", file, "config", "dump"]), {
+    status: 0,
+    signal: undefined,
+    stdout,
+    stderr: "",
+  });
+
+  // Gone since the older release that distributions carry, or a section that is a plugin now.
+  const gone = new Set(["plugin_dir", "grpc", "ttrpc", "metrics", "proxy_plugins"]);
+  const theirs = parse((await execa("containerd", ["config", "default"])).stdout);
+  assert.deepEqual(
+    Object.keys(theirs).filter((key) => !gone.has(key) && !Object.hasOwn(own, key)),
+    [],
+  );
+  const plugins = own["plugins"] as Record<string, Record<string, unknown>>;
+  for (const plugin of [
+    "io.containerd.gc.v1.scheduler",
+    "io.containerd.metadata.v1.bolt",
+    "io.containerd.runtime.v2.task",
+  ]) {
+    const { sched_core: _moved, ...settings } =
+      (theirs["plugins"] as Record<string, Record<string, unknown>>)[plugin] ?? {};
+    assert.ok(Object.keys(settings).length > 0, plugin);
+    assert.deepEqual({ ...plugins[plugin], ...settings }, { ...plugins[plugin] }, plugin);
+  }
+  const timeouts = own["timeouts"] as object;
+  assert.deepEqual({ ...timeouts, ...(theirs["timeouts"] as object) }, { ...timeouts });
+});
+
+test("dump and migrate show what a file of an older version and its imports come to", async () => {
+  await using directory = await makeTemporaryDirectory("cli");
+  const file = join(directory.path, "config.toml");
+  const older = (await execa("containerd", ["config", "default"])).stdout;
+  await writeFile(file, older.replace("imports = []", 'imports = ["more.toml"]'));
+  await writeFile(join(directory.path, "more.toml"), 'version = 2\noom_score = -999\n[grpc]\naddress = "/x.sock"\n');
+  const dumped = await flotilla(["--config", file, "config", "dump"]);
+  assert.equal(dumped.status, 0);
+  assert.match(
+    dumped.stderr,
+    /config\.toml: Configuration migrated from version 2, use `flotilla config migrate` to avoid/,
+  );
+  const merged = parse(dumped.stdout);
+  assert.equal(merged["version"], 4);
+  assert.equal(merged["oom_score"], -999);
+  assert.equal(merged["grpc"], undefined);
+  const plugins = merged["plugins"] as Record<string, Record<string, unknown>>;
+  assert.equal(plugins["io.containerd.server.v1.grpc"]?.["address"], "/x.sock");
+  assert.equal(plugins["io.containerd.server.v1.ttrpc"]?.["address"], "/x.sock.ttrpc");
+  assert.equal((await flotilla(["--config", file, "config", "migrate"])).stdout, dumped.stdout);
+});
+
+test("dump takes a missing file for an empty one and refuses a bad one", async () => {
+  await using directory = await makeTemporaryDirectory("cli");
+  const file = join(directory.path, "config.toml");
+  assert.equal((await flotilla(["-c", file, "config", "dump"])).stdout, (await flotilla(["config", "default"])).stdout);
+  await writeFile(file, "version = 4\nroot = \n");
+  const { status, stdout, stderr } = await flotilla(["-c", file, "config", "dump"]);
+  assert.equal(status, 1);
+  assert.equal(stdout, "");
+  assert.match(stderr, /^flotilla: failed to unmarshal TOML at row 2 column \d+: \S+config\.toml: /);
+});
+
+test("publish sends one event and gives the daemon's error", async () => {
+  await using directory = await makeTemporaryDirectory("cli");
+  const socketPath = join(directory.path, "events.sock");
+  const published: (PublishRequest & { namespace: string | undefined })[] = [];
+  const server = await serveRpc({
+    socketPath,
+    services: [
+      bindService(Events, {
+        publish: (request, call) => {
+          requireNamespace(call);
+          if (request.topic === "/refused") {
+            throw failure(ErrorKind.InvalidArgument, "envelope topic");
+          }
+          published.push({ ...request, namespace: call.header(namespaceHeader) });
+          return {};
+        },
+      }),
+    ],
+    onFailure: () => undefined,
+  });
+  try {
+    const event = create(AnySchema, { typeUrl: "containerd.events.TaskExit", value: new Uint8Array([10, 1, 99]) });
+    const input = toBinary(AnySchema, event);
+    const publish = (...args: string[]): Promise<Outcome> =>
+      flotilla(["--address", socketPath, "publish", ...args], { input });
+    const done = { status: 0, signal: undefined, stdout: "", stderr: "" };
+    assert.deepEqual(await publish("--topic", "/tasks/exit", "-namespace=testing"), done);
+    assert.equal(published.length, 1);
+    assert.equal(published[0]?.topic, "/tasks/exit");
+    assert.equal(published[0]?.namespace, "testing");
+    assert.equal(published[0]?.event?.typeUrl, event.typeUrl);
+    assert.deepEqual([...(published[0]?.event?.value ?? [])], [...event.value]);
+
+    const failed = { ...done, status: 1 };
+    assert.deepEqual(await publish("--topic", "/tasks/exit"), {
+      ...failed,
+      stderr: "flotilla: namespace is required: failed precondition",
+    });
+    assert.deepEqual(await publish("--namespace", "testing"), {
+      ...failed,
+      stderr: "flotilla: topic required to publish event: invalid argument",
+    });
+    assert.deepEqual(await publish("--namespace", "testing", "--topic", "/refused"), {
+      ...failed,
+      stderr: "flotilla: envelope topic: invalid argument",
+    });
+    const garbage = await flotilla(["-a", socketPath, "publish", "--topic", "/a"], {
+      input: new Uint8Array([255, 255]),
+    });
+    assert.equal(garbage.status, 1);
+    assert.match(garbage.stderr, /^flotilla: the event on standard input: /);
+    assert.equal(published.length, 1);
+  } finally {
+    await server.close(0);
+  }
+});
+
+test("oci-hook becomes the program that it is given, with values of the container filled in", async () => {
+  await using directory = await makeTemporaryDirectory("cli");
+  await writeFile(
+    join(directory.path, "config.json"),
+    JSON.stringify({ ociVersion: "1.2.0", root: { path: "rootfs" } }),
+  );
+  const state = {
+    ociVersion: "1.2.0",
+    id: "c1",
+    status: "created",
+    pid: 42,
+    bundle: directory.path,
+    annotations: { "a/b": "it's" },
+  };
+  const hook = (args: string[], env: Record<string, string> = {}): Promise<Outcome> =>
+    flotilla(["oci-hook", ...args], { input: JSON.stringify(state), env });
+  const script = 'printf "%s|" "$@" "$FILLED"; exit 7';
+  const filled = await hook(
+    [
+      "--",
+      "/bin/sh",
+      "-c",
+      script,
+      "sh",
+      "{{id}}",
+      "{{pid}} {{status}}",
+      "{{rootfs}}/etc",
+      "{{bundle}}",
+      '{{annotation "a/b"}}',
+      '{{annotation "none"}}',
+    ],
+    { FILLED: "x{{id}}" },
+  );
+  assert.deepEqual(filled, {
+    status: 7,
+    signal: undefined,
+    stdout: `c1|42 created|${directory.path}/rootfs/etc|${directory.path}|it's||xc1|`,
+    stderr: "",
+  });
+  assert.equal((await hook(["/bin/sh", "-c", "kill -TERM $$"])).signal, "SIGTERM");
+});
+
+test("oci-hook tells why it can't run", async () => {
+  await using directory = await makeTemporaryDirectory("cli");
+  const bundle = join(directory.path, "bundle");
+  await mkdir(bundle);
+  const config = join(bundle, "config.json");
+  const plain = join(bundle, "plain.txt");
+  await writeFile(config, '{"root":{"path":"/abs/rootfs"}}');
+  await writeFile(plain, "no program");
+  await chmod(plain, 0o755);
+  const state = JSON.stringify({ id: "c1", bundle });
+  for (const [input, args, stderr] of [
+    ["", ["/bin/true"], "flotilla: EOF"],
+    ["nonsense", ["/bin/true"], /^flotilla: standard input: .*JSON/],
+    ["[]", ["/bin/true"], "flotilla: standard input: not a JSON object"],
+    ['{"id":5}', ["/bin/true"], "flotilla: standard input: not the state of a container"],
+    ['{"bundle":"/none"}', ["/bin/true"], "flotilla: open /none/config.json: no such file or directory"],
+    [state, [], "flotilla: oci-hook needs a program to run"],
+    [state, ["/bin/none"], "flotilla: /bin/none: no such file or directory"],
+    [state, ["true"], "flotilla: true: no such file or directory"],
+    [state, [plain], `flotilla: ${plain}: exec format error`],
+    [state, ["/bin/echo", "{{bogus}}"], 'flotilla: template: oci-hook:1: function "bogus" not defined'],
+  ] as const) {
+    const outcome = await flotilla(["oci-hook", ...args], { input });
+    assert.equal(outcome.status, 1);
+    assert.equal(outcome.stdout, "");
+    if (typeof stderr === "string") {
+      assert.equal(outcome.stderr, stderr);
+    } else {
+      assert.match(outcome.stderr, stderr);
+    }
+  }
+  await writeFile(config, "{}");
+  const { stderr } = await flotilla(["oci-hook", "/bin/true"], { input: state });
+  assert.equal(stderr, `flotilla: ${config}: no path of the root file system`);
+});
+
+test("the launcher works from anywhere and through a link", async () => {
+  await using directory = await makeTemporaryDirectory("cli");
+  const link = join(directory.path, "containerd");
+  await symlink(new URL("../../deploy/flotilla", import.meta.url).pathname, link);
+  const { stdout } = await execa(link, ["--version"], { cwd: "/" });
+  assert.match(stdout, /^containerd github\.com\/containerd\/containerd\/v2 v\S+ [0-9a-f]{0,40}$/);
+});
