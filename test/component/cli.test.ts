@@ -19,7 +19,7 @@ const program = `
 import { runCli } from ${JSON.stringify(cliModule)};
 const runDaemon = async (flags) => {
   if (flags.root === "/fails") throw new Error("no luck");
-  process.stdout.write("daemon " + JSON.stringify(flags) + "\n");
+  process.stdout.write("daemon " + JSON.stringify(flags));
 };
 await runCli(process.argv.slice(1), { runDaemon });
 `;
