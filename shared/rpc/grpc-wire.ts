@@ -1,14 +1,26 @@
-/** The few rules of gRPC over HTTP/2 that the thin unary path needs. @source grpc/grpc doc/PROTOCOL-HTTP2.md */
+/** The few rules of gRPC over HTTP/2 that the thin paths need. @source grpc/grpc doc/PROTOCOL-HTTP2.md */
 
-const framePrefixBytes = 5;
+/** Size of what stands before each message: whether it is compressed, and its length. */
+export const messagePrefixBytes = 5;
 
-/** Puts the five-byte prefix (not compressed, length) before a message. */
+/** Puts the prefix (not compressed, length) before a message. */
 export function frameMessage(message: Uint8Array): Buffer {
-  const framed = Buffer.allocUnsafe(framePrefixBytes + message.byteLength);
-  framed[0] = 0;
-  framed.writeUInt32BE(message.byteLength, 1);
-  framed.set(message, framePrefixBytes);
+  const framed = Buffer.allocUnsafe(messagePrefixBytes + message.byteLength);
+  writePrefix(framed, message.byteLength);
+  framed.set(message, messagePrefixBytes);
   return framed;
+}
+
+/** The prefix alone, for a message that is not worth a copy. */
+export function messagePrefix(lengthBytes: number): Buffer {
+  const prefix = Buffer.allocUnsafe(messagePrefixBytes);
+  writePrefix(prefix, lengthBytes);
+  return prefix;
+}
+
+function writePrefix(target: Buffer, lengthBytes: number): void {
+  target[0] = 0;
+  target.writeUInt32BE(lengthBytes, 1);
 }
 
 export type UnframedMessage =
@@ -17,25 +29,25 @@ export type UnframedMessage =
 
 /** Takes the one message of a unary body out of its frame. */
 export function unframeMessage(body: Buffer): UnframedMessage {
-  if (body.length < framePrefixBytes) {
+  if (body.length < messagePrefixBytes) {
     return { fault: "truncated" };
   }
   if (body[0] !== 0) {
     return { fault: "compressed" };
   }
   const lengthBytes = body.readUInt32BE(1);
-  if (body.length < framePrefixBytes + lengthBytes) {
+  if (body.length < messagePrefixBytes + lengthBytes) {
     return { fault: "truncated" };
   }
-  if (body.length > framePrefixBytes + lengthBytes) {
+  if (body.length > messagePrefixBytes + lengthBytes) {
     return { fault: "surplus" };
   }
-  return { message: body.subarray(framePrefixBytes) };
+  return { message: body.subarray(messagePrefixBytes) };
 }
 
 /** The length that the prefix of an incomplete body announces, or undefined before the prefix is there. */
 export function announcedBytes(body: Buffer): number | undefined {
-  return body.length < framePrefixBytes ? undefined : body.readUInt32BE(1);
+  return body.length < messagePrefixBytes ? undefined : body.readUInt32BE(1);
 }
 
 /** Encodes `grpc-message`: everything but printable ASCII, and `%`, is percent-encoded as UTF-8. */

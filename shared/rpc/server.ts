@@ -15,18 +15,22 @@ import { Code, type ConnectError, type ConnectRouter, type HandlerContext } from
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { messageBytesMax, socketPathBytesMax } from "#base/limits.ts";
-import { toConnectError } from "./errors.ts";
 import { announcedBytes, encodeGrpcMessage, frameMessage, parseGrpcTimeout, unframeMessage } from "./grpc-wire.ts";
 import { type Call, EncodedResponse, type ServiceBinding } from "./handler.ts";
+import {
+  asText,
+  decodeRequest,
+  type FailedCall,
+  reportFailure,
+  takesThinPath,
+  tooLarge,
+  trailersOnly,
+} from "./thin-answer.ts";
+import { type StreamingMethod, serveThinStream } from "./thin-stream.ts";
 import { connectionWindowBytes, serviceSettings, sessionMemoryMegabytesMax } from "./transport-settings.ts";
 import { typeRegistry } from "./type-registry.ts";
 
-/** A call that ended in an error, for the log. */
-export interface FailedCall {
-  /** Path of the method, `/package.Service/Method`. */
-  readonly rpc: string;
-  readonly error: ConnectError;
-}
+export type { FailedCall } from "./thin-answer.ts";
 
 export interface RpcServerOptions {
   /** Where to listen. A stale socket is removed first. At most 104 bytes. */
@@ -62,8 +66,8 @@ interface ThinMethod {
 /**
  * Serves bound services on a Unix socket by gRPC, gRPC-web and the Connect protocol over HTTP/2.
  *
- * Unary gRPC calls take a thin path straight on the stream; everything else goes through Connect's adapter. Unknown methods
- * get UNIMPLEMENTED. Messages are limited to 16 MiB each way.
+ * gRPC calls without compression take a thin path straight on the stream, unless the client alone streams; everything else
+ * goes through Connect's adapter. Unknown methods get UNIMPLEMENTED. Messages are limited to 16 MiB each way.
  */
 export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   if (Buffer.byteLength(options.socketPath) > socketPathBytesMax) {
@@ -74,6 +78,7 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   }
   const stopped = new AbortController();
   const thinMethods = collectThinMethods(options.services);
+  const streamingMethods = collectStreamingMethods(options.services);
   const harmless = pathsWithoutSideEffects(options.services);
   const changes = new RunningChanges();
   const adapter = http2.createServer(
@@ -106,9 +111,13 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
     if (!harmless.has(path)) {
       changes.add(stream);
     }
-    const thin = thinMethods.get(path);
-    if (thin !== undefined && takesThinPath(headers)) {
+    const isThin = takesThinPath(headers);
+    const thin = isThin ? thinMethods.get(path) : undefined;
+    const streaming = isThin ? streamingMethods.get(path) : undefined;
+    if (thin !== undefined) {
       serveThinCall(stream, headers, thin, stopped.signal, options.onFailure);
+    } else if (streaming !== undefined) {
+      serveThinStream(stream, headers, streaming, { stopped: stopped.signal, onFailure: options.onFailure });
     } else {
       adapter.emit("stream", stream, headers, flags, rawHeaders);
     }
@@ -188,6 +197,22 @@ function collectThinMethods(services: readonly ServiceBinding[]): Map<string, Th
   return thinMethods;
 }
 
+function collectStreamingMethods(services: readonly ServiceBinding[]): Map<string, StreamingMethod> {
+  const streamingMethods = new Map<string, StreamingMethod>();
+  for (const { service, handlers } of services) {
+    for (const method of service.methods) {
+      const handler = handlers[method.localName];
+      if (
+        (method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming") &&
+        typeof handler === "function"
+      ) {
+        streamingMethods.set(`/${service.typeName}/${method.name}`, { method, handler } as StreamingMethod);
+      }
+    }
+  }
+  return streamingMethods;
+}
+
 function isUnary(method: DescMethod): method is DescMethodUnary {
   return method.methodKind === "unary";
 }
@@ -229,22 +254,6 @@ function adaptHandler(method: DescMethod, handler: AnyHandler, report: (thrown: 
 
 function callOf(context: HandlerContext): Call {
   return { header: (name) => context.requestHeader.get(name) ?? undefined, signal: context.signal };
-}
-
-function reportFailure(rpc: string, thrown: unknown, onFailure: RpcServerOptions["onFailure"]): ConnectError {
-  const error = toConnectError(thrown);
-  onFailure({ rpc, error });
-  return error;
-}
-
-function takesThinPath(headers: http2.IncomingHttpHeaders): boolean {
-  const type = headers["content-type"];
-  const encoding = headers["grpc-encoding"];
-  return (
-    headers[":method"] === "POST" &&
-    (type === "application/grpc" || type === "application/grpc+proto") &&
-    (encoding === undefined || encoding === "identity")
-  );
 }
 
 function serveThinCall(
@@ -339,33 +348,6 @@ async function runThinCall(method: DescMethodUnary, handler: UnaryFunction, body
   return frameMessage(message);
 }
 
-function decodeRequest(method: DescMethodUnary, message: Uint8Array): MessageShape<DescMessage> {
-  try {
-    return fromBinary(method.input, message);
-  } catch (error) {
-    throw new FlotillaError(ErrorKind.Internal, `grpc: error unmarshalling request: ${String(error)}`, {
-      cause: error,
-    });
-  }
-}
-
-function tooLarge(context: string, bytes: number): FlotillaError {
-  return new FlotillaError(ErrorKind.ResourceExhausted, `${context} (${bytes} vs. ${messageBytesMax})`);
-}
-
-function trailersOnly(error: ConnectError): http2.OutgoingHttpHeaders {
-  return {
-    ":status": 200,
-    "content-type": "application/grpc",
-    "grpc-status": String(error.code),
-    "grpc-message": encodeGrpcMessage(error.rawMessage),
-  };
-}
-
 function concat(chunks: readonly Buffer[]): Buffer {
   return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
-}
-
-function asText(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
 }
