@@ -1,0 +1,89 @@
+import { ErrorKind, failure } from "#base/errors.ts";
+
+/** A task that the table knows by its names. */
+export interface Named {
+  readonly namespace: string;
+  readonly id: string;
+}
+
+/**
+ * The tasks of this machine by namespace and id. An id is free, reserved while a task is made, taken, or settling while what
+ * a removed task left is cleared away.
+ */
+export class TaskTable<T extends Named> {
+  readonly #tasks = new Map<string, T>();
+  readonly #reserved = new Set<string>();
+  readonly #settling = new Map<string, Promise<void>>();
+
+  /** The task, or undefined. */
+  find(namespace: string, id: string): T | undefined {
+    return this.#tasks.get(keyOf(namespace, id));
+  }
+
+  /** The tasks of a namespace, oldest first. */
+  list(namespace: string): T[] {
+    return [...this.#tasks.values()].filter((task) => task.namespace === namespace);
+  }
+
+  /** All tasks. */
+  all(): T[] {
+    return [...this.#tasks.values()];
+  }
+
+  /**
+   * Keeps an id for a task that is about to be made, once its predecessor has settled. The caller gives it up by {@link add} or
+   * {@link release}.
+   *
+   * @throws {@link FlotillaError} `already_exists`
+   */
+  async reserve(namespace: string, id: string): Promise<void> {
+    const key = keyOf(namespace, id);
+    for (let settling = this.#settling.get(key); settling !== undefined; settling = this.#settling.get(key)) {
+      await settling;
+    }
+    if (this.#tasks.has(key) || this.#reserved.has(key)) {
+      throw failure(ErrorKind.AlreadyExists, `task ${id}`);
+    }
+    this.#reserved.add(key);
+  }
+
+  /** Frees a reserved id. */
+  release(namespace: string, id: string): void {
+    this.#reserved.delete(keyOf(namespace, id));
+  }
+
+  /** Puts a task in. */
+  add(task: T): void {
+    const key = keyOf(task.namespace, task.id);
+    this.#reserved.delete(key);
+    this.#tasks.set(key, task);
+  }
+
+  /** Takes a task out, unless another has taken its place; tells whether it was there. */
+  remove(task: T): boolean {
+    const key = keyOf(task.namespace, task.id);
+    return this.#tasks.get(key) === task && this.#tasks.delete(key);
+  }
+
+  /** Keeps an id from being reserved until the work, which must not reject, is done. */
+  settle({ namespace, id }: Named, work: Promise<void>): void {
+    const key = keyOf(namespace, id);
+    const settling = work.finally(() => {
+      if (this.#settling.get(key) === settling) {
+        this.#settling.delete(key);
+      }
+    });
+    this.#settling.set(key, settling);
+  }
+
+  /** Resolves when nothing settles any more. */
+  async settled(): Promise<void> {
+    while (this.#settling.size > 0) {
+      await Promise.all(this.#settling.values());
+    }
+  }
+}
+
+function keyOf(namespace: string, id: string): string {
+  return `${namespace}/${id}`;
+}

@@ -1,0 +1,36 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { createClient } from "@connectrpc/connect";
+import { EventLog as EventLogService } from "#gen/flotilla/events/v1/log_pb.ts";
+import type { Logger } from "#kernel/log.ts";
+import type { RpcConnection } from "#rpc/client.ts";
+import type { EventLog } from "./domain/ports.ts";
+import { timestampNow } from "./timestamps.ts";
+
+const retryDelayMsMin = 100;
+const retryDelayMsMax = 5_000;
+
+/** The stream of events, which the events process keeps. */
+export function connectEventLog(
+  connection: RpcConnection,
+  { log, stopping }: { readonly log: Logger; readonly stopping: AbortSignal },
+): EventLog {
+  const client = createClient(EventLogService, connection.transport);
+  return {
+    async publish(events) {
+      const records = events.map(({ messageId, namespace, topic, event }) => ({
+        messageId,
+        envelope: { timestamp: timestampNow(), namespace, topic, event },
+      }));
+      for (let waitMs = retryDelayMsMin; ; waitMs = Math.min(2 * waitMs, retryDelayMsMax)) {
+        stopping.throwIfAborted();
+        try {
+          await client.append({ records }, { signal: stopping });
+          return;
+        } catch (error) {
+          log.warn({ err: error, topics: events.map(({ topic }) => topic) }, "events are not published yet");
+          await delay(waitMs, undefined, { signal: stopping, ref: false });
+        }
+      }
+    },
+  };
+}

@@ -1,0 +1,192 @@
+import type { MessageShape } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
+import { type DeleteResponseSchema, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
+import type { Logger } from "#kernel/log.ts";
+import { type Bundle, type Bundles, incarnationOf } from "./bundle.ts";
+import { deathEvents } from "./death.ts";
+import type { EventLog } from "./domain/ports.ts";
+import type { TaskTable } from "./domain/task-table.ts";
+import type { Runtime, RuntimeTask, TaskCreation, TaskExit } from "./runtimes/runtime.ts";
+
+/** A task that is known to this process. */
+export interface Task {
+  readonly namespace: string;
+  readonly id: string;
+  readonly bundle: Bundle;
+  readonly supervisor: RuntimeTask;
+  /** Whether the supervisor belongs to a sandbox and stays when the task goes. */
+  readonly sandboxed: boolean;
+}
+
+/** What a task is made of besides what its runtime wants. */
+export interface NewTask extends Omit<TaskCreation, "spec"> {
+  readonly namespace: string;
+  readonly id: string;
+  readonly spec: Any | undefined;
+  readonly sandboxed: boolean;
+}
+
+/** What the lifecycle of tasks works with. */
+export interface LifecycleParts {
+  readonly runtime: Runtime;
+  readonly bundles: Bundles;
+  readonly table: TaskTable<Task>;
+  readonly events: EventLog;
+  readonly log: Logger;
+}
+
+/** The version of the task service from which a sandbox's supervisor serves containers without being asked to end with each. */
+const sandboxVersionMin = 3;
+
+/**
+ * How tasks come and go.
+ *
+ * Order on the way in: id reserved, bundle made, container created, task known. On the way out: container deleted,
+ * task forgotten, supervisor ended, bundle hidden, bundle erased; a client has its answer after the second step, and
+ * the id can be used again after the last. When a supervisor dies: its remains cleaned up, exit and deletion published
+ * and acknowledged, bundle hidden, task forgotten, bundle erased.
+ *
+ * So at each moment a bundle that is there either has a living supervisor or still owes the world its events, and a process
+ * that is killed anywhere finds out which by asking. Events that were published twice have one message id.
+ */
+export class TaskLifecycle {
+  readonly #parts: LifecycleParts;
+
+  constructor(parts: LifecycleParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Creates a task, whose first process then waits to be started.
+   *
+   * @returns The process id.
+   * @throws {@link FlotillaError} `already_exists`, or what the runtime says. Nothing of the task is left then.
+   */
+  async create(wanted: NewTask): Promise<number> {
+    const { table, bundles, runtime } = this.#parts;
+    const { namespace, id, spec, sandboxed } = wanted;
+    await table.reserve(namespace, id);
+    try {
+      const bundle = await bundles.create(namespace, id, spec);
+      try {
+        const { task: supervisor, pid } = await runtime.create(bundle, { ...wanted, spec: spec?.value });
+        this.#add({ namespace, id, bundle, supervisor, sandboxed });
+        return pid;
+      } catch (error) {
+        await this.#logged(bundle, this.#remove(bundle));
+        throw error;
+      }
+    } finally {
+      table.release(namespace, id);
+    }
+  }
+
+  /**
+   * Deletes a task whose processes have all ended.
+   *
+   * @throws {@link FlotillaError} what the runtime says. A task whose runtime no longer knows it is forgotten all the same.
+   */
+  async delete(task: Task): Promise<MessageShape<typeof DeleteResponseSchema>> {
+    try {
+      const response = await task.supervisor.call(TaskService.method.delete, { id: task.id });
+      this.#retire(task);
+      return response;
+    } catch (error) {
+      if (isFailure(error, ErrorKind.NotFound)) {
+        this.#retire(task);
+      }
+      throw wrapFailure(error, "failed to delete task");
+    }
+  }
+
+  /** Takes up a task that a former process has made. */
+  adopt(bundle: Bundle, supervisor: RuntimeTask, options: { readonly sandboxed: boolean }): void {
+    this.#add({ namespace: bundle.namespace, id: bundle.id, bundle, supervisor, sandboxed: options.sandboxed });
+  }
+
+  /**
+   * Clears away a bundle that a former process has left and that has no living supervisor. The id is settled when that is done.
+   *
+   * @param options.hadTask - Whether there may have been a task, whose end is then still to be told.
+   */
+  bury(bundle: Bundle, options: { readonly hadTask: boolean }): void {
+    const isOwed = (exit: TaskExit | undefined): boolean => options.hadTask && exit?.pid !== 0;
+    this.#parts.table.settle(bundle, this.#logged(bundle, this.#cleanUp(bundle, isOwed)));
+  }
+
+  /** Erases a bundle whose removal was interrupted. */
+  erase(hidden: Bundle): void {
+    this.#parts.table.settle(hidden, this.#logged(hidden, this.#parts.bundles.erase(hidden)));
+  }
+
+  /** Lets go of all supervisors, so that the containers live on by themselves, and waits for what is being cleared away. */
+  async stop(): Promise<void> {
+    for (const { supervisor } of this.#parts.table.all()) {
+      supervisor.letGo();
+    }
+    await this.#parts.table.settled();
+  }
+
+  #add(task: Task): void {
+    const { table, log } = this.#parts;
+    table.add(task);
+    void task.supervisor.died.then(() => {
+      if (table.find(task.namespace, task.id) === task) {
+        log.warn({ ns: task.namespace, container: task.id }, "cleaning up after shim disconnected");
+        table.settle(task, this.#logged(task, this.#bury(task)));
+      }
+    });
+  }
+
+  async #bury(task: Task): Promise<void> {
+    const isKnown = (): boolean => this.#parts.table.find(task.namespace, task.id) === task;
+    try {
+      await this.#cleanUp(task.bundle, isKnown);
+    } finally {
+      this.#parts.table.remove(task);
+    }
+  }
+
+  /** Forgets a deleted task and clears away what it leaves, after the answer. */
+  #retire(task: Task): void {
+    const { table } = this.#parts;
+    if (table.remove(task)) {
+      table.settle(task, this.#logged(task, this.#clear(task)));
+    }
+  }
+
+  async #clear({ supervisor, bundle, sandboxed }: Task): Promise<void> {
+    if (sandboxed && supervisor.version >= sandboxVersionMin) {
+      supervisor.letGo();
+    } else {
+      await supervisor.shutDown();
+    }
+    await this.#remove(bundle);
+  }
+
+  async #cleanUp(bundle: Bundle, isOwed: (exit: TaskExit | undefined) => boolean): Promise<void> {
+    const { runtime, events } = this.#parts;
+    const exit = await runtime.cleanUp(bundle);
+    if (isOwed(exit)) {
+      await events.publish(deathEvents(bundle, await incarnationOf(bundle), exit));
+    }
+    await this.#remove(bundle);
+  }
+
+  async #remove(bundle: Bundle): Promise<void> {
+    const { bundles } = this.#parts;
+    await bundles.erase(await bundles.hide(bundle));
+  }
+
+  async #logged({ namespace, id }: { namespace: string; id: string }, work: Promise<void>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      this.#parts.log.error(
+        { ns: namespace, container: id, err: error },
+        "task is not cleared away; the next start tries again",
+      );
+    }
+  }
+}

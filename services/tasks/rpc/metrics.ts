@@ -1,0 +1,52 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { ErrorKind, errorMessage, FlotillaError, isFailure } from "#base/errors.ts";
+import { Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
+import type { MetricSchema } from "#gen/containerd/types/metrics_pb.ts";
+import type { Logger } from "#kernel/log.ts";
+import { compileFilters, type FieldSource, type Filter } from "#oci/filter.ts";
+import { mapInParallel } from "../domain/parallel.ts";
+import type { Task } from "../lifecycle.ts";
+import { timestampNow } from "../timestamps.ts";
+
+/** How many supervisors are asked at the same time. */
+const parallelMax = 16;
+
+/**
+ * The metrics of those tasks that pass the filters over `id` and `namespace`. Tasks that don't tell theirs in time are left out.
+ *
+ * @throws {@link FlotillaError} `unknown` when a filter makes no sense, since containerd does not map that error.
+ * @source containerd v2.3.4 plugins/services/tasks/local.go `Metrics`, `getTasksMetrics`
+ */
+export async function collectMetrics(
+  tasks: readonly Task[],
+  filters: readonly string[],
+  { log, timeoutMs }: { readonly log: Logger; readonly timeoutMs: number },
+): Promise<MessageInitShape<typeof MetricSchema>[]> {
+  const filter = compile(filters);
+  const wanted = tasks.filter((task) => filter(fieldsOf(task)));
+  const metrics = await mapInParallel(wanted, parallelMax, async ({ namespace, id, supervisor }) => {
+    const timestamp = timestampNow();
+    try {
+      const { stats } = await supervisor.call(TaskService.method.stats, { id }, { timeoutMs });
+      return [{ timestamp, id, ...(stats === undefined ? {} : { data: stats }) }];
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.NotFound)) {
+        log.error({ ns: namespace, container: id, err: error }, "collecting metrics failed");
+      }
+      return [];
+    }
+  });
+  return metrics.flat();
+}
+
+function compile(filters: readonly string[]): Filter {
+  try {
+    return compileFilters(filters);
+  } catch (error) {
+    throw new FlotillaError(ErrorKind.Unknown, errorMessage(error), { cause: error });
+  }
+}
+
+function fieldsOf({ namespace, id }: Task): FieldSource {
+  return ([name]) => (name === "id" ? id : name === "namespace" ? namespace : undefined);
+}

@@ -1,0 +1,154 @@
+import { rm } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { ErrorKind, FlotillaError, isFailure } from "#base/errors.ts";
+import { Task as TaskV2 } from "#gen/containerd/task/v2/shim_pb.ts";
+import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
+import { parseSocketAddress } from "#ttrpc/address.ts";
+import { connectTtrpc, type TtrpcClient } from "#ttrpc/client.ts";
+import { isConnectionClosed, ttrpcNamespaceHeader } from "#ttrpc/status.ts";
+import type { Bundle } from "../../bundle.ts";
+import { type RuntimeTask, SupervisorGone, type TaskCallOptions } from "../runtime.ts";
+import type { ShimEndpoint } from "./bootstrap.ts";
+
+/** The first version of the task service in which one shim may serve a sandbox with all its containers. */
+export const sandboxVersion = 3;
+
+/** What a shim's task needs of its surroundings. */
+export interface ShimTaskSurroundings {
+  readonly bundle: Bundle;
+  /** How long its end may take, in milliseconds. */
+  readonly shutdownTimeoutMs: number;
+  /** Whether other containers use the shim at this address. */
+  isShared(address: string): boolean;
+  /** What is left to do when the shim of a deleted container has ended. */
+  afterShutdown(): Promise<void>;
+  /** Called once, when the connection to the shim has ended. */
+  onEnd(): void;
+}
+
+/** A container behind a shim. */
+export class ShimTask implements RuntimeTask {
+  readonly address: string;
+  readonly died: Promise<void>;
+  readonly #client: TtrpcClient;
+  readonly #endpoint: ShimEndpoint;
+  readonly #surroundings: ShimTaskSurroundings;
+  #version: number;
+  #released = false;
+
+  private constructor(client: TtrpcClient, endpoint: ShimEndpoint, surroundings: ShimTaskSurroundings) {
+    this.#client = client;
+    this.#endpoint = endpoint;
+    this.#surroundings = surroundings;
+    this.#version = endpoint.version;
+    this.address = `${endpoint.protocol}+${endpoint.address}`;
+    this.died = new Promise((resolve) => {
+      void client.closed.then(() => {
+        surroundings.onEnd();
+        if (!this.#released) {
+          resolve();
+        }
+      });
+    });
+  }
+
+  /**
+   * Connects to a shim.
+   *
+   * @throws {@link FlotillaError} `unavailable` when nobody listens; `unknown` for a protocol other than ttrpc.
+   */
+  static async connect(
+    endpoint: ShimEndpoint,
+    surroundings: ShimTaskSurroundings,
+    timeoutMs: number,
+  ): Promise<ShimTask> {
+    if (endpoint.protocol.toLowerCase() !== "ttrpc") {
+      throw new FlotillaError(ErrorKind.Unknown, `unexpected protocol: "${endpoint.protocol}"`);
+    }
+    return new ShimTask(await connectTtrpc(endpoint.address, { timeoutMs }), endpoint, surroundings);
+  }
+
+  get version(): number {
+    return this.#version;
+  }
+
+  async call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    options: TaskCallOptions = {},
+  ): Promise<MessageShape<O>> {
+    try {
+      return await this.#client.unary(method, request, {
+        ...options,
+        metadata: { [ttrpcNamespaceHeader]: this.#surroundings.bundle.namespace },
+        ...(this.#version < sandboxVersion ? { serviceName: TaskV2.typeName } : {}),
+      });
+    } catch (error) {
+      throw isConnectionClosed(error) ? new SupervisorGone({ cause: error }) : error;
+    }
+  }
+
+  /**
+   * Calls a method; if the shim does not know the service, once more in version 2, in which the shim is spoken to from then on.
+   *
+   * @source containerd v2.3.4 core/runtime/v2/shim.go `Downgrade`
+   */
+  async callOrDowngrade<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    options?: TaskCallOptions,
+  ): Promise<MessageShape<O>> {
+    try {
+      return await this.call(method, request, options);
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.NotImplemented) || this.#version < sandboxVersion) {
+        throw error;
+      }
+      this.#version = sandboxVersion - 1;
+      return this.call(method, request, options);
+    }
+  }
+
+  async shutDown(): Promise<void> {
+    this.#released = true;
+    const { bundle, shutdownTimeoutMs, isShared } = this.#surroundings;
+    const asked = this.call(Task.method.shutdown, { id: bundle.id }, { timeoutMs: shutdownTimeoutMs }).catch(
+      () => undefined,
+    );
+    if (isShared(this.#endpoint.address)) {
+      await asked;
+      this.#client.close();
+      await this.#surroundings.afterShutdown();
+      return;
+    }
+    const waiting = new AbortController();
+    await Promise.race([
+      this.#client.closed,
+      delay(shutdownTimeoutMs, undefined, { signal: waiting.signal }).catch(() => undefined),
+    ]);
+    waiting.abort();
+    this.#client.close();
+    await this.#removeSocket();
+    await this.#surroundings.afterShutdown();
+  }
+
+  letGo(): void {
+    this.#released = true;
+    this.#client.close();
+  }
+
+  /** A shim removes its socket when it ends, unless it was killed or its bundle was faster. */
+  async #removeSocket(): Promise<void> {
+    const path = parseSocketAddress(this.#endpoint.address);
+    if (!path.startsWith("/")) {
+      return;
+    }
+    try {
+      const survivor = await connectTtrpc(path, { timeoutMs: 1_000 });
+      survivor.close();
+    } catch {
+      await rm(path, { force: true });
+    }
+  }
+}

@@ -1,0 +1,130 @@
+import { realpathSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { systemErrorCode } from "#base/errors.ts";
+import { pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
+import { pluginTable } from "#config/defaults.ts";
+import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
+import { daemonVersion } from "#kernel/version.ts";
+import { connectBlobs } from "./blobs.ts";
+import { Bundles } from "./bundle.ts";
+import { TaskTable } from "./domain/task-table.ts";
+import { connectEventLog } from "./event-log.ts";
+import { type Task, TaskLifecycle } from "./lifecycle.ts";
+import { reconnectTasks } from "./reconnect.ts";
+import { connectRecords } from "./records.ts";
+import { tasksService } from "./rpc/tasks.ts";
+import { ShimRuntime } from "./runtimes/shim-v2/shim-runtime.ts";
+import { openSocketDirectory } from "./runtimes/shim-v2/socket-directory.ts";
+
+const shimPlugin = { type: "io.containerd.shim.v1", id: "manager" };
+const runtimePlugin = { type: "io.containerd.runtime.v2", id: "task" };
+const eventType = "io.containerd.event.v1";
+const metadataType = "io.containerd.metadata.v1";
+const warningType = "io.containerd.warning.v1";
+const serviceType = "io.containerd.service.v1";
+
+/** Where a container's output may go. @source containerd v2.3.4 core/runtime/v2/task_manager.go `supportedLogURISchemes` */
+const logUriSchemes = ["fifo", "binary", "binary-v2", "file"];
+
+/** Puts the tasks process together: shims on this machine, records in metadata, bytes in content, the rest of events in events. */
+export function composeTasks(context: ProcessContext): ProcessParts {
+  const { config, log, stopping, resources } = context;
+  const directory = `${runtimePlugin.type}.${runtimePlugin.id}`;
+  const bundles = new Bundles({ state: pluginState(config, directory), root: pluginRoot(config, directory) });
+  const records = connectRecords(context.connect("metadata"));
+  const blobs = connectBlobs(context.connect("content"));
+  const events = connectEventLog(context.connect("events"), { log, stopping });
+  const table = new TaskTable<Task>();
+  let lifecycle: TaskLifecycle | undefined;
+  let socketDirectory = "";
+
+  return {
+    plugins: [
+      {
+        ...shimPlugin,
+        requires: [eventType, metadataType],
+        init: async () => {
+          const settings = pluginTable(config, `${shimPlugin.type}.${shimPlugin.id}`);
+          socketDirectory = await openSocketDirectory(settings.string("socket_dir"), {
+            uid: process.geteuid?.() ?? 0,
+            runtimeDirectory: process.env["XDG_RUNTIME_DIR"] ?? "",
+          });
+          return undefined;
+        },
+      },
+      {
+        ...runtimePlugin,
+        requires: [shimPlugin.type, "io.containerd.mount-manager.v1", warningType],
+        init: async () => {
+          const shimSettings = pluginTable(config, `${shimPlugin.type}.${shimPlugin.id}`);
+          const runtime = new ShimRuntime({
+            grpcAddress: config.grpc.address,
+            ttrpcAddress: config.ttrpc.address,
+            daemonBinary: launcherPath(),
+            daemonVersion: daemonVersion(),
+            socketDirectory,
+            environment: shimSettings.strings("env"),
+            logLevel: config.log.level,
+            timeouts: {
+              loadMs: timeoutMs(config, "io.containerd.timeout.shim.load"),
+              cleanupMs: timeoutMs(config, "io.containerd.timeout.shim.cleanup"),
+              shutdownMs: timeoutMs(config, "io.containerd.timeout.shim.shutdown"),
+            },
+            log,
+            hasSandbox: records.hasSandbox,
+          });
+          await bundles.prepare();
+          lifecycle = new TaskLifecycle({ runtime, bundles, table, events, log });
+          const started = lifecycle;
+          resources.defer(() => started.stop());
+          await reconnectTasks({ runtime, bundles, lifecycle, log });
+          return { platformDependent: true, exports: { "log-uri-schemes": logUriSchemes.join(",") } };
+        },
+      },
+      {
+        type: "io.containerd.monitor.task.v1",
+        id: "cgroups",
+        requires: [eventType],
+        init: () => ({ platformDependent: true }),
+      },
+      {
+        type: serviceType,
+        id: "tasks-service",
+        requires: [eventType, runtimePlugin.type, metadataType, "io.containerd.monitor.task.v1", warningType],
+      },
+      {
+        type: "io.containerd.grpc.v1",
+        id: "tasks",
+        requires: [serviceType],
+        init: () => {
+          if (lifecycle === undefined) {
+            throw new Error(`plugin ${directory} is not loaded`);
+          }
+          const service = tasksService({
+            table,
+            lifecycle,
+            records,
+            blobs,
+            log,
+            stateTimeoutMs: timeoutMs(config, "io.containerd.timeout.task.state"),
+            metricsTimeoutMs: timeoutMs(config, "io.containerd.timeout.metrics.shimstats"),
+          });
+          return { services: [service] };
+        },
+      },
+    ],
+  };
+}
+
+/** The program that is the daemon, which shims are told of. Links are resolved, since shims are looked for beside it. */
+function launcherPath(): string {
+  const path = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url));
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      return path;
+    }
+    throw error;
+  }
+}
