@@ -276,6 +276,7 @@ export interface FileTime {
 }
 
 const utimensatCall = nativeFunction("int utimensat(int directory, const void *path, const void *times, int flags)");
+const futimensCall = nativeFunction("int futimens(int descriptor, const void *times)");
 const timeSpecs = Buffer.alloc(32);
 
 function placeTimes(accessed: FileTime, modified: FileTime): void {
@@ -292,7 +293,7 @@ function placeTime({ seconds, nanoseconds }: FileTime, offset: number): void {
 /** Sets the times of an open file. */
 export function setTimes(descriptor: number, accessed: FileTime, modified: FileTime): number {
   placeTimes(accessed, modified);
-  return outcome(utimensatCall(descriptor, null, timeSpecs, 0));
+  return outcome(futimensCall(descriptor, timeSpecs));
 }
 
 /** Sets the times of a file, or of a symbolic link itself. */
