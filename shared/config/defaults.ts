@@ -169,7 +169,15 @@ export const pluginDefaults: Readonly<Record<string, PluginTable>> = {
     max_concurrent_unpacks: 1,
   },
   // The event stream: a NATS server elsewhere, or a child of the daemon when no URL is given, and how much of the stream is kept.
-  "io.flotilla.events.v1.nats": { url: "", retention_bytes: 1024 ** 3, retention_age: "168h0m0s" },
+  "io.flotilla.events.v1.nats": {
+    url: "",
+    credentials_file: "",
+    ca_file: "",
+    stream: "containerd",
+    replicas: 1,
+    retention_bytes: 256 * 1024 ** 2,
+    retention_age: "72h0m0s",
+  },
   // Whether systemd runs each process as a unit of its own, so that the gateway only watches.
   "io.flotilla.fleet.v1.supervisor": { units: false },
 };

@@ -1,0 +1,173 @@
+import { fromBinary, toBinary, toJson } from "@bufbuild/protobuf";
+import type { Any, Timestamp } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, failure } from "#base/errors.ts";
+import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
+import { typeRegistry } from "#rpc/type-registry.ts";
+import { eventBytesMax, type NewEvent, type StoredEvent } from "./bus.ts";
+import type { Question, Reply } from "./link.ts";
+
+/** Who published: tells the events of this daemon from those of others in the same store. */
+export interface Publisher {
+  /** Name of the stream, which is also the first part of every subject. */
+  readonly stream: string;
+  /** A URI reference that is the daemon's for ever. */
+  readonly source: string;
+  /** Name of the machine. */
+  readonly host: string;
+}
+
+/** Holds the encoded envelope, base64, or {@link inBody}. A body of JSON is for people, this is for {@link readMessage}. */
+const envelopeHeader = "flotilla-envelope";
+/** Says that the body is the encoded envelope. */
+const inBody = "body";
+/** Largest envelope in a header. @source nats-server v2.9.10 server/stream.go `processJetStreamMsg`: headers have less than 64 KiB */
+const headerEnvelopeBytesMax = 32 * 1024;
+/** Longest of the headers that only describe; what is longer is cut. */
+const headerTextMax = 1024;
+const sourceHeader = "ce-source";
+/** Longest subject; topics beyond are cut and end in {@link cutMark}. Decision: nats-server reads 4096 bytes of a line. */
+const subjectBytesMax = 1024;
+const cutMark = "~";
+
+/**
+ * Makes the message that carries an event: a CloudEvent in binary mode whose body is the payload as JSON, so that
+ * `nats sub 'containerd.>'` can be read, with the envelope as it was published in a header. An envelope that is too large for a
+ * header is the body itself.
+ *
+ * @throws {@link FlotillaError} `resource_exhausted` when the event is larger than {@link eventBytesMax}.
+ * @source CloudEvents 1.0.2, NATS protocol binding, section 3.2 "Binary content mode"
+ */
+export function makeMessage({ messageId, envelope }: NewEvent, { stream, source, host }: Publisher): Question {
+  const encoded = toBinary(EnvelopeSchema, envelope);
+  if (encoded.byteLength > eventBytesMax) {
+    throw failure(
+      ErrorKind.ResourceExhausted,
+      `event ${envelope.topic} has ${encoded.byteLength} bytes, more than ${eventBytesMax}`,
+    );
+  }
+  const headers = new Map([
+    ["Nats-Msg-Id", messageId],
+    ["ce-specversion", "1.0"],
+    ["ce-id", messageId],
+    [sourceHeader, source],
+    ["ce-type", headerText(envelope.event?.typeUrl ?? "")],
+    ["ce-subject", headerText(envelope.topic)],
+    ["ce-namespace", headerText(envelope.namespace)],
+    ["ce-host", headerText(host)],
+  ]);
+  if (envelope.timestamp !== undefined) {
+    headers.set("ce-time", formatTime(envelope.timestamp));
+  }
+  const subject = subjectOf(stream, envelope);
+  if (encoded.byteLength > headerEnvelopeBytesMax) {
+    headers.set("content-type", "application/protobuf").set(envelopeHeader, inBody);
+    return { subject, headers, body: encoded };
+  }
+  headers.set("content-type", "application/json").set(envelopeHeader, Buffer.from(encoded).toString("base64"));
+  return { subject, headers, body: bodyOf(envelope.event) };
+}
+
+/**
+ * Takes an event out of a stored message.
+ *
+ * @returns undefined for a message that this daemon did not publish.
+ */
+export function readMessage(reply: Reply, source: string): StoredEvent | undefined {
+  const encoded = reply.header(envelopeHeader);
+  if (encoded === undefined || reply.header(sourceHeader) !== source) {
+    return undefined;
+  }
+  return {
+    sequence: sequenceOf(reply),
+    envelope: fromBinary(EnvelopeSchema, encoded === inBody ? reply.body : Buffer.from(encoded, "base64")),
+  };
+}
+
+/** Sequence of a stored message that was asked for. @source NATS ADR-31 "JetStream Direct Get" */
+export function sequenceOf(reply: Reply): number {
+  return Number(reply.header("Nats-Sequence") ?? 0);
+}
+
+/** When a stored message that was asked for was stored, in nanoseconds since the epoch. @source NATS ADR-31 "JetStream Direct Get" */
+export function storedAtNs(reply: Reply): bigint {
+  return parseTimeNs(reply.header("Nats-Time-Stamp") ?? "") ?? 0n;
+}
+
+/** Name under which a stored message was published. */
+export function messageIdOf(reply: Reply): string {
+  return reply.header("Nats-Msg-Id") ?? "";
+}
+
+/**
+ * The subject of an event: stream, namespace and the parts of the topic, with dots between them. Since namespaces and parts may hold
+ * dots themselves (`k8s.io`), a dot within one becomes a colon, which no identifier holds.
+ */
+export function subjectOf(stream: string, { namespace, topic }: Pick<Envelope, "namespace" | "topic">): string {
+  const tokens = [stream, namespace, ...topic.replace(/^\//, "").split("/")].map(subjectToken);
+  const subject = tokens.join(".");
+  if (subject.length <= subjectBytesMax) {
+    return subject;
+  }
+  let length = 0;
+  const kept = tokens.filter((token) => {
+    length += token.length + 1;
+    return length + cutMark.length <= subjectBytesMax;
+  });
+  return [...kept, cutMark].join(".");
+}
+
+function subjectToken(text: string): string {
+  const token = text
+    .replaceAll(".", ":")
+    .replace(/[^\w:-]/g, (character) => `=${character.codePointAt(0)?.toString(16)}`);
+  return token === "" ? "=" : token;
+}
+
+function headerText(text: string): string {
+  return (/^[!-~]*$/.test(text) ? text : encodeURIComponent(text.toWellFormed())).slice(0, headerTextMax);
+}
+
+/** The payload as JSON, or its type and bytes when nobody here knows the type. */
+function bodyOf(payload: Any | undefined): Uint8Array {
+  return Buffer.from(JSON.stringify(payload === undefined ? {} : describePayload(payload)));
+}
+
+function describePayload({ typeUrl, value }: Any): unknown {
+  const schema = typeRegistry.getMessage(typeUrl.slice(typeUrl.lastIndexOf("/") + 1));
+  try {
+    return schema === undefined
+      ? asBytes(typeUrl, value)
+      : toJson(schema, fromBinary(schema, value), { registry: typeRegistry });
+  } catch {
+    return asBytes(typeUrl, value);
+  }
+}
+
+function asBytes(typeUrl: string, value: Uint8Array): unknown {
+  return { "@type": typeUrl, value: Buffer.from(value).toString("base64") };
+}
+
+const nsPerSecond = 1_000_000_000n;
+
+/** Writes a time as RFC 3339 with nanoseconds. */
+function formatTime({ seconds, nanos }: Timestamp): string {
+  const whole = new Date(Number(seconds) * 1000);
+  return Number.isNaN(whole.getTime())
+    ? `${seconds}.${nanos}`
+    : whole.toISOString().replace(/\.\d+Z$/, `.${String(nanos).padStart(9, "0")}Z`);
+}
+
+/**
+ * Reads a time as RFC 3339 writes it, with any number of digits for the fraction, as nanoseconds since the epoch.
+ *
+ * @returns undefined when it is none.
+ */
+export function parseTimeNs(text: string): bigint | undefined {
+  const match = /^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)$/.exec(text);
+  const wholeMs = Date.parse(`${match?.[1] ?? ""}${match?.[3] ?? ""}`);
+  if (match === null || Number.isNaN(wholeMs)) {
+    return undefined;
+  }
+  const fraction = (match[2] ?? "").slice(0, 9).padEnd(9, "0");
+  return (BigInt(wholeMs) / 1000n) * nsPerSecond + BigInt(fraction);
+}

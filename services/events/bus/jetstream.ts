@@ -1,0 +1,265 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import type { EventBus, NewEvent, Start, StoredEvent } from "./bus.ts";
+import { makeMessage, type Publisher as Origin } from "./cloud-event.ts";
+import type { Dial, Link } from "./link.ts";
+import { MessageIds } from "./message-ids.ts";
+import { Publisher, type TakenEvent } from "./publisher.ts";
+import { RecentEvents } from "./recent-events.ts";
+import { type Page, StoredEvents } from "./stored-events.ts";
+import { prepareStream, type StreamSettings, type StreamState } from "./stream.ts";
+
+export interface JetStreamOptions {
+  readonly dial: Dial;
+  readonly stream: StreamSettings;
+  /** Who we are among all who publish to the same server. */
+  readonly origin: Omit<Origin, "stream">;
+  /** How long an append or the start of a subscription waits while the server is away. */
+  readonly waitMsMax: number;
+  /** Makes what the server has acknowledged survive a power cut; undefined to leave that to the server. */
+  readonly flush: (() => Promise<void>) | undefined;
+  onConnected(): void;
+  /** Told why there is no connection, each time that this changes. */
+  onDisconnected(reason: Error): void;
+}
+
+const redialMsMin = 25;
+const redialMsMax = 1_000;
+/** How many of the newest message ids are read from the stream when the process has just started. */
+const knownIdsMax = 512;
+
+/**
+ * The event bus on a stream of NATS JetStream.
+ *
+ * Events that this process has stored reach subscribers from memory. The stream itself is read only for those that start in the past
+ * or read slowly. Events that others have published to the same stream are left alone.
+ */
+export class JetStreamBus implements EventBus, AsyncDisposable {
+  readonly #options: JetStreamOptions;
+  readonly #stopped = new AbortController();
+  readonly #publisher: Publisher;
+  readonly #stored: StoredEvents;
+  readonly #ids = new MessageIds();
+  readonly #running: Promise<void>;
+  #link: PromiseWithResolvers<Link> = Promise.withResolvers();
+  #recent: PromiseWithResolvers<RecentEvents> = Promise.withResolvers();
+  #live: RecentEvents | undefined;
+  #created = "";
+  #idsRead: Promise<void> | undefined;
+
+  /** Connects at once and goes on trying until {@link [Symbol.asyncDispose]}. */
+  constructor(options: JetStreamOptions) {
+    this.#options = options;
+    this.#stored = new StoredEvents(options.stream.name, options.origin.source);
+    this.#publisher = new Publisher({
+      waitMsMax: options.waitMsMax,
+      makeMessage: (event) => makeMessage(event, { ...options.origin, stream: options.stream.name }),
+      settle: (taken) => this.#settle(taken),
+    });
+    this.#running = this.#run();
+  }
+
+  /**
+   * Resolves when the stream exists.
+   *
+   * @throws {@link FlotillaError} `unavailable` when it does not within the bound.
+   */
+  async ready(): Promise<void> {
+    await this.#within(this.#recent.promise);
+  }
+
+  async append(events: readonly NewEvent[]): Promise<void> {
+    await this.#readIds();
+    await this.#publisher.append(events.filter(({ messageId }) => !this.#ids.has(messageId)));
+  }
+
+  async subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<StoredEvent>> {
+    const recent = await this.#within(this.#recent.promise);
+    switch (start.kind) {
+      case "now":
+        return this.#follow(recent, { after: recent.last, mayMiss: false }, signal);
+      case "sequence":
+        return this.#follow(recent, { after: Math.min(start.sequence - 1, recent.last), mayMiss: true }, signal);
+      default: {
+        const link = await this.#within(this.#link.promise);
+        const before = await this.#stored.lastBefore(link, start.timeNs);
+        return this.#follow(recent, { after: Math.min(before, recent.last), mayMiss: true }, signal);
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped.abort();
+    await this.#running;
+  }
+
+  /**
+   * @param mayMiss - Whether what is no longer kept when the store is first read was never promised.
+   */
+  async *#follow(
+    recent: RecentEvents,
+    { after, mayMiss }: { readonly after: number; readonly mayMiss: boolean },
+    signal: AbortSignal,
+  ): AsyncGenerator<StoredEvent> {
+    const readPage = this.#stored.reader(() => this.#link.promise);
+    let cursor = after;
+    let promised = !mayMiss;
+    while (!signal.aborted) {
+      const next = recent.after(cursor);
+      if (next.kind === "event") {
+        cursor = next.event.sequence;
+        yield next.event;
+      } else if (next.kind === "none") {
+        await recent.news(cursor, signal);
+      } else {
+        const page = await untilAborted(retryWhileAway(readPage, cursor, signal), signal);
+        if (page === undefined) {
+          return;
+        }
+        if (promised && page.firstKept > cursor + 1) {
+          throw failure(ErrorKind.DataLoss, `events ${cursor + 1} to ${page.firstKept - 1} are no longer kept`);
+        }
+        promised = true;
+        cursor = page.upTo;
+        yield* page.events;
+      }
+    }
+  }
+
+  async #settle(taken: readonly TakenEvent[]): Promise<void> {
+    try {
+      await this.#options.flush?.();
+      for (const { event } of taken) {
+        this.#ids.add(event.messageId);
+      }
+    } finally {
+      for (const { event, sequence, sizeBytes } of taken) {
+        this.#live?.add({ sequence, envelope: event.envelope }, sizeBytes);
+      }
+      this.#live?.announce();
+    }
+  }
+
+  /** Learns, once, which events were stored last before this process started. */
+  async #readIds(): Promise<void> {
+    this.#idsRead ??= this.#readIdsNow();
+    try {
+      await this.#idsRead;
+    } catch (error) {
+      this.#idsRead = undefined;
+      throw error;
+    }
+  }
+
+  async #readIdsNow(): Promise<void> {
+    const { last } = await this.#within(this.#recent.promise);
+    const link = await this.#within(this.#link.promise);
+    for (const id of await this.#stored.newestIds(link, last, knownIdsMax)) {
+      this.#ids.add(id);
+    }
+  }
+
+  async #run(): Promise<void> {
+    let redialMs = redialMsMin;
+    let reported = "";
+    while (!this.#stopped.signal.aborted) {
+      const reason = await this.#connectOnce(() => {
+        redialMs = redialMsMin;
+        reported = "";
+      });
+      if (reason !== undefined && reason.message !== reported && !this.#stopped.signal.aborted) {
+        reported = reason.message;
+        this.#options.onDisconnected(reason);
+      }
+      await delay(redialMs, undefined, { signal: this.#stopped.signal }).catch(() => undefined);
+      redialMs = Math.min(redialMsMax, 2 * redialMs);
+    }
+  }
+
+  /** Connects and stays connected as long as it lasts. Returns why it ended. */
+  async #connectOnce(onConnected: () => void): Promise<Error | undefined> {
+    let link: Link | undefined;
+    try {
+      link = await this.#options.dial();
+      this.#adopt(await prepareStream(link, this.#options.stream));
+      this.#publisher.attach(link);
+      this.#link.resolve(link);
+      onConnected();
+      this.#options.onConnected();
+      return (
+        (await untilAborted(link.closed, this.#stopped.signal)) ??
+        failure(ErrorKind.Unavailable, "the connection to NATS was closed")
+      );
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error));
+    } finally {
+      this.#publisher.detach();
+      this.#link = Promise.withResolvers();
+      await link?.close();
+    }
+  }
+
+  /** Takes over the stream that was found, which may be another than before. */
+  #adopt({ created, lastSequence }: StreamState): void {
+    const live = this.#live;
+    if (live !== undefined && created === this.#created && lastSequence >= live.last) {
+      return;
+    }
+    this.#created = created;
+    this.#live = new RecentEvents(lastSequence);
+    if (live !== undefined) {
+      live.end(new Error("the event stream has been replaced by another"));
+      this.#recent = Promise.withResolvers();
+    }
+    this.#recent.resolve(this.#live);
+  }
+
+  async #within<T>(promise: Promise<T>): Promise<T> {
+    const timer = new AbortController();
+    const late = delay(this.#options.waitMsMax, undefined, { signal: timer.signal });
+    try {
+      const outcome = await Promise.race([promise.then((value) => ({ value })), late]);
+      if (outcome === undefined) {
+        throw failure(ErrorKind.Unavailable, "the event stream is not there");
+      }
+      return outcome.value;
+    } finally {
+      timer.abort();
+      late.catch(() => undefined);
+    }
+  }
+}
+
+/** Reads a page, again and again while the store is away. */
+async function retryWhileAway(
+  readPage: (after: number) => Promise<Page>,
+  after: number,
+  signal: AbortSignal,
+): Promise<Page | undefined> {
+  while (!signal.aborted) {
+    try {
+      return await readPage(after);
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.Unavailable)) {
+        throw error;
+      }
+      await delay(redialMsMax, undefined, { signal }).catch(() => undefined);
+    }
+  }
+  return undefined;
+}
+
+/** Waits for a promise, or for the signal; undefined in the latter case. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  const aborted = Promise.withResolvers<undefined>();
+  const onAbort = (): void => aborted.resolve(undefined);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) {
+    onAbort();
+  }
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

@@ -1,0 +1,135 @@
+import { readFile } from "node:fs/promises";
+import { type ConnectionOptions, connect, credsAuthenticator, headers, type MsgHdrs } from "nats";
+import { ErrorKind, failure } from "#base/errors.ts";
+import type { Link, Question, Reply, Ticket } from "./link.ts";
+
+/** Where a NATS server is and who we are there. */
+export interface NatsAddress {
+  /** One or more URLs with commas between them, such as `nats://host:4222` or `tls://user:password@host`. */
+  readonly url: string;
+  readonly user?: string;
+  readonly password?: string;
+  /** File with a user's JWT and seed, as `nsc` writes it; undefined for none. */
+  readonly credentialsFile?: string;
+  /** File with the certificates that sign the server's; undefined for the system's own. */
+  readonly authorityFile?: string;
+}
+
+const dialMsMax = 2_000;
+/** A server that does not answer two pings is gone. */
+const pingMs = 5_000;
+/** Prefix of the subjects for replies, which a user with rights on events only may not listen to. */
+const inboxPrefix = "_FLOTILLA";
+
+/**
+ * Connects to a NATS server.
+ *
+ * @throws {@link FlotillaError} `unavailable` when there is none, or it does not let us in.
+ * @source NATS docs, "Client Protocol"; nats.js 2.29
+ */
+export async function dialNats(address: NatsAddress): Promise<Link> {
+  try {
+    const connection = await connect({
+      ...(await credentialsOf(address)),
+      servers: address.url.split(",").map((url) => url.trim()),
+      name: "flotilla: events",
+      inboxPrefix,
+      timeout: dialMsMax,
+      pingInterval: pingMs,
+      reconnect: false,
+      ignoreClusterUpdates: true,
+    });
+    return new NatsLink(connection);
+  } catch (error) {
+    throw failure(ErrorKind.Unavailable, `no connection to NATS at ${withoutPassword(address.url)}`, { cause: error });
+  }
+}
+
+async function credentialsOf(address: NatsAddress): Promise<ConnectionOptions> {
+  const [url] = address.url.split(",");
+  const named = new URL(url ?? "");
+  const user = address.user ?? decodeURIComponent(named.username);
+  const password = address.password ?? decodeURIComponent(named.password);
+  return {
+    ...(user === "" ? {} : { user, pass: password }),
+    ...(address.credentialsFile === undefined
+      ? {}
+      : { authenticator: credsAuthenticator(await readFile(address.credentialsFile)) }),
+    ...(address.authorityFile === undefined ? {} : { tls: { caFile: address.authorityFile } }),
+  };
+}
+
+/** A URL that may be logged. */
+export function withoutPassword(url: string): string {
+  return url.replace(/\/\/[^@/,]*@/g, "//");
+}
+
+type Connection = Awaited<ReturnType<typeof connect>>;
+
+class NatsLink implements Link {
+  readonly messageBytesMax: number;
+  readonly closed: Promise<Error | undefined>;
+  readonly #connection: Connection;
+  readonly #inbox: string;
+  readonly #waiting = new Map<number, (reply: Reply) => void>();
+  #asked = 0;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.messageBytesMax = connection.info?.max_payload ?? 0;
+    this.closed = connection.closed().then((error) => {
+      this.#waiting.clear();
+      return error instanceof Error ? error : undefined;
+    });
+    this.#inbox = `${inboxPrefix}.${connection.info?.client_id ?? 0}.${process.pid}.${process.hrtime.bigint()}`;
+    connection.subscribe(`${this.#inbox}.*`, {
+      callback: (error, message) => {
+        if (error === null) {
+          const ticket = Number(message.subject.slice(this.#inbox.length + 1));
+          const onReply = this.#waiting.get(ticket);
+          this.#waiting.delete(ticket);
+          onReply?.(replyOf(message));
+        }
+      },
+    });
+  }
+
+  ask({ subject, headers: named, body }: Question, onReply: (reply: Reply) => void): Ticket {
+    this.#asked++;
+    const ticket = this.#asked as Ticket;
+    if (this.#connection.isClosed()) {
+      return ticket;
+    }
+    this.#waiting.set(ticket, onReply);
+    this.#connection.publish(subject, body, {
+      reply: `${this.#inbox}.${ticket}`,
+      ...(named === undefined ? {} : { headers: headersOf(named) }),
+    });
+    return ticket;
+  }
+
+  forget(ticket: Ticket): void {
+    this.#waiting.delete(ticket);
+  }
+
+  async close(): Promise<void> {
+    this.#waiting.clear();
+    await this.#connection.close();
+  }
+}
+
+function headersOf(named: ReadonlyMap<string, string>): MsgHdrs {
+  const list = headers();
+  for (const [name, value] of named) {
+    list.append(name, value);
+  }
+  return list;
+}
+
+function replyOf(message: { readonly headers?: MsgHdrs; readonly data: Uint8Array }): Reply {
+  return {
+    status: message.headers?.code ?? 0,
+    header: (name) => (message.headers?.has(name) === true ? message.headers.get(name) : undefined),
+    body: message.data,
+  };
+}

@@ -1,0 +1,281 @@
+import { ErrorKind, type FlotillaError, failure } from "#base/errors.ts";
+import type { NewEvent } from "./bus.ts";
+import type { Link, Question, Reply, Ticket } from "./link.ts";
+
+/** Questions on the way at a time, once the stream is known to answer. */
+const windowMax = 512;
+const windowBytesMax = 4 * 1024 * 1024;
+/** Events that wait at a time, on the way or not. */
+const queueMax = 16_384;
+const queueBytesMax = 64 * 1024 * 1024;
+/** A stream that does not answer for so long makes the link count as broken. */
+const silenceMsMax = 5_000;
+const retryMsMin = 50;
+const retryMsMax = 1_000;
+/** How many bytes an entry counts besides its body: headers and bookkeeping. */
+const overheadBytes = 1024;
+
+/** An event that the stream has taken. */
+export interface TakenEvent {
+  readonly event: NewEvent;
+  readonly sequence: number;
+  readonly sizeBytes: number;
+}
+
+export interface PublisherOptions {
+  /** How long an event may wait before its append fails with `unavailable`. */
+  readonly waitMsMax: number;
+  makeMessage(event: NewEvent): Question;
+  /**
+   * Makes what the stream has taken durable. Called for one batch at a time, in the order of the sequences; the appends count as done
+   * when it has resolved.
+   */
+  settle(taken: readonly TakenEvent[]): Promise<void>;
+}
+
+/** The events of one append. */
+interface Batch {
+  missing: number;
+  /** The append has failed; nobody waits for these events. */
+  abandoned: boolean;
+  readonly done: PromiseWithResolvers<void>;
+}
+
+interface Entry {
+  readonly event: NewEvent;
+  readonly message: Question;
+  readonly sizeBytes: number;
+  readonly batch: Batch;
+}
+
+/**
+ * Hands events to the stream one after the other, many at a time on the way, and keeps their order when something fails.
+ *
+ * Order: the messages of one link arrive in order, so what a broken link loses is always the newest; all that was not acknowledged is
+ * sent again, in order, over the next link, and the message ids let the stream leave out what it had taken. Over a new link, and
+ * after a refusal, one message goes alone until the stream has answered; only then the window opens.
+ */
+export class Publisher {
+  readonly #options: PublisherOptions;
+  /** Not on the way, oldest first. */
+  #queue: Entry[] = [];
+  #head = 0;
+  /** On the way, oldest first. */
+  readonly #sent = new Map<Ticket, Entry>();
+  #sentBytes = 0;
+  #waiting = 0;
+  #waitingBytes = 0;
+  /** Refused for now; go first when all that is on the way has been answered. */
+  #refused: Entry[] = [];
+  #retryMs = retryMsMin;
+  #retry: NodeJS.Timeout | undefined;
+  #isOpen = false;
+  #link: Link | undefined;
+  #silence: NodeJS.Timeout | undefined;
+  #taken: (TakenEvent & { readonly batch: Batch })[] = [];
+  #settling = false;
+
+  constructor(options: PublisherOptions) {
+    this.#options = options;
+  }
+
+  /** @see {@link EventBus.append} */
+  async append(events: readonly NewEvent[]): Promise<void> {
+    if (events.length === 0) {
+      return;
+    }
+    const batch: Batch = { missing: events.length, abandoned: false, done: Promise.withResolvers() };
+    const entries = events.map((event): Entry => {
+      const message = this.#options.makeMessage(event);
+      const headerBytes = message.headers?.values().reduce((sum, value) => sum + value.length, 0) ?? 0;
+      return { event, message, batch, sizeBytes: message.body.byteLength + headerBytes + overheadBytes };
+    });
+    const bytes = entries.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    if (
+      this.#waiting > 0 &&
+      (this.#waiting + entries.length > queueMax || this.#waitingBytes + bytes > queueBytesMax)
+    ) {
+      throw failure(ErrorKind.Unavailable, `${this.#waiting} events wait to be published already`);
+    }
+    for (const entry of entries) {
+      this.#queue.push(entry);
+      this.#waiting++;
+      this.#waitingBytes += entry.sizeBytes;
+    }
+    const deadline = setTimeout(
+      () => this.#abandon(batch, failure(ErrorKind.Unavailable, "the event stream does not answer")),
+      this.#options.waitMsMax,
+    );
+    this.#pump();
+    try {
+      await batch.done.promise;
+    } finally {
+      clearTimeout(deadline);
+    }
+  }
+
+  /** Goes on over a new link. */
+  attach(link: Link): void {
+    this.detach();
+    this.#link = link;
+    this.#pump();
+  }
+
+  /** Stops sending. What is on the way counts as not sent. */
+  detach(): void {
+    for (const ticket of this.#sent.keys()) {
+      this.#link?.forget(ticket);
+    }
+    this.#link = undefined;
+    this.#requeue([...this.#refused, ...this.#sent.values()]);
+    this.#refused = [];
+    this.#sent.clear();
+    this.#sentBytes = 0;
+    this.#isOpen = false;
+    this.#retryMs = retryMsMin;
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    clearTimeout(this.#silence);
+    this.#silence = undefined;
+  }
+
+  #pump(): void {
+    const link = this.#link;
+    if (link === undefined || this.#refused.length > 0 || this.#retry !== undefined) {
+      return;
+    }
+    while (this.#sent.size < (this.#isOpen ? windowMax : 1) && this.#sentBytes < windowBytesMax) {
+      const entry = this.#queue[this.#head];
+      if (entry === undefined) {
+        break;
+      }
+      this.#head++;
+      if (entry.batch.abandoned) {
+        this.#release(entry);
+      } else {
+        this.#send(link, entry);
+      }
+    }
+    if (this.#head > windowMax || this.#head === this.#queue.length) {
+      this.#queue = this.#queue.slice(this.#head);
+      this.#head = 0;
+    }
+  }
+
+  #send(link: Link, entry: Entry): void {
+    const ticket = link.ask(entry.message, (reply) => this.#accept(ticket, entry, reply));
+    this.#sent.set(ticket, entry);
+    this.#sentBytes += entry.sizeBytes;
+    this.#silence ??= this.#watch(link);
+  }
+
+  #watch(link: Link): NodeJS.Timeout {
+    return setTimeout(() => void link.close(), silenceMsMax);
+  }
+
+  #accept(ticket: Ticket, entry: Entry, reply: Reply): void {
+    this.#sent.delete(ticket);
+    this.#sentBytes -= entry.sizeBytes;
+    clearTimeout(this.#silence);
+    this.#silence = this.#sent.size === 0 || this.#link === undefined ? undefined : this.#watch(this.#link);
+    const answer = readAnswer(reply);
+    if (answer.kind === "taken") {
+      this.#isOpen = this.#refused.length === 0;
+      this.#retryMs = retryMsMin;
+      this.#taken.push({
+        event: entry.event,
+        sequence: answer.sequence,
+        sizeBytes: entry.sizeBytes,
+        batch: entry.batch,
+      });
+      this.#release(entry);
+      void this.#settle();
+    } else if (answer.kind === "refused") {
+      this.#release(entry);
+      this.#abandon(entry.batch, answer.error);
+    } else {
+      this.#refused.push(entry);
+      this.#isOpen = false;
+    }
+    if (this.#refused.length > 0 && this.#sent.size === 0) {
+      this.#retryLater();
+    }
+    this.#pump();
+  }
+
+  #retryLater(): void {
+    this.#requeue(this.#refused);
+    this.#refused = [];
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#pump();
+    }, this.#retryMs);
+    this.#retryMs = Math.min(retryMsMax, 2 * this.#retryMs);
+  }
+
+  #requeue(entries: readonly Entry[]): void {
+    if (entries.length > 0) {
+      this.#queue = [...entries, ...this.#queue.slice(this.#head)];
+      this.#head = 0;
+    }
+  }
+
+  #release(entry: Entry): void {
+    this.#waiting--;
+    this.#waitingBytes -= entry.sizeBytes;
+  }
+
+  #abandon(batch: Batch, error: FlotillaError): void {
+    batch.abandoned = true;
+    batch.done.reject(error);
+  }
+
+  /** Settles what has been taken, one batch after the other, so that many events share the cost. */
+  async #settle(): Promise<void> {
+    if (this.#settling) {
+      return;
+    }
+    this.#settling = true;
+    while (this.#taken.length > 0) {
+      const taken = this.#taken;
+      this.#taken = [];
+      try {
+        await this.#options.settle(taken);
+        for (const { batch } of taken) {
+          batch.missing--;
+          if (batch.missing === 0) {
+            batch.done.resolve();
+          }
+        }
+      } catch (error) {
+        for (const { batch } of taken) {
+          this.#abandon(batch, failure(ErrorKind.Unavailable, "the event stream is not durable", { cause: error }));
+        }
+      }
+    }
+    this.#settling = false;
+  }
+}
+
+type Answer =
+  | { readonly kind: "taken"; readonly sequence: number }
+  /** This message will never be taken. */
+  | { readonly kind: "refused"; readonly error: FlotillaError }
+  | { readonly kind: "later" };
+
+/** @source nats-server v2.9.10 server/errors.json: `JSStreamMessageExceedsMaximumErr`, `JSStreamInvalidExternalDeliverySubjErr` are of class 400 */
+function readAnswer(reply: Reply): Answer {
+  if (reply.status !== 0) {
+    return { kind: "later" };
+  }
+  const { seq, error } = JSON.parse(Buffer.from(reply.body).toString("latin1")) as {
+    readonly seq?: number;
+    readonly error?: { readonly code: number; readonly description?: string };
+  };
+  if (error === undefined) {
+    return { kind: "taken", sequence: seq ?? 0 };
+  }
+  return error.code === 400
+    ? { kind: "refused", error: failure(ErrorKind.ResourceExhausted, `event refused: ${error.description ?? ""}`) }
+    : { kind: "later" };
+}

@@ -1,0 +1,53 @@
+import { ErrorKind, failure } from "#base/errors.ts";
+import { type FleetConfig, pluginRoot } from "#config/config.ts";
+import { pluginTable } from "#config/defaults.ts";
+import type { StreamSettings } from "./bus/stream.ts";
+
+/** The plugin that owns the event stream, and the name of its table in the configuration. */
+export const natsPlugin = "io.flotilla.events.v1.nats";
+
+export interface EventsConfig {
+  readonly stream: StreamSettings;
+  /** A server of somebody else's; undefined when the server is a child of the daemon. */
+  readonly external: ExternalServer | undefined;
+  /** Directory of what the plugin keeps. */
+  readonly root: string;
+  /** File in which the gateway says where the child is and who we are there. */
+  readonly childAddressFile: string;
+}
+
+export interface ExternalServer {
+  readonly url: string;
+  readonly credentialsFile?: string;
+  readonly authorityFile?: string;
+}
+
+/** @throws {@link FlotillaError} `invalid_argument` that names the setting. */
+export function readEventsConfig(config: FleetConfig): EventsConfig {
+  const table = pluginTable(config, natsPlugin);
+  const name = table.string("stream");
+  if (!/^[\w-]{1,64}$/.test(name)) {
+    throw failure(ErrorKind.InvalidArgument, `${natsPlugin}: stream "${name}" must be letters, digits, "_" and "-"`);
+  }
+  const url = table.string("url");
+  const credentialsFile = table.string("credentials_file");
+  const authorityFile = table.string("ca_file");
+  return {
+    stream: {
+      name,
+      retentionAgeMs: table.durationMs("retention_age"),
+      retentionBytes: table.integer("retention_bytes"),
+      replicas: table.integer("replicas"),
+    },
+    external:
+      url === ""
+        ? undefined
+        : {
+            url,
+            ...(credentialsFile === "" ? {} : { credentialsFile }),
+            ...(authorityFile === "" ? {} : { authorityFile }),
+          },
+    root: pluginRoot(config, natsPlugin),
+    childAddressFile: `${config.state}/nats.json`,
+  };
+}

@@ -1,0 +1,4 @@
+import { runProcess } from "#kernel/run.ts";
+import { composeEvents } from "./service.ts";
+
+await runProcess("events", composeEvents);

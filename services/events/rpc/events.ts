@@ -1,0 +1,112 @@
+import { randomUUID } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, errorMessage, FlotillaError, failure, isFailure, wrapFailure } from "#base/errors.ts";
+import type { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
+import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
+import { compileFilters, type Filter } from "#oci/filter.ts";
+import type { Call, Handlers } from "#rpc/handler.ts";
+import { requireNamespace } from "#rpc/headers.ts";
+import type { EventBus, Start } from "../bus/bus.ts";
+import { parseTimeNs } from "../bus/cloud-event.ts";
+import { validateForwarded, validateTopic } from "../domain/topic.ts";
+import { eventFields } from "./event-fields.ts";
+
+/** Asks a subscription to begin with the event of this sequence, a decimal number. Ours; containerd has no replay. */
+const sinceSequenceHeader = "flotilla-since-sequence";
+/** Asks a subscription to begin with the events of this time, as RFC 3339 writes it. Ours. */
+const sinceTimeHeader = "flotilla-since-time";
+
+/**
+ * The public Events service.
+ *
+ * @source containerd v2.3.4 plugins/services/events/service.go, core/events/exchange/exchange.go
+ */
+export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
+  return {
+    async publish({ topic, event }, call) {
+      const namespace = publishingNamespace(call);
+      validateTopic(topic);
+      await appendOne(
+        bus,
+        create(EnvelopeSchema, {
+          timestamp: timestampFromMs(Date.now()),
+          namespace,
+          topic,
+          ...(event === undefined ? {} : { event }),
+        }),
+      );
+      return {};
+    },
+    async forward({ envelope }) {
+      await forwardEvent(bus, envelope);
+      return {};
+    },
+    async *subscribe({ filters }, call) {
+      const passes = compileSubscription(filters);
+      const events = await bus.subscribe(startOf(call), call.signal);
+      for await (const { envelope } of events) {
+        if (passes(eventFields(envelope))) {
+          yield envelope;
+        }
+      }
+    },
+  };
+}
+
+/** Takes an event that somebody publishes for another, over gRPC or ttrpc. */
+export async function forwardEvent(bus: EventBus, envelope: Envelope | undefined): Promise<void> {
+  const forwarded = envelope ?? create(EnvelopeSchema);
+  validateForwarded(forwarded);
+  await appendOne(bus, forwarded);
+}
+
+async function appendOne(bus: EventBus, envelope: Envelope): Promise<void> {
+  await bus.append([{ messageId: randomUUID(), envelope }]);
+}
+
+function publishingNamespace(call: Call): string {
+  try {
+    return requireNamespace(call);
+  } catch (error) {
+    throw wrapFailure(error, "failed publishing event");
+  }
+}
+
+/** containerd sends this error unmapped, so its class is unknown. */
+function compileSubscription(filters: readonly string[]): Filter {
+  try {
+    return compileFilters(filters);
+  } catch (error) {
+    if (isFailure(error)) {
+      throw new FlotillaError(
+        ErrorKind.Unknown,
+        `subscription error: failed parsing subscription filters: ${errorMessage(error)}`,
+        { cause: error },
+      );
+    }
+    throw error;
+  }
+}
+
+function startOf(call: Call): Start {
+  const sequence = call.header(sinceSequenceHeader);
+  if (sequence !== undefined) {
+    if (!/^\d{1,15}$/.test(sequence)) {
+      throw failure(ErrorKind.InvalidArgument, `header ${sinceSequenceHeader} is no sequence number`);
+    }
+    return { kind: "sequence", sequence: Number(sequence) };
+  }
+  const time = call.header(sinceTimeHeader);
+  if (time === undefined) {
+    return { kind: "now" };
+  }
+  const timeNs = parseTimeNs(time);
+  if (timeNs === undefined) {
+    throw failure(
+      ErrorKind.InvalidArgument,
+      `header ${sinceTimeHeader} is no time as in 2006-01-02T15:04:05.999999999Z`,
+    );
+  }
+  return { kind: "time", timeNs };
+}

@@ -1,0 +1,90 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, open, readFile, rename, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { systemErrorCode } from "#base/errors.ts";
+import { heldCallMsMax } from "#base/limits.ts";
+import { Events as TtrpcEvents } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
+import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
+import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
+import type { PluginDefinition } from "#kernel/plugin.ts";
+import { logFailedCall, type ProcessContext, type ProcessParts } from "#kernel/run.ts";
+import { bindService } from "#rpc/handler.ts";
+import { serveTtrpc } from "#ttrpc/server.ts";
+import { JetStreamBus } from "./bus/jetstream.ts";
+import { dialNats, type NatsAddress, withoutPassword } from "./bus/nats.ts";
+import { StreamFiles } from "./bus/stream-files.ts";
+import { type EventsConfig, readEventsConfig } from "./config.ts";
+import { eventLogHandlers } from "./rpc/event-log.ts";
+import { eventHandlers } from "./rpc/events.ts";
+import { ttrpcEventHandlers } from "./rpc/ttrpc-events.ts";
+
+const drainMs = 5_000;
+/** Account of the child server that holds the stream. @see services/gateway/nats-server.ts */
+const childAccount = "FLEET";
+
+/** Builds the events process. */
+export async function composeEvents({ config, log, resources }: ProcessContext): Promise<ProcessParts> {
+  const settings = readEventsConfig(config);
+  const files = new StreamFiles(`${settings.root}/jetstream/${childAccount}/streams/${settings.stream.name}/msgs`);
+  const bus = resources.use(
+    new JetStreamBus({
+      dial: async () => dialNats(await readAddress(settings)),
+      stream: settings.stream,
+      origin: { source: await readSource(settings.root), host: hostname() },
+      waitMsMax: heldCallMsMax,
+      flush: settings.external === undefined ? () => files.flush() : undefined,
+      onConnected: () => log.info("connected to NATS"),
+      onDisconnected: (reason) => log.warn({ err: reason }, "not connected to NATS"),
+    }),
+  );
+  const ttrpc = await serveTtrpc({
+    socketPath: `${config.state}/events.ttrpc.sock`,
+    services: [bindService(TtrpcEvents, ttrpcEventHandlers(bus))],
+    onFailure: (failed) => logFailedCall(log, failed),
+  });
+  resources.defer(() => ttrpc.close(drainMs));
+  return { plugins: plugins(bus, settings), services: [bindService(EventLog, eventLogHandlers(bus))] };
+}
+
+function plugins(bus: JetStreamBus, { external, stream }: EventsConfig): PluginDefinition[] {
+  return [
+    {
+      type: "io.flotilla.events.v1",
+      id: "nats",
+      async init() {
+        await bus.ready();
+        return { exports: { stream: stream.name, url: external === undefined ? "" : withoutPassword(external.url) } };
+      },
+    },
+    { type: "io.containerd.event.v1", id: "exchange" },
+    {
+      type: "io.containerd.grpc.v1",
+      id: "events",
+      requires: ["io.containerd.event.v1"],
+      init: () => ({ services: [bindService(Events, eventHandlers(bus))] }),
+    },
+  ];
+}
+
+async function readAddress({ external, childAddressFile }: EventsConfig): Promise<NatsAddress> {
+  return external ?? (JSON.parse(await readFile(childAddressFile, "utf8")) as NatsAddress);
+}
+
+/** The daemon's own URI reference among all sources of events, made at the first start. */
+async function readSource(root: string): Promise<string> {
+  const path = `${root}/source`;
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (error) {
+    if (systemErrorCode(error) !== "ENOENT") {
+      throw error;
+    }
+  }
+  const source = `/flotilla/${randomUUID()}`;
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  await writeFile(`${path}.new`, `${source}\n`, { flush: true });
+  await rename(`${path}.new`, path);
+  await using directory = await open(root, "r");
+  await directory.sync();
+  return source;
+}

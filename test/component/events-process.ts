@@ -1,0 +1,166 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { createClient, type Transport } from "@connectrpc/connect";
+import type { FleetConfig } from "#config/config.ts";
+import { loadConfig } from "#config/load.ts";
+import { Health } from "#gen/grpc/health/v1/health_pb.ts";
+import { connectRpc, type RpcConnection } from "#rpc/client.ts";
+import { socketOf } from "#topology/topology.ts";
+import { natsServerMember } from "../../services/gateway/nats-server.ts";
+import type { Member } from "../../services/gateway/supervisor.ts";
+import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
+
+const program = fileURLToPath(new URL("../../services/events/main.ts", import.meta.url));
+
+/** A real nats-server, prepared as the gateway does it, on directories of its own. */
+export class NatsServer implements AsyncDisposable {
+  readonly directory: string;
+  readonly config: FleetConfig;
+  readonly #home: TemporaryDirectory;
+  readonly #member: Member;
+  #child: ChildProcess;
+
+  private constructor(home: TemporaryDirectory, config: FleetConfig, member: Member) {
+    this.#home = home;
+    this.directory = home.path;
+    this.config = config;
+    this.#member = member;
+    this.#child = this.#spawn();
+  }
+
+  /** @param settings - Lines of the table `io.flotilla.events.v1.nats`. */
+  static async start(settings = ""): Promise<NatsServer> {
+    const home = await makeTemporaryDirectory("ev");
+    await writeFile(
+      `${home.path}/config.toml`,
+      `version = 3\n[plugins."io.flotilla.events.v1.nats"]\n${settings}\n`,
+    );
+    const { config } = await loadConfig({
+      config: `${home.path}/config.toml`,
+      root: `${home.path}/root`,
+      state: `${home.path}/state`,
+    });
+    const member = await natsServerMember(config);
+    if (member === undefined) {
+      throw new Error("the configuration names a server elsewhere");
+    }
+    const server = new NatsServer(home, config, member);
+    await member.awaitReady();
+    return server;
+  }
+
+  /** Where the server is and who may do what. */
+  async address(): Promise<{ url: string; user: string; password: string; subscriber: { user: string; password: string } }> {
+    return JSON.parse(await readFile(`${this.config.state}/nats.json`, "utf8"));
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** Ends the server at once. */
+  async kill(): Promise<void> {
+    await end(this.#child, "SIGKILL");
+  }
+
+  /** Starts the server again after it ended, on the same files. */
+  async restart(): Promise<void> {
+    this.#child = this.#spawn();
+    await this.#member.awaitReady();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    await this.#home[Symbol.asyncDispose]();
+  }
+
+  #spawn(): ChildProcess {
+    const { command, args, env } = this.#member;
+    return spawn(command, args, { stdio: "ignore", env: { ...process.env, ...env } });
+  }
+}
+
+/** The events process, beside a nats-server. */
+export class EventsProcess implements AsyncDisposable {
+  readonly #nats: NatsServer;
+  /** What the process has logged so far. */
+  log = "";
+  #child: ChildProcess;
+  #connection: RpcConnection;
+
+  private constructor(nats: NatsServer) {
+    this.#nats = nats;
+    this.#child = this.#spawn();
+    this.#connection = connectRpc(this.socketPath);
+  }
+
+  /** Starts the process and waits until it serves. */
+  static async start(nats: NatsServer): Promise<EventsProcess> {
+    const started = new EventsProcess(nats);
+    await started.ready();
+    return started;
+  }
+
+  get socketPath(): string {
+    return socketOf(this.#nats.config.state, "events");
+  }
+
+  get ttrpcSocketPath(): string {
+    return `${this.#nats.config.state}/events.ttrpc.sock`;
+  }
+
+  get transport(): Transport {
+    return this.#connection.transport;
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** Waits until the process serves. */
+  async ready(): Promise<void> {
+    await createClient(Health, this.transport).check({});
+  }
+
+  /** Ends the process at once. */
+  async kill(): Promise<void> {
+    await end(this.#child, "SIGKILL");
+  }
+
+  /** Asks the process to stop and waits for it. @returns its exit status. */
+  async stop(): Promise<number | null> {
+    await end(this.#child, "SIGTERM");
+    return this.#child.exitCode;
+  }
+
+  /** Starts the process again after it ended. */
+  async restart(): Promise<void> {
+    this.#child = this.#spawn();
+    await this.ready();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    this.#connection.close();
+  }
+
+  #spawn(): ChildProcess {
+    const { directory } = this.#nats;
+    const flags = ["--config", `${directory}/config.toml`, "--root", `${directory}/root`, "--state", `${directory}/state`];
+    const child = spawn(process.execPath, [program, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.log += text;
+    });
+    return child;
+  }
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) {
+    const exited = once(child, "exit");
+    child.kill(signal);
+    await exited;
+  }
+}
