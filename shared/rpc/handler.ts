@@ -16,6 +16,11 @@ export interface Call {
   header(name: string): string | undefined;
   /** Aborts when the client cancels, the deadline passes or the process stops. */
   readonly signal: AbortSignal;
+  /**
+   * Tells the client, before there is an answer, that the call is under way, by sending the response headers. Only streams of answers
+   * on the thin path do it; elsewhere the headers wait for the first answer.
+   */
+  acknowledge?(): void;
 }
 
 /**

@@ -75,7 +75,11 @@ export function serveThinStream(
     stopped.removeEventListener("abort", onStop);
     cancel(canceled());
   });
-  const call: Call = { header: (name) => asText(headers[name]), signal: controller.signal };
+  const call: Call = {
+    header: (name) => asText(headers[name]),
+    signal: controller.signal,
+    acknowledge: () => answer.acknowledge(),
+  };
   runStream(streaming, requests, answer, call).then(() => answer.end(), fail);
 }
 
@@ -131,7 +135,7 @@ function receiveRequests(stream: http2.ServerHttp2Stream, method: StreamingMetho
 /** Messages up to this size are sent in one piece with their prefix, which costs a copy. */
 const joinedBytesMax = 4096;
 
-/** The answer on its way out: headers with the first message, then messages, then trailers. */
+/** The answer on its way out: headers with the first message or before it, then messages, then trailers. */
 class StreamAnswer {
   readonly #stream: http2.ServerHttp2Stream;
   #hasResponded = false;
@@ -145,6 +149,13 @@ class StreamAnswer {
   /** Whether nothing more can be sent. */
   get isOver(): boolean {
     return this.#isOver || this.#stream.destroyed || this.#stream.closed;
+  }
+
+  /** Sends the headers now. */
+  acknowledge(): void {
+    if (!this.isOver) {
+      this.#respond();
+    }
   }
 
   /** Sends a message, and waits while the client takes no more. */

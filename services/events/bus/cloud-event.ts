@@ -154,7 +154,7 @@ function formatTime({ seconds, nanos }: Timestamp): string {
   const whole = new Date(Number(seconds) * 1000);
   return Number.isNaN(whole.getTime())
     ? `${seconds}.${nanos}`
-    : whole.toISOString().replace(/\.\d+Z$/, `.${String(nanos).padStart(9, "0")}Z`);
+    : `${whole.toISOString().slice(0, -".000Z".length)}.${String(nanos).padStart(9, "0")}Z`;
 }
 
 /**

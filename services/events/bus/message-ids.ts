@@ -7,17 +7,25 @@ const countMax = 16_384;
  * Bounded: the newest 16,384.
  */
 export class MessageIds {
-  readonly #ids = new Set<string>();
+  readonly #known = new Set<string>();
+  /** The same ids, the oldest at the place that is overwritten next. */
+  readonly #ring: string[] = [];
+  #next = 0;
 
   has(id: string): boolean {
-    return this.#ids.has(id);
+    return this.#known.has(id);
   }
 
   add(id: string): void {
-    this.#ids.add(id);
-    if (this.#ids.size > countMax) {
-      const [oldest] = this.#ids;
-      this.#ids.delete(oldest ?? "");
+    if (this.#known.has(id)) {
+      return;
     }
+    const oldest = this.#ring[this.#next];
+    if (oldest !== undefined) {
+      this.#known.delete(oldest);
+    }
+    this.#known.add(id);
+    this.#ring[this.#next] = id;
+    this.#next = (this.#next + 1) % countMax;
   }
 }

@@ -45,6 +45,7 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
     async *subscribe({ filters }, call) {
       const passes = compileSubscription(filters);
       const events = await bus.subscribe(startOf(call), call.signal);
+      call.acknowledge?.();
       for await (const { envelope } of events) {
         if (passes(eventFields(envelope))) {
           yield envelope;
