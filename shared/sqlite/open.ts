@@ -14,7 +14,9 @@ export interface OpenOptions {
 }
 
 const busyMsDefault = 5_000;
-const directoryMode = 0o711;
+
+/** Of directories that hold databases: others may reach what they are given the name of. @source containerd v2.3.4 plugins/metadata/plugin.go */
+export const directoryMode = 0o711;
 
 /**
  * Opens a database for reading and writing, and makes it and its directory where they are missing.

@@ -67,6 +67,7 @@ export class IngestStore implements NamespaceContents {
   readonly #list: Statement<[string], Ingest>;
   readonly #put: Statement<[string, string, string, string, number | null]>;
   readonly #remove: Statement<[string, string], Ingest>;
+  readonly #hasExpected: Statement<[string], number>;
   readonly #hasBackendRef: Statement<[string], number>;
 
   constructor(
@@ -102,6 +103,9 @@ export class IngestStore implements NamespaceContents {
     this.#remove = database.prepare(
       "DELETE FROM ingests WHERE namespace = ? AND ref = ? RETURNING ref, backend_ref AS backendRef, expected",
     );
+    this.#hasExpected = database
+      .prepare<[string], number>("SELECT 1 FROM ingests WHERE expected = ? AND expected != '' LIMIT 1")
+      .pluck();
     this.#hasBackendRef = database.prepare<[string], number>("SELECT 1 FROM ingests WHERE backend_ref = ?").pluck();
   }
 
@@ -193,6 +197,11 @@ export class IngestStore implements NamespaceContents {
     for (const { ref } of this.#list.all(namespace)) {
       this.collect(namespace, ref);
     }
+  }
+
+  /** Tells whether an ingest stands for a blob of another namespace, which must stay therefore. */
+  pins(digest: string): boolean {
+    return digest !== "" && this.#hasExpected.get(digest) !== undefined;
   }
 
   /** Tells whether an ingest on disk is known. */

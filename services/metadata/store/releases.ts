@@ -27,11 +27,13 @@ export class ReleaseStore {
   readonly #condemn: Statement<[string, bigint | null, string, string]>;
   readonly #pardon: Statement<[string]>;
   readonly #findSize: Statement<[string], bigint | null>;
+  readonly #has: Statement<[string], number>;
   readonly #beginDeleting: Statement<[string]>;
   readonly #listBlobs: Statement<[number, number], CondemnedBlob>;
   readonly #removeBlob: Statement<[number]>;
   readonly #releaseIngest: Statement<[string]>;
   readonly #listIngests: Statement<[string, number], string>;
+  readonly #hasIngest: Statement<[string], number>;
   readonly #removeIngest: Statement<[string]>;
   readonly #releaseSnapshot: Statement<[string, bigint]>;
   readonly #listSnapshots: Statement<[bigint, number], ReleasedSnapshot>;
@@ -49,6 +51,7 @@ export class ReleaseStore {
       .prepare<[string], bigint | null>("SELECT size FROM released_blobs WHERE digest = ? AND deleting = 0")
       .pluck()
       .safeIntegers();
+    this.#has = database.prepare<[string], number>("SELECT 1 FROM released_blobs WHERE digest = ?").pluck();
     this.#beginDeleting = database.prepare("UPDATE released_blobs SET deleting = 1 WHERE digest = ?");
     this.#listBlobs = database.prepare(
       "SELECT generation, digest FROM released_blobs WHERE generation > ? ORDER BY generation LIMIT ?",
@@ -59,6 +62,9 @@ export class ReleaseStore {
       .prepare<[string, number], string>(
         "SELECT backend_ref FROM released_ingests WHERE backend_ref > ? ORDER BY backend_ref LIMIT ?",
       )
+      .pluck();
+    this.#hasIngest = database
+      .prepare<[string], number>("SELECT 1 FROM released_ingests WHERE backend_ref = ?")
       .pluck();
     this.#removeIngest = database.prepare("DELETE FROM released_ingests WHERE backend_ref = ?");
     this.#releaseSnapshot = database.prepare(
@@ -92,6 +98,11 @@ export class ReleaseStore {
     return this.#findSize.get(digest) ?? undefined;
   }
 
+  /** Tells whether a digest is condemned or being deleted. */
+  isCondemned(digest: string): boolean {
+    return this.#has.get(digest) !== undefined;
+  }
+
   /** Ends the condemnation of a digest, if it is condemned. */
   pardon(digest: string): void {
     this.#pardon.run(digest);
@@ -123,6 +134,10 @@ export class ReleaseStore {
   /** Released ingests after a backend ref. */
   listIngests(afterBackendRef: string, countMax: number): string[] {
     return this.#listIngests.all(afterBackendRef, countMax);
+  }
+
+  isIngestReleased(backendRef: string): boolean {
+    return this.#hasIngest.get(backendRef) !== undefined;
   }
 
   /** Notes that the files of an ingest are gone. */

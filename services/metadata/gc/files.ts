@@ -1,0 +1,87 @@
+import type { Records } from "../store/records.ts";
+import type { ReleaseStore } from "../store/releases.ts";
+
+/** The owners of files. What is gone already is no error to them. */
+export interface FileOwners {
+  /**
+   * Removes the files of blobs and ingests.
+   *
+   * @returns The digests that were confirmed and whose files are gone.
+   */
+  removeBlobs(digests: readonly string[], backendRefs: readonly string[]): Promise<readonly string[]>;
+  /**
+   * Removes the directories of snapshots, children before parents.
+   *
+   * @returns The ids whose directories are gone.
+   */
+  removeSnapshots(snapshotter: string, ids: readonly bigint[]): Promise<readonly bigint[]>;
+}
+
+/** Most blobs, and most ingests, in one call. */
+const blobsPerCallMax = 500;
+/** Most snapshots in one call; each may hold tens of thousands of files. */
+const snapshotsPerCallMax = 32;
+
+/**
+ * Has the owners remove the files of all that was released. What they do not remove stays released.
+ *
+ * @throws what a call failed with.
+ */
+export async function removeReleasedBlobs(records: Records, releases: ReleaseStore, owners: FileOwners): Promise<void> {
+  let afterGeneration = 0;
+  let afterBackendRef = "";
+  for (;;) {
+    const blobs = releases.listBlobs(afterGeneration, blobsPerCallMax);
+    const backendRefs = releases.listIngests(afterBackendRef, blobsPerCallMax);
+    if (blobs.length === 0 && backendRefs.length === 0) {
+      return;
+    }
+    const removed = new Set(
+      await owners.removeBlobs(
+        blobs.map(({ digest }) => digest),
+        backendRefs,
+      ),
+    );
+    await records.maintain(() => {
+      for (const { generation, digest } of blobs) {
+        if (removed.has(digest)) {
+          releases.removeBlob(generation);
+        }
+      }
+      for (const backendRef of backendRefs) {
+        releases.removeIngest(backendRef);
+      }
+    });
+    afterGeneration = blobs.at(-1)?.generation ?? afterGeneration;
+    afterBackendRef = backendRefs.at(-1) ?? afterBackendRef;
+  }
+}
+
+/** The same for snapshots. */
+export async function removeReleasedSnapshots(
+  records: Records,
+  releases: ReleaseStore,
+  owners: FileOwners,
+): Promise<void> {
+  let afterRelease = 0n;
+  for (;;) {
+    const listed = releases.listSnapshots(afterRelease, snapshotsPerCallMax);
+    const [first] = listed;
+    if (first === undefined) {
+      return;
+    }
+    const { snapshotter } = first;
+    const foreign = listed.findIndex((release) => release.snapshotter !== snapshotter);
+    const batch = foreign < 0 ? listed : listed.slice(0, foreign);
+    const removed = await owners.removeSnapshots(
+      snapshotter,
+      batch.map(({ id }) => id),
+    );
+    await records.maintain(() => {
+      for (const id of removed) {
+        releases.removeSnapshot(snapshotter, id);
+      }
+    });
+    afterRelease = batch.at(-1)?.release ?? afterRelease;
+  }
+}

@@ -1,0 +1,56 @@
+import { create, fromBinary } from "@bufbuild/protobuf";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { ContainerSchema, Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
+import type { FieldSource } from "#oci/filter.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { requireNamespace } from "#rpc/headers.ts";
+import type { ContainerStore } from "../store/containers.ts";
+import { encodedResponse } from "./encoded.ts";
+import { compileListFilters, filterRecords, mapEntry, unlessEmpty } from "./filtered.ts";
+
+/** Answers the Containers service. @source containerd v2.3.4 plugins/services/containers/local.go */
+export function containersService(containers: ContainerStore): ServiceBinding {
+  const listRecords = (namespace: string, filters: readonly string[]): Uint8Array[] =>
+    filterRecords(containers.list(namespace), compileListFilters(filters), containerFields);
+  return bindService(Containers, {
+    get: ({ id }, call) => encodedResponse([containers.get(requireNamespace(call), id)]),
+    list: ({ filters }, call) => encodedResponse(listRecords(requireNamespace(call), filters)),
+    async *listStream({ filters }, call) {
+      for (const record of listRecords(requireNamespace(call), filters)) {
+        yield { container: fromBinary(ContainerSchema, record) };
+      }
+    },
+    create: async ({ container }, call) => ({
+      container: await containers.create(requireNamespace(call), container ?? create(ContainerSchema)),
+    }),
+    update: async ({ container, updateMask }, call) => {
+      if (container === undefined || container.id === "") {
+        throw new FlotillaError(ErrorKind.InvalidArgument, "Container.ID required");
+      }
+      return { container: await containers.update(requireNamespace(call), container, updateMask?.paths ?? []) };
+    },
+    delete: async ({ id }, call) => {
+      await containers.remove(requireNamespace(call), id);
+      return {};
+    },
+  } satisfies Handlers<typeof Containers>);
+}
+
+/** @source containerd v2.3.4 core/metadata/adaptors.go `adaptContainer` */
+function containerFields(record: Uint8Array): FieldSource {
+  const container = fromBinary(ContainerSchema, record);
+  return (path) => {
+    switch (path[0]) {
+      case "id":
+        return unlessEmpty(container.id);
+      case "image":
+        return unlessEmpty(container.image);
+      case "runtime":
+        return path[1] === "name" ? unlessEmpty(container.runtime?.name) : undefined;
+      case "labels":
+        return mapEntry(container.labels, path);
+      default:
+        return undefined;
+    }
+  };
+}

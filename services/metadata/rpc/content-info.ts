@@ -1,0 +1,71 @@
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { quote } from "#base/quote.ts";
+import { Content, type Info } from "#gen/containerd/services/content/v1/content_pb.ts";
+import { isDigest, parseDigest } from "#oci/digest.ts";
+import type { FieldSource } from "#oci/filter.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import type { BlobStore } from "../store/blobs.ts";
+import { encodedResponse } from "./encoded.ts";
+import { compileStreamFilters, mapEntry } from "./filtered.ts";
+import { listInMessages } from "./pages.ts";
+
+/** Most records in one message of a list. @source containerd v2.3.4 plugins/services/content/contentserver/contentserver.go `List` */
+const recordsPerMessageMax = 100;
+
+/**
+ * Answers those methods of the Content service that touch records alone.
+ *
+ * @source containerd v2.3.4 plugins/services/content/contentserver/contentserver.go
+ */
+export function contentInfoService(blobs: BlobStore): ServiceBinding {
+  return bindService(Content, {
+    info: ({ digest }, call) => {
+      requireDigest(digest);
+      return encodedResponse([blobs.get(requireNamespace(call), digest)]);
+    },
+    update: async ({ info, updateMask }, call) => {
+      const { digest = "", labels = {} } = info ?? {};
+      requireDigest(digest);
+      return { info: await blobs.update(requireNamespace(call), digest, labels, updateMask?.paths ?? []) };
+    },
+    async *list({ filters }, call) {
+      const namespace = requireNamespace(call);
+      const filter = compileStreamFilters(filters);
+      const pages = listInMessages({
+        countMax: recordsPerMessageMax,
+        readPage: (afterDigest, countMax) => blobs.page(namespace, afterDigest, countMax),
+        nameOf: (info) => info.digest,
+        filter,
+        fieldsOf: blobFields,
+      });
+      for (const info of pages) {
+        yield { info };
+      }
+    },
+    delete: async ({ digest }, call) => {
+      await blobs.remove(requireNamespace(call), parseDigest(digest), leaseOf(call));
+      return {};
+    },
+  } satisfies Pick<Handlers<typeof Content>, "info" | "update" | "list" | "delete">);
+}
+
+function requireDigest(digest: string): void {
+  if (!isDigest(digest)) {
+    throw new FlotillaError(ErrorKind.InvalidArgument, `${quote(digest)} failed validation`);
+  }
+}
+
+/** @source containerd v2.3.4 core/content/adaptor.go `AdaptInfo` */
+function blobFields(info: Info): FieldSource {
+  return (path) => {
+    switch (path[0]) {
+      case "digest":
+        return info.digest;
+      case "labels":
+        return mapEntry(info.labels, path);
+      default:
+        return undefined;
+    }
+  };
+}

@@ -1,0 +1,45 @@
+import { create, fromBinary } from "@bufbuild/protobuf";
+import { Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
+import { SandboxSchema } from "#gen/containerd/types/sandbox_pb.ts";
+import type { FieldSource } from "#oci/filter.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { requireNamespace } from "#rpc/headers.ts";
+import type { SandboxStore } from "../store/sandboxes.ts";
+import { encodedResponse } from "./encoded.ts";
+import { compileListFilters, filterRecords, mapEntry } from "./filtered.ts";
+
+/** Answers the sandbox Store service. @source containerd v2.3.4 plugins/services/sandbox/store_service.go */
+export function sandboxStoreService(sandboxes: SandboxStore): ServiceBinding {
+  return bindService(Store, {
+    create: async ({ sandbox }, call) => ({
+      sandbox: await sandboxes.create(requireNamespace(call), sandbox ?? create(SandboxSchema)),
+    }),
+    update: async ({ sandbox, fields }, call) => ({
+      sandbox: await sandboxes.update(requireNamespace(call), sandbox ?? create(SandboxSchema), fields),
+    }),
+    delete: async ({ sandboxId }, call) => {
+      await sandboxes.remove(requireNamespace(call), sandboxId);
+      return {};
+    },
+    list: ({ filters }, call) =>
+      encodedResponse(
+        filterRecords(sandboxes.list(requireNamespace(call)), compileListFilters(filters), sandboxFields),
+      ),
+    get: ({ sandboxId }, call) => encodedResponse([sandboxes.get(requireNamespace(call), sandboxId)]),
+  } satisfies Handlers<typeof Store>);
+}
+
+/** @source containerd v2.3.4 core/metadata/adaptors.go `adaptSandbox` */
+function sandboxFields(record: Uint8Array): FieldSource {
+  const sandbox = fromBinary(SandboxSchema, record);
+  return (path) => {
+    switch (path[0]) {
+      case "id":
+        return sandbox.sandboxId;
+      case "labels":
+        return mapEntry(sandbox.labels, path);
+      default:
+        return undefined;
+    }
+  };
+}

@@ -1,0 +1,65 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { ErrorKind, failure } from "#base/errors.ts";
+import { Kind } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import { SnapshotIndex, SnapshotKind, type SnapshotLocationSchema } from "#gen/flotilla/index/v1/index_pb.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import type { SnapshotLocation, SnapshotStore } from "../store/snapshots.ts";
+import type { SnapshotterStore } from "../store/snapshotters.ts";
+
+/** Answers the snapshots process about the tree of snapshots. The contract stands in index.proto. */
+export function snapshotIndexService(snapshots: SnapshotStore, snapshotters: SnapshotterStore): ServiceBinding {
+  return bindService(SnapshotIndex, {
+    prepareSnapshot: async (request) => ({
+      location: showLocation(await snapshots.prepare({ ...request, kind: readNewKind(request.kind) })),
+    }),
+    resolveSnapshot: (name) => {
+      const { location, usage } = snapshots.resolve(name);
+      const shown = showLocation(location);
+      return usage === undefined
+        ? { location: shown }
+        : { location: shown, usage: { size: usage.sizeBytes, inodes: usage.inodes } };
+    },
+    commitSnapshot: async ({ usage, ...request }) => {
+      const measured = usage === undefined ? undefined : { sizeBytes: usage.size, inodes: usage.inodes };
+      await snapshots.commit({ ...request, usage: measured });
+      return {};
+    },
+    reconcileSnapshots: async (request) => {
+      const repairs = await snapshotters.reconcile(request.snapshotters);
+      return {
+        repairs: repairs.map(({ snapshotter, orphanIds, missing }) => ({
+          snapshotter,
+          orphanIds: [...orphanIds],
+          missing: missing.map(showLocation),
+        })),
+      };
+    },
+  } satisfies Handlers<typeof SnapshotIndex>);
+}
+
+function readNewKind(kind: SnapshotKind): typeof Kind.ACTIVE | typeof Kind.VIEW {
+  switch (kind) {
+    case SnapshotKind.ACTIVE:
+      return Kind.ACTIVE;
+    case SnapshotKind.VIEW:
+      return Kind.VIEW;
+    default:
+      throw failure(ErrorKind.InvalidArgument, "only active snapshots and views can be prepared");
+  }
+}
+
+const shownKinds: Readonly<Record<Kind, SnapshotKind>> = {
+  [Kind.UNKNOWN]: SnapshotKind.UNSPECIFIED,
+  [Kind.VIEW]: SnapshotKind.VIEW,
+  [Kind.ACTIVE]: SnapshotKind.ACTIVE,
+  [Kind.COMMITTED]: SnapshotKind.COMMITTED,
+};
+
+function showLocation({
+  id,
+  parentIds,
+  kind,
+  labels,
+}: SnapshotLocation): MessageInitShape<typeof SnapshotLocationSchema> {
+  return { id, parentIds: [...parentIds], kind: shownKinds[kind] ?? SnapshotKind.UNSPECIFIED, labels };
+}

@@ -1,0 +1,101 @@
+import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
+import { type Info, Kind, Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import type { FieldSource, Filter } from "#oci/filter.ts";
+import { bindService, type Call, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import type { SnapshotStore } from "../store/snapshots.ts";
+import type { SnapshotterStore } from "../store/snapshotters.ts";
+import { encodedResponse } from "./encoded.ts";
+import { compileStreamFilters, mapEntry } from "./filtered.ts";
+import { listInMessages } from "./pages.ts";
+
+/** Most records in one message of a list. @source containerd v2.3.4 plugins/services/snapshots/service.go `List` */
+const recordsPerMessageMax = 100;
+
+/**
+ * Answers those methods of the Snapshots service that touch records alone.
+ *
+ * @source containerd v2.3.4 plugins/services/snapshots/service.go
+ */
+export function snapshotInfoService(snapshots: SnapshotStore, snapshotters: SnapshotterStore): ServiceBinding {
+  const requireLoaded = (snapshotter: string): void => {
+    if (snapshotter === "") {
+      throw failure(ErrorKind.InvalidArgument, "snapshotter argument missing");
+    }
+    if (!snapshotters.isLoaded(snapshotter)) {
+      throw failure(ErrorKind.InvalidArgument, `snapshotter not loaded: ${snapshotter}`);
+    }
+  };
+  return bindService(Snapshots, {
+    stat: ({ snapshotter, key }, call) => {
+      requireLoaded(snapshotter);
+      return encodedResponse([snapshots.get({ namespace: requireNamespace(call), snapshotter, key })]);
+    },
+    update: async ({ snapshotter, info, updateMask }, call) => {
+      requireLoaded(snapshotter);
+      const namespace = requireNamespace(call);
+      const { name = "", labels = {} } = info ?? {};
+      if (name === "") {
+        throw new FlotillaError(ErrorKind.InvalidArgument, ErrorKind.InvalidArgument);
+      }
+      const paths = updateMask?.paths ?? [];
+      return { info: await snapshots.update({ namespace, snapshotter, key: name }, labels, paths) };
+    },
+    remove: async ({ snapshotter, key }, call) => {
+      requireLoaded(snapshotter);
+      await snapshots.remove({ namespace: requireNamespace(call), snapshotter, key }, leaseOf(call));
+      return {};
+    },
+    async *list({ snapshotter, filters }, call) {
+      requireLoaded(snapshotter);
+      const { namespace, filter } = readListing(filters, call);
+      const pages = listInMessages({
+        countMax: recordsPerMessageMax,
+        readPage: (afterKey, countMax) => snapshots.page({ namespace, snapshotter, key: afterKey }, countMax),
+        nameOf: (info) => info.name,
+        filter,
+        fieldsOf: snapshotFields,
+      });
+      for (const info of pages) {
+        yield { info };
+      }
+    },
+  } satisfies Pick<Handlers<typeof Snapshots>, "stat" | "update" | "remove" | "list">);
+}
+
+/** containerd lets the errors of a walk through without a class. */
+function readListing(
+  filters: readonly string[],
+  call: Call,
+): { readonly namespace: string; readonly filter: Filter | undefined } {
+  try {
+    return { namespace: requireNamespace(call), filter: compileStreamFilters(filters) };
+  } catch (error) {
+    throw new FlotillaError(ErrorKind.Unknown, errorMessage(error), { cause: error });
+  }
+}
+
+const kindNames: Readonly<Record<Kind, string | undefined>> = {
+  [Kind.UNKNOWN]: undefined,
+  [Kind.VIEW]: "view",
+  [Kind.ACTIVE]: "active",
+  [Kind.COMMITTED]: "committed",
+};
+
+/** @source containerd v2.3.4 core/metadata/adaptors.go `adaptSnapshot` */
+function snapshotFields(info: Info): FieldSource {
+  return (path) => {
+    switch (path[0]) {
+      case "kind":
+        return kindNames[info.kind];
+      case "name":
+        return info.name;
+      case "parent":
+        return info.parent;
+      case "labels":
+        return mapEntry(info.labels, path);
+      default:
+        return undefined;
+    }
+  };
+}
