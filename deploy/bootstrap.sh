@@ -85,7 +85,7 @@ bring_node
 bring_packages
 PATH="$repository/node_modules/.bin:$PATH:/usr/sbin:/sbin"
 export PATH
-NODE_COMPILE_CACHE=${NODE_COMPILE_CACHE:-$repository/node_modules/.cache/compile}
+NODE_COMPILE_CACHE=${NODE_COMPILE_CACHE:-$repository/node_modules/.cache/node-compile}
 export NODE_COMPILE_CACHE
 
 case $command in

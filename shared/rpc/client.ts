@@ -12,7 +12,6 @@ import {
 } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Transport, UnaryResponse } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { heldCallMsMax, messageBytesMax } from "#base/limits.ts";
 import { fromConnectError, kindOf } from "./errors.ts";
@@ -38,12 +37,7 @@ const lossesMax = 3;
 /** Opens a connection to the socket of a process, when first used. */
 export function connectRpc(socketPath: string): RpcConnection {
   const sessions = new SessionHolder(socketPath);
-  const streaming = createGrpcTransport({
-    baseUrl: "http://localhost",
-    nodeOptions: { createConnection: () => net.connect(socketPath), settings: serviceSettings },
-    readMaxBytes: messageBytesMax,
-    writeMaxBytes: messageBytesMax,
-  });
+  let streaming: Promise<Transport> | undefined;
   return {
     transport: {
       unary: async (method, signal, timeoutMs, header, input) =>
@@ -51,7 +45,8 @@ export function connectRpc(socketPath: string): RpcConnection {
       stream: async (method, signal, timeoutMs, header, input, contextValues) => {
         await sessions.get(signal);
         try {
-          const response = await streaming.stream(method, signal, timeoutMs, header, input, contextValues);
+          streaming ??= openStreaming(socketPath);
+          const response = await (await streaming).stream(method, signal, timeoutMs, header, input, contextValues);
           return { ...response, message: mapErrors(response.message) };
         } catch (error) {
           throw fromConnectError(error);
@@ -60,6 +55,17 @@ export function connectRpc(socketPath: string): RpcConnection {
     },
     close: () => sessions.close(),
   };
+}
+
+/** Connect's own transport, for streams. Loaded when first needed, since most processes make unary calls alone. */
+async function openStreaming(socketPath: string): Promise<Transport> {
+  const { createGrpcTransport } = await import("@connectrpc/connect-node");
+  return createGrpcTransport({
+    baseUrl: "http://localhost",
+    nodeOptions: { createConnection: () => net.connect(socketPath), settings: serviceSettings },
+    readMaxBytes: messageBytesMax,
+    writeMaxBytes: messageBytesMax,
+  });
 }
 
 class SessionHolder {

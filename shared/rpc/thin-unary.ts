@@ -1,0 +1,114 @@
+import type http2 from "node:http2";
+import { create, type DescMessage, type DescMethodUnary, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { messageBytesMax } from "#base/limits.ts";
+import { announcedBytes, frameMessage, parseGrpcTimeout, unframeMessage } from "./grpc-wire.ts";
+import { type Call, EncodedResponse } from "./handler.ts";
+import { asText, decodeRequest, type FailedCall, reportFailure, tooLarge, trailersOnly } from "./thin-answer.ts";
+
+type UnaryFunction = (
+  request: MessageShape<DescMessage>,
+  call: Call,
+) => Promise<MessageShape<DescMessage> | EncodedResponse> | MessageShape<DescMessage> | EncodedResponse;
+
+/** A unary method and what answers it. */
+export interface UnaryMethod {
+  readonly method: DescMethodUnary;
+  readonly handler: UnaryFunction;
+}
+
+/** Answers one unary gRPC call straight on its stream. */
+export function serveThinCall(
+  stream: http2.ServerHttp2Stream,
+  headers: http2.IncomingHttpHeaders,
+  { method, handler }: UnaryMethod,
+  { stopped, onFailure }: { readonly stopped: AbortSignal; readonly onFailure: (failed: FailedCall) => void },
+): void {
+  const rpc = headers[":path"] ?? "";
+  const chunks: Buffer[] = [];
+  let announced: number | undefined;
+  let answered = false;
+  let controller: AbortController | undefined;
+  const fail = (thrown: unknown): void => {
+    if (!answered && !stream.destroyed) {
+      answered = true;
+      const error = reportFailure(rpc, thrown, onFailure);
+      stream.respond(trailersOnly(error), { endStream: true });
+    }
+  };
+  const cancel = (reason: unknown): void => {
+    controller?.abort(reason);
+    fail(reason);
+  };
+  const timeoutMs = parseGrpcTimeout(asText(headers["grpc-timeout"]));
+  const deadline =
+    timeoutMs === undefined
+      ? undefined
+      : setTimeout(cancel, timeoutMs, new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded));
+  const onStop = (): void => cancel(stopped.reason);
+  stopped.addEventListener("abort", onStop, { once: true });
+  stream.once("close", () => {
+    clearTimeout(deadline);
+    stopped.removeEventListener("abort", onStop);
+    if (!answered) {
+      answered = true;
+      controller?.abort(new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled));
+    }
+  });
+  // A stream that the client resets reports an error and then closes; the close does all that is needed.
+  stream.on("error", () => undefined);
+  stream.on("data", (chunk: Buffer) => {
+    // What comes after an early answer is read and dropped, so that the answer is not cut off by a reset.
+    if (answered) {
+      return;
+    }
+    chunks.push(chunk);
+    announced ??= announcedBytes(concat(chunks));
+    if (announced !== undefined && announced > messageBytesMax) {
+      chunks.length = 0;
+      fail(tooLarge("grpc: received message larger than max", announced));
+    }
+  });
+  stream.once("end", () => {
+    if (answered || stream.destroyed) {
+      return;
+    }
+    const call: Call = {
+      header: (name) => asText(headers[name]),
+      get signal() {
+        controller ??= new AbortController();
+        return controller.signal;
+      },
+    };
+    runThinCall(method, handler, concat(chunks), call).then((framed) => {
+      if (!answered && !stream.destroyed) {
+        answered = true;
+        stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+        stream.once("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+        stream.end(framed);
+      }
+    }, fail);
+  });
+}
+
+async function runThinCall(method: DescMethodUnary, handler: UnaryFunction, body: Buffer, call: Call): Promise<Buffer> {
+  const unframed = unframeMessage(body);
+  if ("fault" in unframed) {
+    throw failure(ErrorKind.Internal, `the request of a unary call is ${unframed.fault}`);
+  }
+  if (unframed.message.byteLength > messageBytesMax) {
+    throw tooLarge("grpc: received message larger than max", unframed.message.byteLength);
+  }
+  const request = decodeRequest(method, unframed.message);
+  const response = await handler(request, call);
+  const message =
+    response instanceof EncodedResponse ? response.bytes : toBinary(method.output, create(method.output, response));
+  if (message.byteLength > messageBytesMax) {
+    throw tooLarge("grpc: trying to send message larger than max", message.byteLength);
+  }
+  return frameMessage(message);
+}
+
+function concat(chunks: readonly Buffer[]): Buffer {
+  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+}

@@ -1,0 +1,9 @@
+import { randomBytes } from "node:crypto";
+
+/**
+ * A containerd namespace that nobody else on this machine has. The names of cgroups, FIFOs, shim sockets and runc's state derive from it and
+ * are host-wide.
+ */
+export function uniqueNamespace(): string {
+  return `ft-${randomBytes(6).toString("hex")}`;
+}
