@@ -314,6 +314,7 @@ export class RawServer implements AsyncDisposable {
   readonly #options: { readonly settings: Readonly<Record<number, number>> | undefined };
   readonly #waiting: RawConnection[] = [];
   readonly #all = new Set<RawConnection>();
+  #isKilled = false;
   #wake: () => void = () => undefined;
 
   private constructor(server: net.Server, options: { settings: Readonly<Record<number, number>> | undefined }) {
@@ -353,6 +354,9 @@ export class RawServer implements AsyncDisposable {
       if (connection !== undefined) {
         return connection;
       }
+      if (this.#isKilled) {
+        throw new Error("the server is killed");
+      }
       await new Promise<void>((resolve, reject) => {
         const timer = setTimeout(() => reject(new Error("no connection came in time")), deadline - performance.now());
         this.#wake = () => {
@@ -365,6 +369,8 @@ export class RawServer implements AsyncDisposable {
 
   /** Dies as a killed process does: no more connections, and all there are break. */
   kill(): void {
+    this.#isKilled = true;
+    this.#wake();
     this.#server.close();
     for (const connection of this.#all) {
       connection.close();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { HeaderBlock } from "./header-block.ts";
 import { HeaderDecoder } from "./header-decoder.ts";
 import { headerListBytesMax } from "./limits.ts";

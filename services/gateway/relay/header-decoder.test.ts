@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import http2 from "node:http2";
 import { Duplex } from "node:stream";
 import test from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { FieldForm, HeaderDecoder } from "./header-decoder.ts";
 import { encodeHeaderBlock } from "./header-encoder.ts";
 import { ConnectionFault, ErrorCode } from "./protocol.ts";

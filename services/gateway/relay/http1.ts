@@ -113,7 +113,7 @@ export class Http1Front {
     const kept = canKeep ? Buffer.concat(await request.toArray()) : undefined;
     for (let resends = 0; ; resends++) {
       const session = await this.#sessions.get(method.upstream, gone);
-      const stream = session.request(requestHeaders(request));
+      const stream = session.request(requestHeaders(request), { endStream: kept?.length === 0 });
       const isOver = await exchange(stream, kept ?? request, response, gone);
       if (isOver) {
         return;
@@ -149,7 +149,9 @@ function exchange(
       resolve(hasResponse || gone.aborted);
     });
     if (Buffer.isBuffer(body)) {
-      stream.end(body);
+      if (body.length > 0) {
+        stream.end(body);
+      }
     } else {
       pipeline(body, stream).catch(() => stream.close(http2.constants.NGHTTP2_CANCEL));
     }

@@ -39,8 +39,10 @@ export const prefaceMsMax = 30_000;
 /** How long a connection that ends by a fault stays open so that the peer can read the GOAWAY. */
 export const lingerMs = 1_000;
 
-/** First and longest pause between two tries to reach a process that is not there. */
+/** First pause between two tries to reach a process that is not there; it doubles with each. */
 export const reconnectMsMin = 10;
+
+/** Longest pause between two tries to reach a process that is not there. */
 export const reconnectMsMax = 100;
 
 /** How often in a row a request is sent again when each process dies soon after it; more often, the request is the reason. */
@@ -49,15 +51,19 @@ export const resendsMax = 3;
 /** A process that lives this long with a request did not die of it. */
 export const harmlessMs = 10_000;
 
-/** Streams that a client may reset at once and per second; services allow more. @source CVE-2023-44487 */
+/** Streams that a client may reset at once; services allow more. @source CVE-2023-44487 */
 export const resetsBurst = 1_000;
+
+/** Streams that a client may reset per second for ever. */
 export const resetsPerSecond = 200;
 
 /**
- * Frames that move nothing (SETTINGS, PING, PRIORITY, empty and unknown ones) a peer may send at once and per second
- * beyond those that go with payload; Go clients send a PING with every round of data to measure the path.
+ * Frames that move nothing (SETTINGS, PING, PRIORITY, empty and unknown ones) that a peer may send at once beyond those
+ * that go with payload; Go clients send a PING with every round of data to measure the path.
  */
 export const idleFramesBurst = 10_000;
+
+/** Frames that move nothing that a peer may send per second for ever. */
 export const idleFramesPerSecond = 1_000;
 
 /** How long a client has to acknowledge the announcement of a stop before it is told which stream was its last. */

@@ -1,5 +1,4 @@
-/** Numbers of HTTP/2 that stand on the wire. @source RFC 9113 sections 6, 6.5.2 and 7 */
-
+/** Types of frames. @source RFC 9113 section 6 */
 export const FrameType = {
   Data: 0,
   Headers: 1,
@@ -13,6 +12,7 @@ export const FrameType = {
   Continuation: 9,
 } as const;
 
+/** Flags of frames. @source RFC 9113 section 6 */
 export const Flag = {
   EndStream: 0x1,
   /** Of SETTINGS and PING. */
@@ -22,6 +22,7 @@ export const Flag = {
   Priority: 0x20,
 } as const;
 
+/** Why a stream or a connection ends. @source RFC 9113 section 7 */
 export const ErrorCode = {
   NoError: 0,
   ProtocolError: 1,
@@ -35,6 +36,7 @@ export const ErrorCode = {
   EnhanceYourCalm: 11,
 } as const;
 
+/** Identifiers of settings. @source RFC 9113 section 6.5.2 */
 export const SettingId = {
   HeaderTableSize: 1,
   EnablePush: 2,
@@ -47,6 +49,7 @@ export const SettingId = {
 /** What a client sends first. @source RFC 9113 section 3.4 */
 export const clientPreface: Buffer = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
+/** What stands before the payload of every frame. @source RFC 9113 section 4.1 */
 export const frameHeadBytes = 9;
 
 /** Window of a stream and of a connection until settings or updates say otherwise. @source RFC 9113 section 6.9.2 */

@@ -1,0 +1,4 @@
+import { routerSuite } from "../conformance/router.suite.ts";
+import { listenRelay } from "../kit/relay-stand.ts";
+
+routerSuite("relay", listenRelay);
