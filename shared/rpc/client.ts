@@ -125,7 +125,6 @@ class SessionHolder {
         reject(failure(ErrorKind.Unavailable, `connection to ${this.#socketPath} was closed`));
       });
       session.on("error", reject);
-      session.unref();
     });
   }
 }

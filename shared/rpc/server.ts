@@ -3,11 +3,13 @@ import http2 from "node:http2";
 import { dirname } from "node:path";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { ErrorKind, failure } from "#base/errors.ts";
+import type { ConnectError } from "@connectrpc/connect";
+import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { socketPathBytesMax } from "#base/limits.ts";
+import { toConnectError } from "./errors.ts";
 import type { ServiceBinding } from "./handler.ts";
 import { RunningChanges } from "./running-changes.ts";
-import { type FailedCall, takesThinPath } from "./thin-answer.ts";
+import { type FailedCall, takesThinPath, trailersOnly } from "./thin-answer.ts";
 import { type StreamingMethod, serveThinStream } from "./thin-stream.ts";
 import { serveThinCall, type UnaryMethod } from "./thin-unary.ts";
 import { connectionWindowBytes, serviceSettings, sessionMemoryMegabytesMax } from "./transport-settings.ts";
@@ -52,6 +54,12 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   const thinMethods = collectMethods<UnaryMethod>(options.services, ["unary"]);
   const streamingMethods = collectMethods<StreamingMethod>(options.services, ["server_streaming", "bidi_streaming"]);
   const harmless = pathsWithoutSideEffects(options.services);
+  const answered = collectMethods(options.services, [
+    "unary",
+    "server_streaming",
+    "client_streaming",
+    "bidi_streaming",
+  ]);
   const changes = new RunningChanges();
   const handling = { stopped: stopped.signal, onFailure: options.onFailure };
   let adapter: Promise<http2.Http2Server> | undefined;
@@ -79,6 +87,8 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
       serveThinCall(stream, headers, thin, handling);
     } else if (streaming !== undefined) {
       serveThinStream(stream, headers, streaming, handling);
+    } else if (isThin && !answered.has(path)) {
+      stream.respond(trailersOnly(unansweredMethod(path)), { endStream: true });
     } else {
       adapter ??= openAdapter();
       adapter.then(
@@ -118,6 +128,14 @@ function pathsWithoutSideEffects(services: readonly ServiceBinding[]): Set<strin
         .filter(({ idempotency }) => idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS)
         .map(({ name }) => `/${service.typeName}/${name}`),
     ),
+  );
+}
+
+/** In the words of grpc-go, whose clients look at the code alone. */
+function unansweredMethod(path: string): ConnectError {
+  const [, service, method] = path.split("/");
+  return toConnectError(
+    new FlotillaError(ErrorKind.NotImplemented, `unknown method ${method ?? ""} for service ${service ?? ""}`),
   );
 }
 
