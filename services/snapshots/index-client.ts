@@ -1,5 +1,5 @@
 import { createClient } from "@connectrpc/connect";
-import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import { ErrorKind, failure } from "#base/errors.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import {
   SnapshotKind as RecordedKind,
@@ -11,9 +11,6 @@ import type { RpcConnection } from "#rpc/client.ts";
 import { clientHeaders } from "#rpc/headers.ts";
 import type { SnapshotIndex } from "./domain/ports.ts";
 import type { SnapshotKind, SnapshotLocation, SnapshotUsage } from "./drivers/driver.ts";
-
-/** How often the comparison at the start is sent; each time waits for the other process to come back by itself. */
-const attemptsMax = 3;
 
 /** The index that the metadata process keeps. */
 export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
@@ -44,7 +41,7 @@ export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
     },
     async reconcile(loaded) {
       const snapshotters = loaded.map(({ name, ids }) => ({ name, ids: [...ids] }));
-      const { repairs } = await repeatLost(() => index.reconcileSnapshots({ snapshotters }));
+      const { repairs } = await index.reconcileSnapshots({ snapshotters });
       return repairs.map(({ snapshotter, orphanIds, missing }) => ({
         snapshotter,
         orphanIds,
@@ -52,18 +49,6 @@ export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
       }));
     },
   };
-}
-
-async function repeatLost<T>(call: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await call();
-    } catch (error) {
-      if (attempt === attemptsMax || !isFailure(error, ErrorKind.Unavailable)) {
-        throw error;
-      }
-    }
-  }
 }
 
 function readLocation(location: RecordedLocation | undefined): SnapshotLocation {

@@ -1,0 +1,125 @@
+import { ErrorKind, failure } from "#base/errors.ts";
+import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import {
+  type CommitSnapshotRequest,
+  type PrepareSnapshotRequest,
+  type ReconcileSnapshotsRequest,
+  SnapshotIndex,
+  SnapshotKind,
+} from "#gen/flotilla/index/v1/index_pb.ts";
+import { bindService, type ServiceBinding } from "#rpc/handler.ts";
+
+/** A record of {@link MemorySnapshotIndex}. */
+export interface MemorySnapshot {
+  readonly id: bigint;
+  readonly kind: SnapshotKind;
+  readonly parent: string;
+  readonly labels: Record<string, string>;
+  readonly usage?: { readonly size: bigint; readonly inodes: bigint };
+}
+
+/** Stands in for the metadata process: the tree of snapshots of one namespace, in memory. */
+export class MemorySnapshotIndex {
+  /** Snapshots by `<snapshotter>/<key>`. */
+  readonly snapshots = new Map<string, MemorySnapshot>();
+  /** What was asked, in order. */
+  readonly prepared: PrepareSnapshotRequest[] = [];
+  readonly committed: CommitSnapshotRequest[] = [];
+  readonly reconciled: ReconcileSnapshotsRequest[] = [];
+  /** Methods whose next answer gets lost after the work is done. */
+  readonly lostAnswers = new Set<"prepare" | "commit">();
+  #lastId = 0n;
+
+  /** The private and the public service. */
+  bindings(): ServiceBinding[] {
+    return [
+      bindService(SnapshotIndex, {
+        prepareSnapshot: (request) => this.#prepare(request),
+        resolveSnapshot: ({ snapshotter, key }) => {
+          const found = this.#get(snapshotter, key);
+          return { location: this.locationOf(snapshotter, found), ...(found.usage && { usage: found.usage }) };
+        },
+        commitSnapshot: (request) => this.#commit(request),
+        reconcileSnapshots: (request) => this.#reconcile(request),
+      }),
+      bindService(Snapshots, {
+        remove: ({ snapshotter, key }) => {
+          this.#get(snapshotter, key);
+          this.snapshots.delete(`${snapshotter}/${key}`);
+          return {};
+        },
+      }),
+    ];
+  }
+
+  #prepare(request: PrepareSnapshotRequest): { location: ReturnType<MemorySnapshotIndex["locationOf"]> } {
+    const { snapshotter, key, parent, labels, kind } = request;
+    this.prepared.push(request);
+    if (this.snapshots.has(`${snapshotter}/${key}`)) {
+      throw failure(ErrorKind.AlreadyExists, `snapshot "${key}"`);
+    }
+    this.#lastId += 1n;
+    const made = { id: this.#lastId, kind, parent, labels };
+    this.snapshots.set(`${snapshotter}/${key}`, made);
+    this.#loseAnswer("prepare");
+    return { location: this.locationOf(snapshotter, made) };
+  }
+
+  #commit(request: CommitSnapshotRequest): Record<string, never> {
+    const { snapshotter, key, name, labels, usage } = request;
+    this.committed.push(request);
+    const active = this.#get(snapshotter, key);
+    if (active.kind !== SnapshotKind.ACTIVE) {
+      throw failure(ErrorKind.FailedPrecondition, `snapshot "${key}" is not active`);
+    }
+    const kind = SnapshotKind.COMMITTED;
+    const parent = request.parent || active.parent;
+    this.snapshots.delete(`${snapshotter}/${key}`);
+    this.snapshots.set(`${snapshotter}/${name}`, { id: active.id, kind, parent, labels, ...(usage && { usage }) });
+    this.#loseAnswer("commit");
+    return {};
+  }
+
+  #reconcile(request: ReconcileSnapshotsRequest): {
+    repairs: { snapshotter: string; orphanIds: bigint[]; missing: ReturnType<MemorySnapshotIndex["locationOf"]>[] }[];
+  } {
+    this.reconciled.push(request);
+    const repairs = request.snapshotters.map(({ name, ids }) => {
+      const records = [...this.snapshots].filter(([key]) => key.startsWith(`${name}/`)).map(([, record]) => record);
+      return {
+        snapshotter: name,
+        orphanIds: ids.filter((id) => !records.some((record) => record.id === id)),
+        missing: records.filter(({ id }) => !ids.includes(id)).map((record) => this.locationOf(name, record)),
+      };
+    });
+    return { repairs: repairs.filter(({ orphanIds, missing }) => orphanIds.length + missing.length > 0) };
+  }
+
+  #loseAnswer(method: "prepare" | "commit"): void {
+    if (this.lostAnswers.delete(method)) {
+      throw failure(ErrorKind.Unavailable, `connection lost during ${method}`);
+    }
+  }
+
+  #get(snapshotter: string, key: string): MemorySnapshot {
+    const found = this.snapshots.get(`${snapshotter}/${key}`);
+    if (found === undefined) {
+      throw failure(ErrorKind.NotFound, `snapshot ${key} does not exist`);
+    }
+    return found;
+  }
+
+  /** Where a snapshot and its ancestors lie. */
+  locationOf(
+    snapshotter: string,
+    { id, kind, parent, labels }: MemorySnapshot,
+  ): { id: bigint; kind: SnapshotKind; labels: Record<string, string>; parentIds: bigint[] } {
+    const parentIds: bigint[] = [];
+    for (let name = parent; name !== ""; ) {
+      const ancestor = this.#get(snapshotter, name);
+      parentIds.push(ancestor.id);
+      name = ancestor.parent;
+    }
+    return { id, kind, labels, parentIds };
+  }
+}

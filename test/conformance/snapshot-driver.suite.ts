@@ -1,0 +1,330 @@
+import assert from "node:assert/strict";
+import { chmod, chown, link, mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import test, { type TestContext } from "node:test";
+import { execa } from "execa";
+import { ErrorKind, isFailure, systemErrorCode } from "#base/errors.ts";
+import { PluginSettings } from "#config/settings.ts";
+import { type Mount, mountAll, unmountAll } from "#linux/mount.ts";
+import type {
+  SnapshotDriver,
+  SnapshotDriverDefinition,
+  SnapshotLocation,
+} from "../../services/snapshots/drivers/driver.ts";
+import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
+import { describeTree } from "../kit/tree.ts";
+
+/** Deeper than what fits into the page of mount options that mount(2) takes. */
+const deepLayers = 64;
+
+/**
+ * What every snapshot driver does, tried on real mounts. Needs root.
+ *
+ * @param settings - The driver's table of the configuration, complete.
+ */
+export function snapshotDriverSuite(
+  definition: SnapshotDriverDefinition,
+  settings: Readonly<Record<string, unknown>>,
+): void {
+  const check = (name: string, run: (tree: SnapshotTree, context: TestContext) => Promise<void>): void => {
+    test(`${definition.id}: ${name}`, async (context) => {
+      await using resources = new AsyncDisposableStack();
+      const directory = resources.use(await makeTemporaryDirectory("snap"));
+      const open = (): Promise<SnapshotDriver> =>
+        definition.open({ root: `${directory.path}/root`, settings: new PluginSettings(settings, [], []) });
+      await run(new SnapshotTree(await open(), open, `${directory.path}/mnt`), context);
+    });
+  };
+
+  check("what is written in an active snapshot is in its children once it is committed", async (tree) => {
+    const base = await tree.prepare();
+    await tree.within(base, async (root) => {
+      await mkdir(`${root}/etc`);
+      await writeFile(`${root}/etc/motd`, "hello\n", { mode: 0o640 });
+      await symlink("motd", `${root}/etc/link`);
+    });
+    const child = await tree.prepare(tree.commit(base));
+    await tree.within(child, async (root) => {
+      assert.equal(await readFile(`${root}/etc/link`, "utf8"), "hello\n");
+      assert.equal((await stat(`${root}/etc/motd`)).mode & 0o7777, 0o640);
+      await writeFile(`${root}/etc/motd`, "changed\n");
+    });
+    await tree.within(await tree.view(tree.parentOf(child)), async (root) => {
+      assert.equal(await readFile(`${root}/etc/motd`, "utf8"), "hello\n", "the parent stays as it was");
+    });
+  });
+
+  check("what a child removes is gone in its children and there in its parent", async (tree) => {
+    const base = await tree.prepare();
+    await tree.within(base, async (root) => {
+      await mkdir(`${root}/directory/nested`, { recursive: true });
+      await writeFile(`${root}/directory/nested/old`, "old");
+      await writeFile(`${root}/file`, "file");
+      await writeFile(`${root}/moved`, "moved");
+    });
+    const lower = tree.commit(base);
+    const child = await tree.prepare(lower);
+    await tree.within(child, async (root) => {
+      await rm(`${root}/file`);
+      await rm(`${root}/directory`, { recursive: true });
+      await mkdir(`${root}/directory`);
+      await writeFile(`${root}/directory/new`, "new");
+      await rename(`${root}/moved`, `${root}/directory/moved`);
+    });
+    const upper = tree.commit(child);
+    for (const shown of [await tree.prepare(upper), await tree.view(upper)]) {
+      await tree.within(shown, async (root) => {
+        assert.deepEqual([...describeTree(root).keys()], [".", "directory", "directory/moved", "directory/new"]);
+      });
+    }
+    await tree.within(await tree.view(lower), async (root) => {
+      assert.equal(await readFile(`${root}/directory/nested/old`, "utf8"), "old");
+      assert.equal(await readFile(`${root}/file`, "utf8"), "file");
+    });
+  });
+
+  check("everything about a file survives in a child", async (tree) => {
+    const base = await tree.prepare();
+    await tree.within(base, async (root) => {
+      await mkdir(`${root}/dir`, { mode: 0o1777 });
+      await chmod(`${root}/dir`, 0o1777);
+      await writeFile(`${root}/dir/tool`, "#!/bin/sh\n");
+      await chown(`${root}/dir/tool`, 1234, 2345);
+      await chmod(`${root}/dir/tool`, 0o6755);
+      await link(`${root}/dir/tool`, `${root}/same`);
+      await symlink("/nowhere", `${root}/dangling`);
+      await writeFile(Buffer.concat([Buffer.from(`${root}/latin-`), Buffer.from([0xe9])]), "bytes");
+      await execa("mknod", [`${root}/null`, "c", "1", "3"]);
+      await execa("mkfifo", [`${root}/pipe`]);
+      await execa("setfattr", ["-n", "user.note", "-v", "kept", `${root}/same`]);
+      await execa("setfattr", [
+        "-n",
+        "security.capability",
+        "-v",
+        "0x0100000200040000000000000000000000000000",
+        `${root}/same`,
+      ]);
+      await execa("truncate", ["--size=16M", `${root}/holes`]);
+      await execa("touch", [
+        "--no-dereference",
+        "--date=2001-02-03T04:05:06.123456789Z",
+        `${root}/same`,
+        `${root}/dangling`,
+      ]);
+      await execa("touch", ["--date=1999-01-01T00:00:00.5Z", `${root}/dir`]);
+    });
+    const written = await tree.within(base, (root) => describeTree(root));
+    const parent = tree.commit(base);
+    const isTop = ([path]: readonly [string, unknown]): boolean => path === ".";
+    for (const shown of [await tree.prepare(parent), await tree.view(parent)]) {
+      const seen = await tree.within(shown, (root) => describeTree(root));
+      assert.deepEqual(
+        [...seen].filter((entry) => !isTop(entry)),
+        [...written].filter((entry) => !isTop(entry)),
+      );
+      const holes = await tree.within(shown, (root) => stat(`${root}/holes`));
+      assert.ok(holes.blocks < 100, "holes stay holes");
+    }
+  });
+
+  check("a view takes no writes", async (tree) => {
+    const base = await tree.prepare();
+    await tree.within(base, (root) => writeFile(`${root}/file`, "file"));
+    const one = tree.commit(base);
+    const two = tree.commit(await tree.prepare(one));
+    for (const parent of [undefined, one, two]) {
+      await tree.within(await tree.view(parent), async (root) => {
+        await assert.rejects(writeFile(`${root}/new`, "new"), (error) => systemErrorCode(error) === "EROFS");
+        await assert.rejects(rm(root, { recursive: true }), (error) =>
+          /EROFS|EBUSY/.test(systemErrorCode(error) ?? ""),
+        );
+      });
+    }
+  });
+
+  check("children of one parent do not see each other", async (tree) => {
+    const parent = tree.commit(await tree.prepare());
+    const [left, right] = [await tree.prepare(parent), await tree.prepare(parent)];
+    await tree.within(left, async (leftRoot) => {
+      await writeFile(`${leftRoot}/left`, "left");
+      await tree.within(right, async (rightRoot) => {
+        await writeFile(`${rightRoot}/right`, "right");
+        assert.deepEqual([...describeTree(leftRoot).keys()], [".", "left"]);
+        assert.deepEqual([...describeTree(rightRoot).keys()], [".", "right"]);
+      });
+    });
+  });
+
+  check(
+    "the top of a new snapshot can be entered by everybody and belongs to the owner of its parent's",
+    async (tree) => {
+      const mask = process.umask(0o077);
+      try {
+        const base = await tree.prepare();
+        await tree.within(base, async (root) => {
+          assert.equal((await stat(root)).mode & 0o7777, 0o755);
+          await chown(root, 1000, 2000);
+        });
+        await tree.within(await tree.prepare(tree.commit(base)), async (root) => {
+          const { uid, gid, mode } = await stat(root);
+          assert.deepEqual({ uid, gid, mode: mode & 0o7777 }, { uid: 1000, gid: 2000, mode: 0o755 });
+        });
+      } finally {
+        process.umask(mask);
+      }
+    },
+  );
+
+  check(`${deepLayers} layers can be mounted`, async (tree) => {
+    let parent: SnapshotLocation | undefined;
+    for (let layer = 1; layer <= deepLayers; layer += 1) {
+      const active = await tree.prepare(parent);
+      await tree.within(active, async (root) => {
+        await writeFile(`${root}/layer-${layer}`, `${layer}`);
+        await writeFile(`${root}/latest`, `${layer}`);
+      });
+      parent = tree.commit(active);
+    }
+    for (const shown of [await tree.prepare(parent), await tree.view(parent)]) {
+      await tree.within(shown, async (root) => {
+        assert.equal(await readFile(`${root}/latest`, "utf8"), `${deepLayers}`);
+        assert.equal(describeTree(root).size, deepLayers + 2);
+      });
+    }
+  });
+
+  check("usage counts blocks and inodes, each file once", async (tree) => {
+    const base = await tree.prepare();
+    const empty = await tree.driver.measure(base.id);
+    assert.equal(empty.inodes, 1n);
+    await tree.within(base, async (root) => {
+      await writeFile(`${root}/big`, Buffer.alloc(1 << 20, 1));
+      await link(`${root}/big`, `${root}/same`);
+      await mkdir(`${root}/directory`);
+      await execa("sync", ["--file-system", root]);
+    });
+    const full = await tree.driver.measure(base.id);
+    assert.equal(full.inodes, 3n);
+    assert.ok(full.sizeBytes - empty.sizeBytes >= 1n << 20n);
+    assert.ok(full.sizeBytes - empty.sizeBytes < (1n << 20n) + (64n << 10n), "what has two names counts once");
+    await assert.rejects(tree.driver.measure(999n), (error) => isFailure(error, ErrorKind.NotFound));
+  });
+
+  check("creating again changes nothing", async (tree) => {
+    const active = await tree.prepare();
+    await tree.within(active, (root) => writeFile(`${root}/kept`, "kept"));
+    await tree.driver.create(active);
+    await tree.within(active, async (root) => assert.equal(await readFile(`${root}/kept`, "utf8"), "kept"));
+    assert.deepEqual(await tree.driver.listIds(), [active.id]);
+  });
+
+  check("removing may be repeated and leaves the others alone", async (tree) => {
+    const parent = tree.commit(await tree.prepare());
+    const [gone, kept] = [await tree.prepare(parent), await tree.prepare(parent)];
+    await tree.driver.remove([gone.id]);
+    await tree.driver.remove([gone.id, 4711n]);
+    assert.deepEqual((await tree.driver.listIds()).sort(), [parent.id, kept.id]);
+    await tree.driver.remove([kept.id, parent.id]);
+    assert.deepEqual(await tree.driver.listIds(), []);
+  });
+
+  check(
+    "removing copes with names that are no UTF-8, closed directories and paths longer than paths may be",
+    async (tree) => {
+      const active = await tree.prepare();
+      await tree.within(active, async (root) => {
+        await writeFile(Buffer.concat([Buffer.from(`${root}/`), Buffer.from([0xff, 0xfe])]), "bytes");
+        await mkdir(`${root}/sealed`, { mode: 0o000 });
+        // Two deep trees, one moved to the bottom of the other: its paths are longer than any path may be.
+        const deep = "directory-with-a-long-name/".repeat(100);
+        await mkdir(`${root}/upper/${deep}`, { recursive: true });
+        await mkdir(`${root}/lower/${deep}`, { recursive: true });
+        await rename(`${root}/lower`, `${root}/upper/${deep}lower`);
+      });
+      await tree.driver.remove([active.id]);
+      assert.deepEqual(await tree.driver.listIds(), []);
+      assert.deepEqual([...describeTree(`${tree.driver.root}/snapshots`).keys()], ["."]);
+    },
+  );
+
+  check(
+    "what a crash left half made or half removed is neither listed nor there after the next start",
+    async (tree) => {
+      const kept = await tree.prepare();
+      const snapshots = `${tree.driver.root}/snapshots`;
+      await mkdir(`${snapshots}/new-7-0123456789ab/fs`, { recursive: true });
+      await mkdir(`${snapshots}/rm-3-0123456789ab/fs/deep`, { recursive: true });
+      assert.deepEqual(await tree.driver.listIds(), [kept.id]);
+      const reopened = await tree.reopen();
+      assert.deepEqual(await reopened.listIds(), [kept.id]);
+      assert.deepEqual(
+        [...describeTree(snapshots).keys()].filter((path) => !path.includes("/")),
+        [".", String(kept.id)],
+      );
+    },
+  );
+
+  check("a child of a parent without directory is not found and leaves nothing", async (tree) => {
+    const parent = tree.commit(await tree.prepare());
+    await tree.driver.remove([parent.id]);
+    await assert.rejects(tree.prepare(parent), (error) => isFailure(error, ErrorKind.NotFound));
+    assert.deepEqual([...describeTree(`${tree.driver.root}/snapshots`).keys()], ["."]);
+  });
+
+  check("the snapshots of another daemon are left alone", async (tree) => {
+    await writeFile(`${tree.driver.root}/metadata.db`, "");
+    await assert.rejects(tree.reopen(), (error) => isFailure(error, ErrorKind.FailedPrecondition));
+  });
+}
+
+/** Stands in for the records: gives ids, knows parents. */
+class SnapshotTree {
+  readonly driver: SnapshotDriver;
+  readonly reopen: () => Promise<SnapshotDriver>;
+  readonly #mountPoints: string;
+  #lastId = 0n;
+  #lastMount = 0;
+
+  constructor(driver: SnapshotDriver, reopen: () => Promise<SnapshotDriver>, mountPoints: string) {
+    this.driver = driver;
+    this.reopen = reopen;
+    this.#mountPoints = mountPoints;
+  }
+
+  prepare(parent?: SnapshotLocation): Promise<SnapshotLocation> {
+    return this.#create("active", parent);
+  }
+
+  view(parent?: SnapshotLocation): Promise<SnapshotLocation> {
+    return this.#create("view", parent);
+  }
+
+  commit(active: SnapshotLocation): SnapshotLocation {
+    return { ...active, kind: "committed" };
+  }
+
+  parentOf({ parentIds: [id = 0n, ...parentIds] }: SnapshotLocation): SnapshotLocation {
+    return { id, parentIds, kind: "committed", labels: {} };
+  }
+
+  /** Mounts a snapshot for as long as a function runs. */
+  async within<T>(location: SnapshotLocation, use: (root: string) => Promise<T> | T): Promise<T> {
+    this.#lastMount += 1;
+    const root = `${this.#mountPoints}/${this.#lastMount}`;
+    const mounts: readonly Mount[] = this.driver.mounts(location);
+    await mkdir(root, { recursive: true });
+    try {
+      await mountAll(mounts, root);
+      return await use(root);
+    } finally {
+      await unmountAll(root);
+    }
+  }
+
+  async #create(kind: "active" | "view", parent: SnapshotLocation | undefined): Promise<SnapshotLocation> {
+    this.#lastId += 1n;
+    const parentIds = parent === undefined ? [] : [parent.id, ...parent.parentIds];
+    const location: SnapshotLocation = { id: this.#lastId, parentIds, kind, labels: {} };
+    await this.driver.create(location);
+    return location;
+  }
+}
