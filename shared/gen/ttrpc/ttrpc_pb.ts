@@ -2,6 +2,8 @@
 // @generated from file ttrpc/ttrpc.proto (package ttrpc, syntax proto3)
 /* eslint-disable */
 
+// The frames of ttrpc, the small RPC protocol between the daemon and its shims.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Status } from "../google/rpc/status_pb.ts";
@@ -15,6 +17,8 @@ export const file_ttrpc_ttrpc: GenFile = /*@__PURE__*/
   fileDesc("ChF0dHJwYy90dHJwYy5wcm90bxIFdHRycGMiJgoIS2V5VmFsdWUSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJInQKB1JlcXVlc3QSDwoHc2VydmljZRgBIAEoCRIOCgZtZXRob2QYAiABKAkSDwoHcGF5bG9hZBgDIAEoDBIUCgx0aW1lb3V0X25hbm8YBCABKAMSIQoIbWV0YWRhdGEYBSADKAsyDy50dHJwYy5LZXlWYWx1ZSI/CghSZXNwb25zZRIiCgZzdGF0dXMYASABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIPCgdwYXlsb2FkGAIgASgMIhoKClN0cmluZ0xpc3QSDAoEbGlzdBgBIAMoCWIGcHJvdG8z", [file_google_rpc_status]);
 
 /**
+ * KeyValue is one entry of metadata. A key with two values comes twice.
+ *
  * @generated from message ttrpc.KeyValue
  */
 export type KeyValue = Message<"ttrpc.KeyValue"> & {
@@ -37,30 +41,42 @@ export const KeyValueSchema: GenMessage<KeyValue> = /*@__PURE__*/
   messageDesc(file_ttrpc_ttrpc, 0);
 
 /**
+ * Request opens a call.
+ *
  * @generated from message ttrpc.Request
  */
 export type Request = Message<"ttrpc.Request"> & {
   /**
+   * service by its full name.
+   *
    * @generated from field: string service = 1;
    */
   service: string;
 
   /**
+   * method by its short name.
+   *
    * @generated from field: string method = 2;
    */
   method: string;
 
   /**
+   * payload is the encoded message; empty for a call whose messages follow one by one.
+   *
    * @generated from field: bytes payload = 3;
    */
   payload: Uint8Array;
 
   /**
+   * timeout_nano is how long the caller waits, in nanoseconds; 0 is for ever.
+   *
    * @generated from field: int64 timeout_nano = 4;
    */
   timeoutNano: bigint;
 
   /**
+   * metadata such as `containerd-namespace-ttrpc`, with keys in lower case.
+   *
    * @generated from field: repeated ttrpc.KeyValue metadata = 5;
    */
   metadata: KeyValue[];
@@ -74,15 +90,21 @@ export const RequestSchema: GenMessage<Request> = /*@__PURE__*/
   messageDesc(file_ttrpc_ttrpc, 1);
 
 /**
+ * Response ends a call.
+ *
  * @generated from message ttrpc.Response
  */
 export type Response = Message<"ttrpc.Response"> & {
   /**
+   * status is absent if all went well.
+   *
    * @generated from field: google.rpc.Status status = 1;
    */
   status?: Status | undefined;
 
   /**
+   * payload is the encoded message.
+   *
    * @generated from field: bytes payload = 2;
    */
   payload: Uint8Array;
@@ -96,6 +118,8 @@ export const ResponseSchema: GenMessage<Response> = /*@__PURE__*/
   messageDesc(file_ttrpc_ttrpc, 2);
 
 /**
+ * StringList is not used.
+ *
  * @generated from message ttrpc.StringList
  */
 export type StringList = Message<"ttrpc.StringList"> & {

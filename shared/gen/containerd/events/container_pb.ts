@@ -2,6 +2,9 @@
 // @generated from file containerd/events/container.proto (package containerd.events, syntax proto3)
 /* eslint-disable */
 
+// Payloads of events. The topic of each stands with it; the type name in the envelope is bare, such as
+// `containerd.events.TaskExit`.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Any } from "@bufbuild/protobuf/wkt";
@@ -12,9 +15,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/events/container.proto.
  */
 export const file_containerd_events_container: GenFile = /*@__PURE__*/
-  fileDesc("CiFjb250YWluZXJkL2V2ZW50cy9jb250YWluZXIucHJvdG8SEWNvbnRhaW5lcmQuZXZlbnRzIqkBCg9Db250YWluZXJDcmVhdGUSCgoCaWQYASABKAkSDQoFaW1hZ2UYAiABKAkSOwoHcnVudGltZRgDIAEoCzIqLmNvbnRhaW5lcmQuZXZlbnRzLkNvbnRhaW5lckNyZWF0ZS5SdW50aW1lGj4KB1J1bnRpbWUSDAoEbmFtZRgBIAEoCRIlCgdvcHRpb25zGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSIdCg9Db250YWluZXJEZWxldGUSCgoCaWQYASABKAkisQEKD0NvbnRhaW5lclVwZGF0ZRIKCgJpZBgBIAEoCRINCgVpbWFnZRgCIAEoCRI+CgZsYWJlbHMYAyADKAsyLi5jb250YWluZXJkLmV2ZW50cy5Db250YWluZXJVcGRhdGUuTGFiZWxzRW50cnkSFAoMc25hcHNob3Rfa2V5GAQgASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFiBnByb3RvMw", [file_google_protobuf_any]);
+  fileDesc("CiFjb250YWluZXJkL2V2ZW50cy9jb250YWluZXIucHJvdG8SEWNvbnRhaW5lcmQuZXZlbnRzIqkBCg9Db250YWluZXJDcmVhdGUSCgoCaWQYASABKAkSDQoFaW1hZ2UYAiABKAkSOwoHcnVudGltZRgDIAEoCzIqLmNvbnRhaW5lcmQuZXZlbnRzLkNvbnRhaW5lckNyZWF0ZS5SdW50aW1lGj4KB1J1bnRpbWUSDAoEbmFtZRgBIAEoCRIlCgdvcHRpb25zGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSKxAQoPQ29udGFpbmVyVXBkYXRlEgoKAmlkGAEgASgJEg0KBWltYWdlGAIgASgJEj4KBmxhYmVscxgDIAMoCzIuLmNvbnRhaW5lcmQuZXZlbnRzLkNvbnRhaW5lclVwZGF0ZS5MYWJlbHNFbnRyeRIUCgxzbmFwc2hvdF9rZXkYBCABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIdCg9Db250YWluZXJEZWxldGUSCgoCaWQYASABKAliBnByb3RvMw", [file_google_protobuf_any]);
 
 /**
+ * ContainerCreate is the event `/containers/create`.
+ *
  * @generated from message containerd.events.ContainerCreate
  */
 export type ContainerCreate = Message<"containerd.events.ContainerCreate"> & {
@@ -24,11 +29,15 @@ export type ContainerCreate = Message<"containerd.events.ContainerCreate"> & {
   id: string;
 
   /**
+   * image is the name that the record has.
+   *
    * @generated from field: string image = 2;
    */
   image: string;
 
   /**
+   * runtime that the record has.
+   *
    * @generated from field: containerd.events.ContainerCreate.Runtime runtime = 3;
    */
   runtime?: ContainerCreate_Runtime | undefined;
@@ -42,6 +51,8 @@ export const ContainerCreateSchema: GenMessage<ContainerCreate> = /*@__PURE__*/
   messageDesc(file_containerd_events_container, 0);
 
 /**
+ * Runtime is the shim of a container.
+ *
  * @generated from message containerd.events.ContainerCreate.Runtime
  */
 export type ContainerCreate_Runtime = Message<"containerd.events.ContainerCreate.Runtime"> & {
@@ -64,23 +75,8 @@ export const ContainerCreate_RuntimeSchema: GenMessage<ContainerCreate_Runtime> 
   messageDesc(file_containerd_events_container, 0, 0);
 
 /**
- * @generated from message containerd.events.ContainerDelete
- */
-export type ContainerDelete = Message<"containerd.events.ContainerDelete"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-};
-
-/**
- * Describes the message containerd.events.ContainerDelete.
- * Use `create(ContainerDeleteSchema)` to create a new message.
- */
-export const ContainerDeleteSchema: GenMessage<ContainerDelete> = /*@__PURE__*/
-  messageDesc(file_containerd_events_container, 1);
-
-/**
+ * ContainerUpdate is the event `/containers/update`, with the values after the change.
+ *
  * @generated from message containerd.events.ContainerUpdate
  */
 export type ContainerUpdate = Message<"containerd.events.ContainerUpdate"> & {
@@ -110,5 +106,24 @@ export type ContainerUpdate = Message<"containerd.events.ContainerUpdate"> & {
  * Use `create(ContainerUpdateSchema)` to create a new message.
  */
 export const ContainerUpdateSchema: GenMessage<ContainerUpdate> = /*@__PURE__*/
+  messageDesc(file_containerd_events_container, 1);
+
+/**
+ * ContainerDelete is the event `/containers/delete`.
+ *
+ * @generated from message containerd.events.ContainerDelete
+ */
+export type ContainerDelete = Message<"containerd.events.ContainerDelete"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message containerd.events.ContainerDelete.
+ * Use `create(ContainerDeleteSchema)` to create a new message.
+ */
+export const ContainerDeleteSchema: GenMessage<ContainerDelete> = /*@__PURE__*/
   messageDesc(file_containerd_events_container, 2);
 

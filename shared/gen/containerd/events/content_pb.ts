@@ -13,6 +13,8 @@ export const file_containerd_events_content: GenFile = /*@__PURE__*/
   fileDesc("Ch9jb250YWluZXJkL2V2ZW50cy9jb250ZW50LnByb3RvEhFjb250YWluZXJkLmV2ZW50cyItCg1Db250ZW50Q3JlYXRlEg4KBmRpZ2VzdBgBIAEoCRIMCgRzaXplGAIgASgDIh8KDUNvbnRlbnREZWxldGUSDgoGZGlnZXN0GAEgASgJYgZwcm90bzM");
 
 /**
+ * ContentCreate is the event `/content/create`, sent when a namespace has got a blob that it did not have.
+ *
  * @generated from message containerd.events.ContentCreate
  */
 export type ContentCreate = Message<"containerd.events.ContentCreate"> & {
@@ -22,6 +24,8 @@ export type ContentCreate = Message<"containerd.events.ContentCreate"> & {
   digest: string;
 
   /**
+   * size in bytes.
+   *
    * @generated from field: int64 size = 2;
    */
   size: bigint;
@@ -35,6 +39,8 @@ export const ContentCreateSchema: GenMessage<ContentCreate> = /*@__PURE__*/
   messageDesc(file_containerd_events_content, 0);
 
 /**
+ * ContentDelete is the event `/content/delete`. The garbage collector sends none.
+ *
  * @generated from message containerd.events.ContentDelete
  */
 export type ContentDelete = Message<"containerd.events.ContentDelete"> & {

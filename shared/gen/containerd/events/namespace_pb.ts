@@ -10,9 +10,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/events/namespace.proto.
  */
 export const file_containerd_events_namespace: GenFile = /*@__PURE__*/
-  fileDesc("CiFjb250YWluZXJkL2V2ZW50cy9uYW1lc3BhY2UucHJvdG8SEWNvbnRhaW5lcmQuZXZlbnRzIo4BCg9OYW1lc3BhY2VDcmVhdGUSDAoEbmFtZRgBIAEoCRI+CgZsYWJlbHMYAiADKAsyLi5jb250YWluZXJkLmV2ZW50cy5OYW1lc3BhY2VDcmVhdGUuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIfCg9OYW1lc3BhY2VEZWxldGUSDAoEbmFtZRgBIAEoCSKOAQoPTmFtZXNwYWNlVXBkYXRlEgwKBG5hbWUYASABKAkSPgoGbGFiZWxzGAIgAygLMi4uY29udGFpbmVyZC5ldmVudHMuTmFtZXNwYWNlVXBkYXRlLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFiBnByb3RvMw");
+  fileDesc("CiFjb250YWluZXJkL2V2ZW50cy9uYW1lc3BhY2UucHJvdG8SEWNvbnRhaW5lcmQuZXZlbnRzIo4BCg9OYW1lc3BhY2VDcmVhdGUSDAoEbmFtZRgBIAEoCRI+CgZsYWJlbHMYAiADKAsyLi5jb250YWluZXJkLmV2ZW50cy5OYW1lc3BhY2VDcmVhdGUuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKOAQoPTmFtZXNwYWNlVXBkYXRlEgwKBG5hbWUYASABKAkSPgoGbGFiZWxzGAIgAygLMi4uY29udGFpbmVyZC5ldmVudHMuTmFtZXNwYWNlVXBkYXRlLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiHwoPTmFtZXNwYWNlRGVsZXRlEgwKBG5hbWUYASABKAliBnByb3RvMw");
 
 /**
+ * NamespaceCreate is the event `/namespaces/create`. The envelope has the new namespace.
+ *
  * @generated from message containerd.events.NamespaceCreate
  */
 export type NamespaceCreate = Message<"containerd.events.NamespaceCreate"> & {
@@ -35,23 +37,8 @@ export const NamespaceCreateSchema: GenMessage<NamespaceCreate> = /*@__PURE__*/
   messageDesc(file_containerd_events_namespace, 0);
 
 /**
- * @generated from message containerd.events.NamespaceDelete
- */
-export type NamespaceDelete = Message<"containerd.events.NamespaceDelete"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-};
-
-/**
- * Describes the message containerd.events.NamespaceDelete.
- * Use `create(NamespaceDeleteSchema)` to create a new message.
- */
-export const NamespaceDeleteSchema: GenMessage<NamespaceDelete> = /*@__PURE__*/
-  messageDesc(file_containerd_events_namespace, 1);
-
-/**
+ * NamespaceUpdate is the event `/namespaces/update`.
+ *
  * @generated from message containerd.events.NamespaceUpdate
  */
 export type NamespaceUpdate = Message<"containerd.events.NamespaceUpdate"> & {
@@ -71,5 +58,24 @@ export type NamespaceUpdate = Message<"containerd.events.NamespaceUpdate"> & {
  * Use `create(NamespaceUpdateSchema)` to create a new message.
  */
 export const NamespaceUpdateSchema: GenMessage<NamespaceUpdate> = /*@__PURE__*/
+  messageDesc(file_containerd_events_namespace, 1);
+
+/**
+ * NamespaceDelete is the event `/namespaces/delete`.
+ *
+ * @generated from message containerd.events.NamespaceDelete
+ */
+export type NamespaceDelete = Message<"containerd.events.NamespaceDelete"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message containerd.events.NamespaceDelete.
+ * Use `create(NamespaceDeleteSchema)` to create a new message.
+ */
+export const NamespaceDeleteSchema: GenMessage<NamespaceDelete> = /*@__PURE__*/
   messageDesc(file_containerd_events_namespace, 2);
 

@@ -12,9 +12,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/events/sandbox.proto.
  */
 export const file_containerd_events_sandbox: GenFile = /*@__PURE__*/
-  fileDesc("Ch9jb250YWluZXJkL2V2ZW50cy9zYW5kYm94LnByb3RvEhFjb250YWluZXJkLmV2ZW50cyIjCg1TYW5kYm94Q3JlYXRlEhIKCnNhbmRib3hfaWQYASABKAkiZQoLU2FuZGJveEV4aXQSEgoKc2FuZGJveF9pZBgBIAEoCRITCgtleGl0X3N0YXR1cxgCIAEoDRItCglleGl0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIiIKDFNhbmRib3hTdGFydBISCgpzYW5kYm94X2lkGAEgASgJYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9jb250YWluZXJkL2V2ZW50cy9zYW5kYm94LnByb3RvEhFjb250YWluZXJkLmV2ZW50cyIjCg1TYW5kYm94Q3JlYXRlEhIKCnNhbmRib3hfaWQYASABKAkiIgoMU2FuZGJveFN0YXJ0EhIKCnNhbmRib3hfaWQYASABKAkiZQoLU2FuZGJveEV4aXQSEgoKc2FuZGJveF9pZBgBIAEoCRITCgtleGl0X3N0YXR1cxgCIAEoDRItCglleGl0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
+ * SandboxCreate is the event `/sandboxes/create`.
+ *
  * @generated from message containerd.events.SandboxCreate
  */
 export type SandboxCreate = Message<"containerd.events.SandboxCreate"> & {
@@ -32,6 +34,27 @@ export const SandboxCreateSchema: GenMessage<SandboxCreate> = /*@__PURE__*/
   messageDesc(file_containerd_events_sandbox, 0);
 
 /**
+ * SandboxStart is the event `/sandboxes/start`.
+ *
+ * @generated from message containerd.events.SandboxStart
+ */
+export type SandboxStart = Message<"containerd.events.SandboxStart"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+};
+
+/**
+ * Describes the message containerd.events.SandboxStart.
+ * Use `create(SandboxStartSchema)` to create a new message.
+ */
+export const SandboxStartSchema: GenMessage<SandboxStart> = /*@__PURE__*/
+  messageDesc(file_containerd_events_sandbox, 1);
+
+/**
+ * SandboxExit is the event `/sandboxes/exit`, sent once for every call that waited.
+ *
  * @generated from message containerd.events.SandboxExit
  */
 export type SandboxExit = Message<"containerd.events.SandboxExit"> & {
@@ -56,22 +79,5 @@ export type SandboxExit = Message<"containerd.events.SandboxExit"> & {
  * Use `create(SandboxExitSchema)` to create a new message.
  */
 export const SandboxExitSchema: GenMessage<SandboxExit> = /*@__PURE__*/
-  messageDesc(file_containerd_events_sandbox, 1);
-
-/**
- * @generated from message containerd.events.SandboxStart
- */
-export type SandboxStart = Message<"containerd.events.SandboxStart"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-};
-
-/**
- * Describes the message containerd.events.SandboxStart.
- * Use `create(SandboxStartSchema)` to create a new message.
- */
-export const SandboxStartSchema: GenMessage<SandboxStart> = /*@__PURE__*/
   messageDesc(file_containerd_events_sandbox, 2);
 

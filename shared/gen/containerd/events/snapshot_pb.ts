@@ -10,36 +10,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/events/snapshot.proto.
  */
 export const file_containerd_events_snapshot: GenFile = /*@__PURE__*/
-  fileDesc("CiBjb250YWluZXJkL2V2ZW50cy9zbmFwc2hvdC5wcm90bxIRY29udGFpbmVyZC5ldmVudHMiQAoOU25hcHNob3RDb21taXQSCwoDa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSEwoLc25hcHNob3R0ZXIYBSABKAkiQwoPU25hcHNob3RQcmVwYXJlEgsKA2tleRgBIAEoCRIOCgZwYXJlbnQYAiABKAkSEwoLc25hcHNob3R0ZXIYBSABKAkiMgoOU25hcHNob3RSZW1vdmUSCwoDa2V5GAEgASgJEhMKC3NuYXBzaG90dGVyGAUgASgJYgZwcm90bzM");
+  fileDesc("CiBjb250YWluZXJkL2V2ZW50cy9zbmFwc2hvdC5wcm90bxIRY29udGFpbmVyZC5ldmVudHMiQwoPU25hcHNob3RQcmVwYXJlEgsKA2tleRgBIAEoCRIOCgZwYXJlbnQYAiABKAkSEwoLc25hcHNob3R0ZXIYBSABKAkiQAoOU25hcHNob3RDb21taXQSCwoDa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSEwoLc25hcHNob3R0ZXIYBSABKAkiMgoOU25hcHNob3RSZW1vdmUSCwoDa2V5GAEgASgJEhMKC3NuYXBzaG90dGVyGAUgASgJYgZwcm90bzM");
 
 /**
- * @generated from message containerd.events.SnapshotCommit
- */
-export type SnapshotCommit = Message<"containerd.events.SnapshotCommit"> & {
-  /**
-   * @generated from field: string key = 1;
-   */
-  key: string;
-
-  /**
-   * @generated from field: string name = 2;
-   */
-  name: string;
-
-  /**
-   * @generated from field: string snapshotter = 5;
-   */
-  snapshotter: string;
-};
-
-/**
- * Describes the message containerd.events.SnapshotCommit.
- * Use `create(SnapshotCommitSchema)` to create a new message.
- */
-export const SnapshotCommitSchema: GenMessage<SnapshotCommit> = /*@__PURE__*/
-  messageDesc(file_containerd_events_snapshot, 0);
-
-/**
+ * SnapshotPrepare is the event `/snapshot/prepare`; the topics of snapshots are singular. A view makes none.
+ *
  * @generated from message containerd.events.SnapshotPrepare
  */
 export type SnapshotPrepare = Message<"containerd.events.SnapshotPrepare"> & {
@@ -49,6 +24,8 @@ export type SnapshotPrepare = Message<"containerd.events.SnapshotPrepare"> & {
   key: string;
 
   /**
+   * parent is the name of the committed snapshot below, empty if there is none.
+   *
    * @generated from field: string parent = 2;
    */
   parent: string;
@@ -64,13 +41,50 @@ export type SnapshotPrepare = Message<"containerd.events.SnapshotPrepare"> & {
  * Use `create(SnapshotPrepareSchema)` to create a new message.
  */
 export const SnapshotPrepareSchema: GenMessage<SnapshotPrepare> = /*@__PURE__*/
+  messageDesc(file_containerd_events_snapshot, 0);
+
+/**
+ * SnapshotCommit is the event `/snapshot/commit`.
+ *
+ * @generated from message containerd.events.SnapshotCommit
+ */
+export type SnapshotCommit = Message<"containerd.events.SnapshotCommit"> & {
+  /**
+   * key that the active snapshot had.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * name that the committed one has.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string snapshotter = 5;
+   */
+  snapshotter: string;
+};
+
+/**
+ * Describes the message containerd.events.SnapshotCommit.
+ * Use `create(SnapshotCommitSchema)` to create a new message.
+ */
+export const SnapshotCommitSchema: GenMessage<SnapshotCommit> = /*@__PURE__*/
   messageDesc(file_containerd_events_snapshot, 1);
 
 /**
+ * SnapshotRemove is the event `/snapshot/remove`, sent by the garbage collector too.
+ *
  * @generated from message containerd.events.SnapshotRemove
  */
 export type SnapshotRemove = Message<"containerd.events.SnapshotRemove"> & {
   /**
+   * key of an active snapshot or a view, name of a committed one.
+   *
    * @generated from field: string key = 1;
    */
   key: string;

@@ -14,31 +14,12 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/events/task.proto.
  */
 export const file_containerd_events_task: GenFile = /*@__PURE__*/
-  fileDesc("Chxjb250YWluZXJkL2V2ZW50cy90YXNrLnByb3RvEhFjb250YWluZXJkLmV2ZW50cyI8ChBUYXNrQ2hlY2twb2ludGVkEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpjaGVja3BvaW50GAIgASgJIqMBCgpUYXNrQ3JlYXRlEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIOCgZidW5kbGUYAiABKAkSJwoGcm9vdGZzGAMgAygLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBIlCgJpbxgEIAEoCzIZLmNvbnRhaW5lcmQuZXZlbnRzLlRhc2tJTxISCgpjaGVja3BvaW50GAUgASgJEgsKA3BpZBgGIAEoDSJ/CgpUYXNrRGVsZXRlEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRILCgNwaWQYAiABKA0SEwoLZXhpdF9zdGF0dXMYAyABKA0SLQoJZXhpdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJpZBgFIAEoCSI2Cg1UYXNrRXhlY0FkZGVkEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJIkUKD1Rhc2tFeGVjU3RhcnRlZBIUCgxjb250YWluZXJfaWQYASABKAkSDwoHZXhlY19pZBgCIAEoCRILCgNwaWQYAyABKA0ifQoIVGFza0V4aXQSFAoMY29udGFpbmVyX2lkGAEgASgJEgoKAmlkGAIgASgJEgsKA3BpZBgDIAEoDRITCgtleGl0X3N0YXR1cxgEIAEoDRItCglleGl0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkkKBlRhc2tJTxINCgVzdGRpbhgBIAEoCRIOCgZzdGRvdXQYAiABKAkSDgoGc3RkZXJyGAMgASgJEhAKCHRlcm1pbmFsGAQgASgIIh8KB1Rhc2tPT00SFAoMY29udGFpbmVyX2lkGAEgASgJIiIKClRhc2tQYXVzZWQSFAoMY29udGFpbmVyX2lkGAEgASgJIiMKC1Rhc2tSZXN1bWVkEhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIuCglUYXNrU3RhcnQSFAoMY29udGFpbmVyX2lkGAEgASgJEgsKA3BpZBgCIAEoDWIGcHJvdG8z", [file_containerd_types_mount, file_google_protobuf_timestamp]);
+  fileDesc("Chxjb250YWluZXJkL2V2ZW50cy90YXNrLnByb3RvEhFjb250YWluZXJkLmV2ZW50cyKjAQoKVGFza0NyZWF0ZRIUCgxjb250YWluZXJfaWQYASABKAkSDgoGYnVuZGxlGAIgASgJEicKBnJvb3RmcxgDIAMoCzIXLmNvbnRhaW5lcmQudHlwZXMuTW91bnQSJQoCaW8YBCABKAsyGS5jb250YWluZXJkLmV2ZW50cy5UYXNrSU8SEgoKY2hlY2twb2ludBgFIAEoCRILCgNwaWQYBiABKA0iSQoGVGFza0lPEg0KBXN0ZGluGAEgASgJEg4KBnN0ZG91dBgCIAEoCRIOCgZzdGRlcnIYAyABKAkSEAoIdGVybWluYWwYBCABKAgiLgoJVGFza1N0YXJ0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRILCgNwaWQYAiABKA0ifwoKVGFza0RlbGV0ZRIUCgxjb250YWluZXJfaWQYASABKAkSCwoDcGlkGAIgASgNEhMKC2V4aXRfc3RhdHVzGAMgASgNEi0KCWV4aXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCaWQYBSABKAkifQoIVGFza0V4aXQSFAoMY29udGFpbmVyX2lkGAEgASgJEgoKAmlkGAIgASgJEgsKA3BpZBgDIAEoDRITCgtleGl0X3N0YXR1cxgEIAEoDRItCglleGl0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIh8KB1Rhc2tPT00SFAoMY29udGFpbmVyX2lkGAEgASgJIjYKDVRhc2tFeGVjQWRkZWQSFAoMY29udGFpbmVyX2lkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkiRQoPVGFza0V4ZWNTdGFydGVkEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJEgsKA3BpZBgDIAEoDSIiCgpUYXNrUGF1c2VkEhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIjCgtUYXNrUmVzdW1lZBIUCgxjb250YWluZXJfaWQYASABKAkiPAoQVGFza0NoZWNrcG9pbnRlZBIUCgxjb250YWluZXJfaWQYASABKAkSEgoKY2hlY2twb2ludBgCIAEoCWIGcHJvdG8z", [file_containerd_types_mount, file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.events.TaskCheckpointed
- */
-export type TaskCheckpointed = Message<"containerd.events.TaskCheckpointed"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: string checkpoint = 2;
-   */
-  checkpoint: string;
-};
-
-/**
- * Describes the message containerd.events.TaskCheckpointed.
- * Use `create(TaskCheckpointedSchema)` to create a new message.
- */
-export const TaskCheckpointedSchema: GenMessage<TaskCheckpointed> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 0);
-
-/**
+ * TaskCreate is the event `/tasks/create`. Of one task the order is: create, start, exit, delete; the exits of
+ * added processes come before that of the first.
+ *
  * @generated from message containerd.events.TaskCreate
  */
 export type TaskCreate = Message<"containerd.events.TaskCreate"> & {
@@ -48,6 +29,8 @@ export type TaskCreate = Message<"containerd.events.TaskCreate"> & {
   containerId: string;
 
   /**
+   * bundle is the directory of the container.
+   *
    * @generated from field: string bundle = 2;
    */
   bundle: string;
@@ -63,6 +46,8 @@ export type TaskCreate = Message<"containerd.events.TaskCreate"> & {
   io?: TaskIO | undefined;
 
   /**
+   * checkpoint that it was restored from, if any.
+   *
    * @generated from field: string checkpoint = 5;
    */
   checkpoint: string;
@@ -78,132 +63,11 @@ export type TaskCreate = Message<"containerd.events.TaskCreate"> & {
  * Use `create(TaskCreateSchema)` to create a new message.
  */
 export const TaskCreateSchema: GenMessage<TaskCreate> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 1);
+  messageDesc(file_containerd_events_task, 0);
 
 /**
- * @generated from message containerd.events.TaskDelete
- */
-export type TaskDelete = Message<"containerd.events.TaskDelete"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: uint32 pid = 2;
-   */
-  pid: number;
-
-  /**
-   * @generated from field: uint32 exit_status = 3;
-   */
-  exitStatus: number;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp exited_at = 4;
-   */
-  exitedAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: string id = 5;
-   */
-  id: string;
-};
-
-/**
- * Describes the message containerd.events.TaskDelete.
- * Use `create(TaskDeleteSchema)` to create a new message.
- */
-export const TaskDeleteSchema: GenMessage<TaskDelete> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 2);
-
-/**
- * @generated from message containerd.events.TaskExecAdded
- */
-export type TaskExecAdded = Message<"containerd.events.TaskExecAdded"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-};
-
-/**
- * Describes the message containerd.events.TaskExecAdded.
- * Use `create(TaskExecAddedSchema)` to create a new message.
- */
-export const TaskExecAddedSchema: GenMessage<TaskExecAdded> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 3);
-
-/**
- * @generated from message containerd.events.TaskExecStarted
- */
-export type TaskExecStarted = Message<"containerd.events.TaskExecStarted"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-
-  /**
-   * @generated from field: uint32 pid = 3;
-   */
-  pid: number;
-};
-
-/**
- * Describes the message containerd.events.TaskExecStarted.
- * Use `create(TaskExecStartedSchema)` to create a new message.
- */
-export const TaskExecStartedSchema: GenMessage<TaskExecStarted> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 4);
-
-/**
- * @generated from message containerd.events.TaskExit
- */
-export type TaskExit = Message<"containerd.events.TaskExit"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: string id = 2;
-   */
-  id: string;
-
-  /**
-   * @generated from field: uint32 pid = 3;
-   */
-  pid: number;
-
-  /**
-   * @generated from field: uint32 exit_status = 4;
-   */
-  exitStatus: number;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp exited_at = 5;
-   */
-  exitedAt?: Timestamp | undefined;
-};
-
-/**
- * Describes the message containerd.events.TaskExit.
- * Use `create(TaskExitSchema)` to create a new message.
- */
-export const TaskExitSchema: GenMessage<TaskExit> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 5);
-
-/**
+ * TaskIO tells where input and output of a task are.
+ *
  * @generated from message containerd.events.TaskIO
  */
 export type TaskIO = Message<"containerd.events.TaskIO"> & {
@@ -233,60 +97,11 @@ export type TaskIO = Message<"containerd.events.TaskIO"> & {
  * Use `create(TaskIOSchema)` to create a new message.
  */
 export const TaskIOSchema: GenMessage<TaskIO> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 6);
+  messageDesc(file_containerd_events_task, 1);
 
 /**
- * @generated from message containerd.events.TaskOOM
- */
-export type TaskOOM = Message<"containerd.events.TaskOOM"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-};
-
-/**
- * Describes the message containerd.events.TaskOOM.
- * Use `create(TaskOOMSchema)` to create a new message.
- */
-export const TaskOOMSchema: GenMessage<TaskOOM> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 7);
-
-/**
- * @generated from message containerd.events.TaskPaused
- */
-export type TaskPaused = Message<"containerd.events.TaskPaused"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-};
-
-/**
- * Describes the message containerd.events.TaskPaused.
- * Use `create(TaskPausedSchema)` to create a new message.
- */
-export const TaskPausedSchema: GenMessage<TaskPaused> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 8);
-
-/**
- * @generated from message containerd.events.TaskResumed
- */
-export type TaskResumed = Message<"containerd.events.TaskResumed"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-};
-
-/**
- * Describes the message containerd.events.TaskResumed.
- * Use `create(TaskResumedSchema)` to create a new message.
- */
-export const TaskResumedSchema: GenMessage<TaskResumed> = /*@__PURE__*/
-  messageDesc(file_containerd_events_task, 9);
-
-/**
+ * TaskStart is the event `/tasks/start`.
+ *
  * @generated from message containerd.events.TaskStart
  */
 export type TaskStart = Message<"containerd.events.TaskStart"> & {
@@ -306,5 +121,223 @@ export type TaskStart = Message<"containerd.events.TaskStart"> & {
  * Use `create(TaskStartSchema)` to create a new message.
  */
 export const TaskStartSchema: GenMessage<TaskStart> = /*@__PURE__*/
+  messageDesc(file_containerd_events_task, 2);
+
+/**
+ * TaskDelete is the event `/tasks/delete`. It may come twice when a shim dies. Added processes make none.
+ *
+ * @generated from message containerd.events.TaskDelete
+ */
+export type TaskDelete = Message<"containerd.events.TaskDelete"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: uint32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * @generated from field: uint32 exit_status = 3;
+   */
+  exitStatus: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp exited_at = 4;
+   */
+  exitedAt?: Timestamp | undefined;
+
+  /**
+   * id of the container.
+   *
+   * @generated from field: string id = 5;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message containerd.events.TaskDelete.
+ * Use `create(TaskDeleteSchema)` to create a new message.
+ */
+export const TaskDeleteSchema: GenMessage<TaskDelete> = /*@__PURE__*/
+  messageDesc(file_containerd_events_task, 3);
+
+/**
+ * TaskExit is the event `/tasks/exit`. It may come twice when a shim dies.
+ *
+ * @generated from message containerd.events.TaskExit
+ */
+export type TaskExit = Message<"containerd.events.TaskExit"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * id of the added process, or of the container for its first process.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * @generated from field: uint32 pid = 3;
+   */
+  pid: number;
+
+  /**
+   * exit_status from 0 to 255; 128 and the signal after a signal; 137 or 255 if the shim died.
+   *
+   * @generated from field: uint32 exit_status = 4;
+   */
+  exitStatus: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp exited_at = 5;
+   */
+  exitedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message containerd.events.TaskExit.
+ * Use `create(TaskExitSchema)` to create a new message.
+ */
+export const TaskExitSchema: GenMessage<TaskExit> = /*@__PURE__*/
+  messageDesc(file_containerd_events_task, 4);
+
+/**
+ * TaskOOM is the event `/tasks/oom`: the kernel killed a process of the container for want of memory.
+ *
+ * @generated from message containerd.events.TaskOOM
+ */
+export type TaskOOM = Message<"containerd.events.TaskOOM"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message containerd.events.TaskOOM.
+ * Use `create(TaskOOMSchema)` to create a new message.
+ */
+export const TaskOOMSchema: GenMessage<TaskOOM> = /*@__PURE__*/
+  messageDesc(file_containerd_events_task, 5);
+
+/**
+ * TaskExecAdded is the event `/tasks/exec-added`.
+ *
+ * @generated from message containerd.events.TaskExecAdded
+ */
+export type TaskExecAdded = Message<"containerd.events.TaskExecAdded"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+};
+
+/**
+ * Describes the message containerd.events.TaskExecAdded.
+ * Use `create(TaskExecAddedSchema)` to create a new message.
+ */
+export const TaskExecAddedSchema: GenMessage<TaskExecAdded> = /*@__PURE__*/
+  messageDesc(file_containerd_events_task, 6);
+
+/**
+ * TaskExecStarted is the event `/tasks/exec-started`.
+ *
+ * @generated from message containerd.events.TaskExecStarted
+ */
+export type TaskExecStarted = Message<"containerd.events.TaskExecStarted"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+
+  /**
+   * @generated from field: uint32 pid = 3;
+   */
+  pid: number;
+};
+
+/**
+ * Describes the message containerd.events.TaskExecStarted.
+ * Use `create(TaskExecStartedSchema)` to create a new message.
+ */
+export const TaskExecStartedSchema: GenMessage<TaskExecStarted> = /*@__PURE__*/
+  messageDesc(file_containerd_events_task, 7);
+
+/**
+ * TaskPaused is the event `/tasks/paused`.
+ *
+ * @generated from message containerd.events.TaskPaused
+ */
+export type TaskPaused = Message<"containerd.events.TaskPaused"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message containerd.events.TaskPaused.
+ * Use `create(TaskPausedSchema)` to create a new message.
+ */
+export const TaskPausedSchema: GenMessage<TaskPaused> = /*@__PURE__*/
+  messageDesc(file_containerd_events_task, 8);
+
+/**
+ * TaskResumed is the event `/tasks/resumed`.
+ *
+ * @generated from message containerd.events.TaskResumed
+ */
+export type TaskResumed = Message<"containerd.events.TaskResumed"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message containerd.events.TaskResumed.
+ * Use `create(TaskResumedSchema)` to create a new message.
+ */
+export const TaskResumedSchema: GenMessage<TaskResumed> = /*@__PURE__*/
+  messageDesc(file_containerd_events_task, 9);
+
+/**
+ * TaskCheckpointed is the event `/tasks/checkpointed`, which is not sent.
+ *
+ * @generated from message containerd.events.TaskCheckpointed
+ */
+export type TaskCheckpointed = Message<"containerd.events.TaskCheckpointed"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string checkpoint = 2;
+   */
+  checkpoint: string;
+};
+
+/**
+ * Describes the message containerd.events.TaskCheckpointed.
+ * Use `create(TaskCheckpointedSchema)` to create a new message.
+ */
+export const TaskCheckpointedSchema: GenMessage<TaskCheckpointed> = /*@__PURE__*/
   messageDesc(file_containerd_events_task, 10);
 

@@ -2,6 +2,8 @@
 // @generated from file containerd/types/descriptor.proto (package containerd.types, syntax proto3)
 /* eslint-disable */
 
+// Types that several services share.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -13,25 +15,35 @@ export const file_containerd_types_descriptor: GenFile = /*@__PURE__*/
   fileDesc("CiFjb250YWluZXJkL3R5cGVzL2Rlc2NyaXB0b3IucHJvdG8SEGNvbnRhaW5lcmQudHlwZXMitgEKCkRlc2NyaXB0b3ISEgoKbWVkaWFfdHlwZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSDAoEc2l6ZRgDIAEoAxJCCgthbm5vdGF0aW9ucxgFIAMoCzItLmNvbnRhaW5lcmQudHlwZXMuRGVzY3JpcHRvci5Bbm5vdGF0aW9uc0VudHJ5GjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AWIGcHJvdG8z");
 
 /**
+ * Descriptor points at a blob, as in the OCI image specification.
+ *
  * @generated from message containerd.types.Descriptor
  */
 export type Descriptor = Message<"containerd.types.Descriptor"> & {
   /**
+   * media_type says what the bytes are.
+   *
    * @generated from field: string media_type = 1;
    */
   mediaType: string;
 
   /**
+   * digest of the blob, such as `sha256:…`.
+   *
    * @generated from field: string digest = 2;
    */
   digest: string;
 
   /**
+   * size in bytes.
+   *
    * @generated from field: int64 size = 3;
    */
   size: bigint;
 
   /**
+   * annotations say more about the blob, by keys of the OCI image specification and of clients.
+   *
    * @generated from field: map<string, string> annotations = 5;
    */
   annotations: { [key: string]: string };

@@ -15,25 +15,35 @@ export const file_containerd_types_event: GenFile = /*@__PURE__*/
   fileDesc("Chxjb250YWluZXJkL3R5cGVzL2V2ZW50LnByb3RvEhBjb250YWluZXJkLnR5cGVzIoABCghFbnZlbG9wZRItCgl0aW1lc3RhbXAYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5hbWVzcGFjZRgCIAEoCRINCgV0b3BpYxgDIAEoCRIjCgVldmVudBgEIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnliBnByb3RvMw", [file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
+ * Envelope is an event with what the exchange knows of it.
+ *
  * @generated from message containerd.types.Envelope
  */
 export type Envelope = Message<"containerd.types.Envelope"> & {
   /**
+   * timestamp tells when it was published, at the source.
+   *
    * @generated from field: google.protobuf.Timestamp timestamp = 1;
    */
   timestamp?: Timestamp | undefined;
 
   /**
+   * namespace in which it happened; for an event of a namespace itself, that one.
+   *
    * @generated from field: string namespace = 2;
    */
   namespace: string;
 
   /**
+   * topic such as `/tasks/exit`.
+   *
    * @generated from field: string topic = 3;
    */
   topic: string;
 
   /**
+   * event itself. Its type name stands bare, without `type.googleapis.com/`.
+   *
    * @generated from field: google.protobuf.Any event = 4;
    */
   event?: Any | undefined;

@@ -12,55 +12,24 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/types/introspection.proto.
  */
 export const file_containerd_types_introspection: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb250YWluZXJkL3R5cGVzL2ludHJvc3BlY3Rpb24ucHJvdG8SEGNvbnRhaW5lcmQudHlwZXMilgIKC1J1bnRpbWVJbmZvEgwKBG5hbWUYASABKAkSMQoHdmVyc2lvbhgCIAEoCzIgLmNvbnRhaW5lcmQudHlwZXMuUnVudGltZVZlcnNpb24SJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSJgoIZmVhdHVyZXMYBCABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EkMKC2Fubm90YXRpb25zGAUgAygLMi4uY29udGFpbmVyZC50eXBlcy5SdW50aW1lSW5mby5Bbm5vdGF0aW9uc0VudHJ5GjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJNCg5SdW50aW1lUmVxdWVzdBIUCgxydW50aW1lX3BhdGgYASABKAkSJQoHb3B0aW9ucxgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiMwoOUnVudGltZVZlcnNpb24SDwoHdmVyc2lvbhgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCWIGcHJvdG8z", [file_google_protobuf_any]);
+  fileDesc("CiRjb250YWluZXJkL3R5cGVzL2ludHJvc3BlY3Rpb24ucHJvdG8SEGNvbnRhaW5lcmQudHlwZXMiTQoOUnVudGltZVJlcXVlc3QSFAoMcnVudGltZV9wYXRoGAEgASgJEiUKB29wdGlvbnMYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IpYCCgtSdW50aW1lSW5mbxIMCgRuYW1lGAEgASgJEjEKB3ZlcnNpb24YAiABKAsyIC5jb250YWluZXJkLnR5cGVzLlJ1bnRpbWVWZXJzaW9uEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EiYKCGZlYXR1cmVzGAQgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRJDCgthbm5vdGF0aW9ucxgFIAMoCzIuLmNvbnRhaW5lcmQudHlwZXMuUnVudGltZUluZm8uQW5ub3RhdGlvbnNFbnRyeRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMwoOUnVudGltZVZlcnNpb24SDwoHdmVyc2lvbhgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCWIGcHJvdG8z", [file_google_protobuf_any]);
 
 /**
- * @generated from message containerd.types.RuntimeInfo
- */
-export type RuntimeInfo = Message<"containerd.types.RuntimeInfo"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * @generated from field: containerd.types.RuntimeVersion version = 2;
-   */
-  version?: RuntimeVersion | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Any options = 3;
-   */
-  options?: Any | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Any features = 4;
-   */
-  features?: Any | undefined;
-
-  /**
-   * @generated from field: map<string, string> annotations = 5;
-   */
-  annotations: { [key: string]: string };
-};
-
-/**
- * Describes the message containerd.types.RuntimeInfo.
- * Use `create(RuntimeInfoSchema)` to create a new message.
- */
-export const RuntimeInfoSchema: GenMessage<RuntimeInfo> = /*@__PURE__*/
-  messageDesc(file_containerd_types_introspection, 0);
-
-/**
+ * RuntimeRequest asks a task runtime what it can do; an option of Introspection.PluginInfo.
+ *
  * @generated from message containerd.types.RuntimeRequest
  */
 export type RuntimeRequest = Message<"containerd.types.RuntimeRequest"> & {
   /**
+   * runtime_path is the name of a runtime, such as `io.containerd.runc.v2`, or the path of a shim.
+   *
    * @generated from field: string runtime_path = 1;
    */
   runtimePath: string;
 
   /**
+   * options for the shim, since they may choose what it runs.
+   *
    * @generated from field: google.protobuf.Any options = 2;
    */
   options?: Any | undefined;
@@ -71,9 +40,60 @@ export type RuntimeRequest = Message<"containerd.types.RuntimeRequest"> & {
  * Use `create(RuntimeRequestSchema)` to create a new message.
  */
 export const RuntimeRequestSchema: GenMessage<RuntimeRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_types_introspection, 0);
+
+/**
+ * RuntimeInfo is what a shim prints when it is called with `-info`.
+ *
+ * @generated from message containerd.types.RuntimeInfo
+ */
+export type RuntimeInfo = Message<"containerd.types.RuntimeInfo"> & {
+  /**
+   * name of the runtime.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: containerd.types.RuntimeVersion version = 2;
+   */
+  version?: RuntimeVersion | undefined;
+
+  /**
+   * options as they were asked with.
+   *
+   * @generated from field: google.protobuf.Any options = 3;
+   */
+  options?: Any | undefined;
+
+  /**
+   * features of the OCI runtime below, of type
+   * `types.containerd.io/opencontainers/runtime-spec/1/features/Features`.
+   *
+   * @generated from field: google.protobuf.Any features = 4;
+   */
+  features?: Any | undefined;
+
+  /**
+   * annotations such as `containerd.io/runtime-allow-mounts`, the types of mounts that the shim carries out
+   * itself.
+   *
+   * @generated from field: map<string, string> annotations = 5;
+   */
+  annotations: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.types.RuntimeInfo.
+ * Use `create(RuntimeInfoSchema)` to create a new message.
+ */
+export const RuntimeInfoSchema: GenMessage<RuntimeInfo> = /*@__PURE__*/
   messageDesc(file_containerd_types_introspection, 1);
 
 /**
+ * RuntimeVersion names a version of a shim.
+ *
  * @generated from message containerd.types.RuntimeVersion
  */
 export type RuntimeVersion = Message<"containerd.types.RuntimeVersion"> & {

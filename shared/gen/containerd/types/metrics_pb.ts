@@ -15,6 +15,8 @@ export const file_containerd_types_metrics: GenFile = /*@__PURE__*/
   fileDesc("Ch5jb250YWluZXJkL3R5cGVzL21ldHJpY3MucHJvdG8SEGNvbnRhaW5lcmQudHlwZXMiZwoGTWV0cmljEi0KCXRpbWVzdGFtcBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCaWQYAiABKAkSIgoEZGF0YRgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnliBnByb3RvMw", [file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
+ * Metric is one measurement.
+ *
  * @generated from message containerd.types.Metric
  */
 export type Metric = Message<"containerd.types.Metric"> & {
@@ -24,11 +26,16 @@ export type Metric = Message<"containerd.types.Metric"> & {
   timestamp?: Timestamp | undefined;
 
   /**
+   * id of the container.
+   *
    * @generated from field: string id = 2;
    */
   id: string;
 
   /**
+   * data of a type that depends on the cgroup version: `io.containerd.cgroups.v1.Metrics` or
+   * `io.containerd.cgroups.v2.Metrics`.
+   *
    * @generated from field: google.protobuf.Any data = 3;
    */
   data?: Any | undefined;

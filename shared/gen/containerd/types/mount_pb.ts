@@ -12,92 +12,38 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/types/mount.proto.
  */
 export const file_containerd_types_mount: GenFile = /*@__PURE__*/
-  fileDesc("Chxjb250YWluZXJkL3R5cGVzL21vdW50LnByb3RvEhBjb250YWluZXJkLnR5cGVzIuMBCg5BY3RpdmF0aW9uSW5mbxIMCgRuYW1lGAEgASgJEi0KBmFjdGl2ZRgCIAMoCzIdLmNvbnRhaW5lcmQudHlwZXMuQWN0aXZlTW91bnQSJwoGc3lzdGVtGAMgAygLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBI8CgZsYWJlbHMYBCADKAsyLC5jb250YWluZXJkLnR5cGVzLkFjdGl2YXRpb25JbmZvLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi3gEKC0FjdGl2ZU1vdW50EiYKBW1vdW50GAEgASgLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBIuCgptb3VudGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgttb3VudF9wb2ludBgDIAEoCRI1CgRkYXRhGAQgAygLMicuY29udGFpbmVyZC50eXBlcy5BY3RpdmVNb3VudC5EYXRhRW50cnkaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiRgoFTW91bnQSDAoEdHlwZRgBIAEoCRIOCgZzb3VyY2UYAiABKAkSDgoGdGFyZ2V0GAMgASgJEg8KB29wdGlvbnMYBCADKAliBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Chxjb250YWluZXJkL3R5cGVzL21vdW50LnByb3RvEhBjb250YWluZXJkLnR5cGVzIkYKBU1vdW50EgwKBHR5cGUYASABKAkSDgoGc291cmNlGAIgASgJEg4KBnRhcmdldBgDIAEoCRIPCgdvcHRpb25zGAQgAygJIuMBCg5BY3RpdmF0aW9uSW5mbxIMCgRuYW1lGAEgASgJEi0KBmFjdGl2ZRgCIAMoCzIdLmNvbnRhaW5lcmQudHlwZXMuQWN0aXZlTW91bnQSJwoGc3lzdGVtGAMgAygLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBI8CgZsYWJlbHMYBCADKAsyLC5jb250YWluZXJkLnR5cGVzLkFjdGl2YXRpb25JbmZvLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi3gEKC0FjdGl2ZU1vdW50EiYKBW1vdW50GAEgASgLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBIuCgptb3VudGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgttb3VudF9wb2ludBgDIAEoCRI1CgRkYXRhGAQgAygLMicuY29udGFpbmVyZC50eXBlcy5BY3RpdmVNb3VudC5EYXRhRW50cnkaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.types.ActivationInfo
- */
-export type ActivationInfo = Message<"containerd.types.ActivationInfo"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * @generated from field: repeated containerd.types.ActiveMount active = 2;
-   */
-  active: ActiveMount[];
-
-  /**
-   * @generated from field: repeated containerd.types.Mount system = 3;
-   */
-  system: Mount[];
-
-  /**
-   * @generated from field: map<string, string> labels = 4;
-   */
-  labels: { [key: string]: string };
-};
-
-/**
- * Describes the message containerd.types.ActivationInfo.
- * Use `create(ActivationInfoSchema)` to create a new message.
- */
-export const ActivationInfoSchema: GenMessage<ActivationInfo> = /*@__PURE__*/
-  messageDesc(file_containerd_types_mount, 0);
-
-/**
- * @generated from message containerd.types.ActiveMount
- */
-export type ActiveMount = Message<"containerd.types.ActiveMount"> & {
-  /**
-   * @generated from field: containerd.types.Mount mount = 1;
-   */
-  mount?: Mount | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp mounted_at = 2;
-   */
-  mountedAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: string mount_point = 3;
-   */
-  mountPoint: string;
-
-  /**
-   * @generated from field: map<string, string> data = 4;
-   */
-  data: { [key: string]: string };
-};
-
-/**
- * Describes the message containerd.types.ActiveMount.
- * Use `create(ActiveMountSchema)` to create a new message.
- */
-export const ActiveMountSchema: GenMessage<ActiveMount> = /*@__PURE__*/
-  messageDesc(file_containerd_types_mount, 1);
-
-/**
+ * Mount says how to mount a file system, in the words of mount(2).
+ *
  * @generated from message containerd.types.Mount
  */
 export type Mount = Message<"containerd.types.Mount"> & {
   /**
+   * type such as `overlay` or `bind`. One with a prefix such as `format/` needs the Mounts service.
+   *
    * @generated from field: string type = 1;
    */
   type: string;
 
   /**
+   * source is a path, a device or a word of the file system.
+   *
    * @generated from field: string source = 2;
    */
   source: string;
 
   /**
+   * target below the directory where the whole list is mounted, usually empty.
+   *
    * @generated from field: string target = 3;
    */
   target: string;
 
   /**
+   * options as in fstab(5), flags and data mixed.
+   *
    * @generated from field: repeated string options = 4;
    */
   options: string[];
@@ -108,5 +54,87 @@ export type Mount = Message<"containerd.types.Mount"> & {
  * Use `create(MountSchema)` to create a new message.
  */
 export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
+  messageDesc(file_containerd_types_mount, 0);
+
+/**
+ * ActivationInfo is a list of mounts that the daemon has carried out in part.
+ *
+ * @generated from message containerd.types.ActivationInfo
+ */
+export type ActivationInfo = Message<"containerd.types.ActivationInfo"> & {
+  /**
+   * name that the client chose.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * active mounts were carried out by the daemon.
+   *
+   * @generated from field: repeated containerd.types.ActiveMount active = 2;
+   */
+  active: ActiveMount[];
+
+  /**
+   * system mounts are left for the caller, who gives them to mount(2).
+   *
+   * @generated from field: repeated containerd.types.Mount system = 3;
+   */
+  system: Mount[];
+
+  /**
+   * labels that the client chose.
+   *
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.types.ActivationInfo.
+ * Use `create(ActivationInfoSchema)` to create a new message.
+ */
+export const ActivationInfoSchema: GenMessage<ActivationInfo> = /*@__PURE__*/
+  messageDesc(file_containerd_types_mount, 1);
+
+/**
+ * ActiveMount is a mount that the daemon has carried out.
+ *
+ * @generated from message containerd.types.ActiveMount
+ */
+export type ActiveMount = Message<"containerd.types.ActiveMount"> & {
+  /**
+   * mount as it was asked for.
+   *
+   * @generated from field: containerd.types.Mount mount = 1;
+   */
+  mount?: Mount | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp mounted_at = 2;
+   */
+  mountedAt?: Timestamp | undefined;
+
+  /**
+   * mount_point is the path where it is, or the device that came of it.
+   *
+   * @generated from field: string mount_point = 3;
+   */
+  mountPoint: string;
+
+  /**
+   * data of the handler, which it needs to undo the mount.
+   *
+   * @generated from field: map<string, string> data = 4;
+   */
+  data: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.types.ActiveMount.
+ * Use `create(ActiveMountSchema)` to create a new message.
+ */
+export const ActiveMountSchema: GenMessage<ActiveMount> = /*@__PURE__*/
   messageDesc(file_containerd_types_mount, 2);
 

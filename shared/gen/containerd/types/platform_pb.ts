@@ -13,30 +13,42 @@ export const file_containerd_types_platform: GenFile = /*@__PURE__*/
   fileDesc("Ch9jb250YWluZXJkL3R5cGVzL3BsYXRmb3JtLnByb3RvEhBjb250YWluZXJkLnR5cGVzImYKCFBsYXRmb3JtEgoKAm9zGAEgASgJEhQKDGFyY2hpdGVjdHVyZRgCIAEoCRIPCgd2YXJpYW50GAMgASgJEhIKCm9zX3ZlcnNpb24YBCABKAkSEwoLb3NfZmVhdHVyZXMYBSADKAliBnByb3RvMw");
 
 /**
+ * Platform says what something runs on, in the words of the OCI image specification.
+ *
  * @generated from message containerd.types.Platform
  */
 export type Platform = Message<"containerd.types.Platform"> & {
   /**
+   * os such as `linux`.
+   *
    * @generated from field: string os = 1;
    */
   os: string;
 
   /**
+   * architecture such as `amd64`.
+   *
    * @generated from field: string architecture = 2;
    */
   architecture: string;
 
   /**
+   * variant of the architecture, such as `v8` of `arm64`.
+   *
    * @generated from field: string variant = 3;
    */
   variant: string;
 
   /**
+   * os_version matters on Windows.
+   *
    * @generated from field: string os_version = 4;
    */
   osVersion: string;
 
   /**
+   * os_features that an image needs, such as `erofs`.
+   *
    * @generated from field: repeated string os_features = 5;
    */
   osFeatures: string[];

@@ -15,45 +15,63 @@ export const file_containerd_types_sandbox: GenFile = /*@__PURE__*/
   fileDesc("Ch5jb250YWluZXJkL3R5cGVzL3NhbmRib3gucHJvdG8SEGNvbnRhaW5lcmQudHlwZXMilgQKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRIyCgdydW50aW1lGAIgASgLMiEuY29udGFpbmVyZC50eXBlcy5TYW5kYm94LlJ1bnRpbWUSIgoEc3BlYxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSNQoGbGFiZWxzGAQgAygLMiUuY29udGFpbmVyZC50eXBlcy5TYW5kYm94LkxhYmVsc0VudHJ5Ei4KCmNyZWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEj0KCmV4dGVuc2lvbnMYByADKAsyKS5jb250YWluZXJkLnR5cGVzLlNhbmRib3guRXh0ZW5zaW9uc0VudHJ5EhEKCXNhbmRib3hlchgKIAEoCRo+CgdSdW50aW1lEgwKBG5hbWUYASABKAkSJQoHb3B0aW9ucxgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARpHCg9FeHRlbnNpb25zRW50cnkSCwoDa2V5GAEgASgJEiMKBXZhbHVlGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueToCOAFiBnByb3RvMw", [file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
+ * Sandbox is the record of an environment that several containers share, such as a pod.
+ *
  * @generated from message containerd.types.Sandbox
  */
 export type Sandbox = Message<"containerd.types.Sandbox"> & {
   /**
+   * sandbox_id is an identifier that is unique in the namespace.
+   *
    * @generated from field: string sandbox_id = 1;
    */
   sandboxId: string;
 
   /**
+   * runtime says which shim runs the sandbox.
+   *
    * @generated from field: containerd.types.Sandbox.Runtime runtime = 2;
    */
   runtime?: Sandbox_Runtime | undefined;
 
   /**
+   * spec of the sandbox for the runtime. It is kept byte for byte.
+   *
    * @generated from field: google.protobuf.Any spec = 3;
    */
   spec?: Any | undefined;
 
   /**
+   * labels are the client's own, and those that guide the garbage collector.
+   *
    * @generated from field: map<string, string> labels = 4;
    */
   labels: { [key: string]: string };
 
   /**
+   * created_at is set by the daemon.
+   *
    * @generated from field: google.protobuf.Timestamp created_at = 5;
    */
   createdAt?: Timestamp | undefined;
 
   /**
+   * updated_at is set by the daemon with every change.
+   *
    * @generated from field: google.protobuf.Timestamp updated_at = 6;
    */
   updatedAt?: Timestamp | undefined;
 
   /**
+   * extensions hold what clients attach, by their own keys. They are returned byte for byte.
+   *
    * @generated from field: map<string, google.protobuf.Any> extensions = 7;
    */
   extensions: { [key: string]: Any };
 
   /**
+   * sandboxer names the controller that runs the sandbox.
+   *
    * @generated from field: string sandboxer = 10;
    */
   sandboxer: string;
@@ -67,15 +85,21 @@ export const SandboxSchema: GenMessage<Sandbox> = /*@__PURE__*/
   messageDesc(file_containerd_types_sandbox, 0);
 
 /**
+ * Runtime names a shim and how to configure it.
+ *
  * @generated from message containerd.types.Sandbox.Runtime
  */
 export type Sandbox_Runtime = Message<"containerd.types.Sandbox.Runtime"> & {
   /**
+   * name such as `io.containerd.runc.v2`.
+   *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
+   * options of the shim, for runc a `containerd.runc.v1.Options`.
+   *
    * @generated from field: google.protobuf.Any options = 2;
    */
   options?: Any | undefined;

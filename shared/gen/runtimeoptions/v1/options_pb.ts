@@ -2,6 +2,8 @@
 // @generated from file runtimeoptions/v1/options.proto (package runtimeoptions.v1, syntax proto3)
 /* eslint-disable */
 
+// Options of shims that have no type of their own.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -13,20 +15,28 @@ export const file_runtimeoptions_v1_options: GenFile = /*@__PURE__*/
   fileDesc("Ch9ydW50aW1lb3B0aW9ucy92MS9vcHRpb25zLnByb3RvEhFydW50aW1lb3B0aW9ucy52MSJFCgdPcHRpb25zEhAKCHR5cGVfdXJsGAEgASgJEhMKC2NvbmZpZ19wYXRoGAIgASgJEhMKC2NvbmZpZ19ib2R5GAMgASgMYgZwcm90bzM");
 
 /**
+ * Options point at the configuration of a shim.
+ *
  * @generated from message runtimeoptions.v1.Options
  */
 export type Options = Message<"runtimeoptions.v1.Options"> & {
   /**
+   * type_url of what the shim makes of it.
+   *
    * @generated from field: string type_url = 1;
    */
   typeUrl: string;
 
   /**
+   * config_path of a file on the host.
+   *
    * @generated from field: string config_path = 2;
    */
   configPath: string;
 
   /**
+   * config_body is the content of such a file; with it, config_path does not count.
+   *
    * @generated from field: bytes config_body = 3;
    */
   configBody: Uint8Array;

@@ -2,6 +2,8 @@
 // @generated from file containerd/runc/v1/options.proto (package containerd.runc.v1, syntax proto3)
 /* eslint-disable */
 
+// Options of the shim for runc.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -10,125 +12,95 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/runc/v1/options.proto.
  */
 export const file_containerd_runc_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("CiBjb250YWluZXJkL3J1bmMvdjEvb3B0aW9ucy5wcm90bxISY29udGFpbmVyZC5ydW5jLnYxIs8BChFDaGVja3BvaW50T3B0aW9ucxIMCgRleGl0GAEgASgIEhAKCG9wZW5fdGNwGAIgASgIEh0KFWV4dGVybmFsX3VuaXhfc29ja2V0cxgDIAEoCBIQCgh0ZXJtaW5hbBgEIAEoCBISCgpmaWxlX2xvY2tzGAUgASgIEhgKEGVtcHR5X25hbWVzcGFjZXMYBiADKAkSFAoMY2dyb3Vwc19tb2RlGAcgASgJEhIKCmltYWdlX3BhdGgYCCABKAkSEQoJd29ya19wYXRoGAkgASgJIo0CCgdPcHRpb25zEhUKDW5vX3Bpdm90X3Jvb3QYASABKAgSFgoObm9fbmV3X2tleXJpbmcYAiABKAgSEwoLc2hpbV9jZ3JvdXAYAyABKAkSDgoGaW9fdWlkGAQgASgNEg4KBmlvX2dpZBgFIAEoDRITCgtiaW5hcnlfbmFtZRgGIAEoCRIMCgRyb290GAcgASgJEhYKDnN5c3RlbWRfY2dyb3VwGAkgASgIEhcKD2NyaXVfaW1hZ2VfcGF0aBgKIAEoCRIWCg5jcml1X3dvcmtfcGF0aBgLIAEoCRIYChB0YXNrX2FwaV9hZGRyZXNzGAwgASgJEhgKEHRhc2tfYXBpX3ZlcnNpb24YDSABKA0iIQoOUHJvY2Vzc0RldGFpbHMSDwoHZXhlY19pZBgBIAEoCWIGcHJvdG8z");
+  fileDesc("CiBjb250YWluZXJkL3J1bmMvdjEvb3B0aW9ucy5wcm90bxISY29udGFpbmVyZC5ydW5jLnYxIo0CCgdPcHRpb25zEhUKDW5vX3Bpdm90X3Jvb3QYASABKAgSFgoObm9fbmV3X2tleXJpbmcYAiABKAgSEwoLc2hpbV9jZ3JvdXAYAyABKAkSDgoGaW9fdWlkGAQgASgNEg4KBmlvX2dpZBgFIAEoDRITCgtiaW5hcnlfbmFtZRgGIAEoCRIMCgRyb290GAcgASgJEhYKDnN5c3RlbWRfY2dyb3VwGAkgASgIEhcKD2NyaXVfaW1hZ2VfcGF0aBgKIAEoCRIWCg5jcml1X3dvcmtfcGF0aBgLIAEoCRIYChB0YXNrX2FwaV9hZGRyZXNzGAwgASgJEhgKEHRhc2tfYXBpX3ZlcnNpb24YDSABKA0izwEKEUNoZWNrcG9pbnRPcHRpb25zEgwKBGV4aXQYASABKAgSEAoIb3Blbl90Y3AYAiABKAgSHQoVZXh0ZXJuYWxfdW5peF9zb2NrZXRzGAMgASgIEhAKCHRlcm1pbmFsGAQgASgIEhIKCmZpbGVfbG9ja3MYBSABKAgSGAoQZW1wdHlfbmFtZXNwYWNlcxgGIAMoCRIUCgxjZ3JvdXBzX21vZGUYByABKAkSEgoKaW1hZ2VfcGF0aBgIIAEoCRIRCgl3b3JrX3BhdGgYCSABKAkiIQoOUHJvY2Vzc0RldGFpbHMSDwoHZXhlY19pZBgBIAEoCWIGcHJvdG8z");
 
 /**
- * @generated from message containerd.runc.v1.CheckpointOptions
- */
-export type CheckpointOptions = Message<"containerd.runc.v1.CheckpointOptions"> & {
-  /**
-   * @generated from field: bool exit = 1;
-   */
-  exit: boolean;
-
-  /**
-   * @generated from field: bool open_tcp = 2;
-   */
-  openTcp: boolean;
-
-  /**
-   * @generated from field: bool external_unix_sockets = 3;
-   */
-  externalUnixSockets: boolean;
-
-  /**
-   * @generated from field: bool terminal = 4;
-   */
-  terminal: boolean;
-
-  /**
-   * @generated from field: bool file_locks = 5;
-   */
-  fileLocks: boolean;
-
-  /**
-   * @generated from field: repeated string empty_namespaces = 6;
-   */
-  emptyNamespaces: string[];
-
-  /**
-   * @generated from field: string cgroups_mode = 7;
-   */
-  cgroupsMode: string;
-
-  /**
-   * @generated from field: string image_path = 8;
-   */
-  imagePath: string;
-
-  /**
-   * @generated from field: string work_path = 9;
-   */
-  workPath: string;
-};
-
-/**
- * Describes the message containerd.runc.v1.CheckpointOptions.
- * Use `create(CheckpointOptionsSchema)` to create a new message.
- */
-export const CheckpointOptionsSchema: GenMessage<CheckpointOptions> = /*@__PURE__*/
-  messageDesc(file_containerd_runc_v1_options, 0);
-
-/**
+ * Options configure runc. They come from a container's record or from Tasks.Create.
+ *
  * @generated from message containerd.runc.v1.Options
  */
 export type Options = Message<"containerd.runc.v1.Options"> & {
   /**
+   * no_pivot_root uses chroot instead of pivot_root, for a root file system in memory.
+   *
    * @generated from field: bool no_pivot_root = 1;
    */
   noPivotRoot: boolean;
 
   /**
+   * no_new_keyring lets the container share the keyring of its parent.
+   *
    * @generated from field: bool no_new_keyring = 2;
    */
   noNewKeyring: boolean;
 
   /**
+   * shim_cgroup is the cgroup that the shim itself is put into.
+   *
    * @generated from field: string shim_cgroup = 3;
    */
   shimCgroup: string;
 
   /**
+   * io_uid owns the pipes of input and output.
+   *
    * @generated from field: uint32 io_uid = 4;
    */
   ioUid: number;
 
   /**
+   * io_gid owns them too.
+   *
    * @generated from field: uint32 io_gid = 5;
    */
   ioGid: number;
 
   /**
+   * binary_name is the name or the path of the OCI runtime; `runc` if empty.
+   *
    * @generated from field: string binary_name = 6;
    */
   binaryName: string;
 
   /**
+   * root is the directory where the OCI runtime keeps its state; `/run/containerd/runc` if empty. The namespace
+   * is added.
+   *
    * @generated from field: string root = 7;
    */
   root: string;
 
   /**
+   * systemd_cgroup leaves the cgroups to systemd; cgroup paths then read `slice:prefix:name`.
+   *
    * @generated from field: bool systemd_cgroup = 9;
    */
   systemdCgroup: boolean;
 
   /**
+   * criu_image_path is the directory of checkpoints.
+   *
    * @generated from field: string criu_image_path = 10;
    */
   criuImagePath: string;
 
   /**
+   * criu_work_path is the directory of criu's logs.
+   *
    * @generated from field: string criu_work_path = 11;
    */
   criuWorkPath: string;
 
   /**
+   * task_api_address is deprecated: Tasks.Create has it now.
+   *
    * @generated from field: string task_api_address = 12;
    */
   taskApiAddress: string;
 
   /**
+   * task_api_version is deprecated too.
+   *
    * @generated from field: uint32 task_api_version = 13;
    */
   taskApiVersion: number;
@@ -139,13 +111,94 @@ export type Options = Message<"containerd.runc.v1.Options"> & {
  * Use `create(OptionsSchema)` to create a new message.
  */
 export const OptionsSchema: GenMessage<Options> = /*@__PURE__*/
+  messageDesc(file_containerd_runc_v1_options, 0);
+
+/**
+ * CheckpointOptions say how runc makes a checkpoint.
+ *
+ * @generated from message containerd.runc.v1.CheckpointOptions
+ */
+export type CheckpointOptions = Message<"containerd.runc.v1.CheckpointOptions"> & {
+  /**
+   * exit stops the container afterwards.
+   *
+   * @generated from field: bool exit = 1;
+   */
+  exit: boolean;
+
+  /**
+   * open_tcp keeps TCP connections that are open.
+   *
+   * @generated from field: bool open_tcp = 2;
+   */
+  openTcp: boolean;
+
+  /**
+   * external_unix_sockets keeps Unix sockets to the outside.
+   *
+   * @generated from field: bool external_unix_sockets = 3;
+   */
+  externalUnixSockets: boolean;
+
+  /**
+   * terminal keeps pseudoterminals.
+   *
+   * @generated from field: bool terminal = 4;
+   */
+  terminal: boolean;
+
+  /**
+   * file_locks keeps locks of files.
+   *
+   * @generated from field: bool file_locks = 5;
+   */
+  fileLocks: boolean;
+
+  /**
+   * empty_namespaces are made without content when the container is restored.
+   *
+   * @generated from field: repeated string empty_namespaces = 6;
+   */
+  emptyNamespaces: string[];
+
+  /**
+   * cgroups_mode is `soft`, `full` or `strict`.
+   *
+   * @generated from field: string cgroups_mode = 7;
+   */
+  cgroupsMode: string;
+
+  /**
+   * image_path is the directory to write to. Without one the state goes to the content store.
+   *
+   * @generated from field: string image_path = 8;
+   */
+  imagePath: string;
+
+  /**
+   * work_path is the directory of criu's logs.
+   *
+   * @generated from field: string work_path = 9;
+   */
+  workPath: string;
+};
+
+/**
+ * Describes the message containerd.runc.v1.CheckpointOptions.
+ * Use `create(CheckpointOptionsSchema)` to create a new message.
+ */
+export const CheckpointOptionsSchema: GenMessage<CheckpointOptions> = /*@__PURE__*/
   messageDesc(file_containerd_runc_v1_options, 1);
 
 /**
+ * ProcessDetails tells by which exec a process came.
+ *
  * @generated from message containerd.runc.v1.ProcessDetails
  */
 export type ProcessDetails = Message<"containerd.runc.v1.ProcessDetails"> & {
   /**
+   * exec_id of the process.
+   *
    * @generated from field: string exec_id = 1;
    */
   execId: string;

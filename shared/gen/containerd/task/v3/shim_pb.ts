@@ -2,6 +2,9 @@
 // @generated from file containerd/task/v3/shim.proto (package containerd.task.v3, syntax proto3)
 /* eslint-disable */
 
+// The task API of shims, version 3. It differs from version 2 by its package name and by being served over gRPC
+// too.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Mount } from "../../types/mount_pb.ts";
@@ -16,497 +19,24 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/task/v3/shim.proto.
  */
 export const file_containerd_task_v3_shim: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jb250YWluZXJkL3Rhc2svdjMvc2hpbS5wcm90bxISY29udGFpbmVyZC50YXNrLnYzIlgKFUNoZWNrcG9pbnRUYXNrUmVxdWVzdBIKCgJpZBgBIAEoCRIMCgRwYXRoGAIgASgJEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjwKDkNsb3NlSU9SZXF1ZXN0EgoKAmlkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkSDQoFc3RkaW4YAyABKAgiHAoOQ29ubmVjdFJlcXVlc3QSCgoCaWQYASABKAkiRgoPQ29ubmVjdFJlc3BvbnNlEhAKCHNoaW1fcGlkGAEgASgNEhAKCHRhc2tfcGlkGAIgASgNEg8KB3ZlcnNpb24YAyABKAki7wEKEUNyZWF0ZVRhc2tSZXF1ZXN0EgoKAmlkGAEgASgJEg4KBmJ1bmRsZRgCIAEoCRInCgZyb290ZnMYAyADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50EhAKCHRlcm1pbmFsGAQgASgIEg0KBXN0ZGluGAUgASgJEg4KBnN0ZG91dBgGIAEoCRIOCgZzdGRlcnIYByABKAkSEgoKY2hlY2twb2ludBgIIAEoCRIZChFwYXJlbnRfY2hlY2twb2ludBgJIAEoCRIlCgdvcHRpb25zGAogASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSIhChJDcmVhdGVUYXNrUmVzcG9uc2USCwoDcGlkGAEgASgNIiwKDURlbGV0ZVJlcXVlc3QSCgoCaWQYASABKAkSDwoHZXhlY19pZBgCIAEoCSJhCg5EZWxldGVSZXNwb25zZRILCgNwaWQYASABKA0SEwoLZXhpdF9zdGF0dXMYAiABKA0SLQoJZXhpdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKWAQoSRXhlY1Byb2Nlc3NSZXF1ZXN0EgoKAmlkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkSEAoIdGVybWluYWwYAyABKAgSDQoFc3RkaW4YBCABKAkSDgoGc3Rkb3V0GAUgASgJEg4KBnN0ZGVychgGIAEoCRIiCgRzcGVjGAcgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSIVChNFeGVjUHJvY2Vzc1Jlc3BvbnNlIkcKC0tpbGxSZXF1ZXN0EgoKAmlkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkSDgoGc2lnbmFsGAMgASgNEgsKA2FsbBgEIAEoCCIaCgxQYXVzZVJlcXVlc3QSCgoCaWQYASABKAkiGQoLUGlkc1JlcXVlc3QSCgoCaWQYASABKAkiQwoMUGlkc1Jlc3BvbnNlEjMKCXByb2Nlc3NlcxgBIAMoCzIgLmNvbnRhaW5lcmQudjEudHlwZXMuUHJvY2Vzc0luZm8iTgoQUmVzaXplUHR5UmVxdWVzdBIKCgJpZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJEg0KBXdpZHRoGAMgASgNEg4KBmhlaWdodBgEIAEoDSIbCg1SZXN1bWVSZXF1ZXN0EgoKAmlkGAEgASgJIioKD1NodXRkb3duUmVxdWVzdBIKCgJpZBgBIAEoCRILCgNub3cYAiABKAgiKwoMU3RhcnRSZXF1ZXN0EgoKAmlkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkiHAoNU3RhcnRSZXNwb25zZRILCgNwaWQYASABKA0iKwoMU3RhdGVSZXF1ZXN0EgoKAmlkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAki+wEKDVN0YXRlUmVzcG9uc2USCgoCaWQYASABKAkSDgoGYnVuZGxlGAIgASgJEgsKA3BpZBgDIAEoDRIrCgZzdGF0dXMYBCABKA4yGy5jb250YWluZXJkLnYxLnR5cGVzLlN0YXR1cxINCgVzdGRpbhgFIAEoCRIOCgZzdGRvdXQYBiABKAkSDgoGc3RkZXJyGAcgASgJEhAKCHRlcm1pbmFsGAggASgIEhMKC2V4aXRfc3RhdHVzGAkgASgNEi0KCWV4aXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHZXhlY19pZBgLIAEoCSIaCgxTdGF0c1JlcXVlc3QSCgoCaWQYASABKAkiNAoNU3RhdHNSZXNwb25zZRIjCgVzdGF0cxgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiyQEKEVVwZGF0ZVRhc2tSZXF1ZXN0EgoKAmlkGAEgASgJEicKCXJlc291cmNlcxgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSSwoLYW5ub3RhdGlvbnMYAyADKAsyNi5jb250YWluZXJkLnRhc2sudjMuVXBkYXRlVGFza1JlcXVlc3QuQW5ub3RhdGlvbnNFbnRyeRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKgoLV2FpdFJlcXVlc3QSCgoCaWQYASABKAkSDwoHZXhlY19pZBgCIAEoCSJSCgxXYWl0UmVzcG9uc2USEwoLZXhpdF9zdGF0dXMYASABKA0SLQoJZXhpdGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDKjCgoEVGFzaxJRCgVTdGF0ZRIgLmNvbnRhaW5lcmQudGFzay52My5TdGF0ZVJlcXVlc3QaIS5jb250YWluZXJkLnRhc2sudjMuU3RhdGVSZXNwb25zZSIDkAIBElcKBkNyZWF0ZRIlLmNvbnRhaW5lcmQudGFzay52My5DcmVhdGVUYXNrUmVxdWVzdBomLmNvbnRhaW5lcmQudGFzay52My5DcmVhdGVUYXNrUmVzcG9uc2USTAoFU3RhcnQSIC5jb250YWluZXJkLnRhc2sudjMuU3RhcnRSZXF1ZXN0GiEuY29udGFpbmVyZC50YXNrLnYzLlN0YXJ0UmVzcG9uc2USTwoGRGVsZXRlEiEuY29udGFpbmVyZC50YXNrLnYzLkRlbGV0ZVJlcXVlc3QaIi5jb250YWluZXJkLnRhc2sudjMuRGVsZXRlUmVzcG9uc2USTgoEUGlkcxIfLmNvbnRhaW5lcmQudGFzay52My5QaWRzUmVxdWVzdBogLmNvbnRhaW5lcmQudGFzay52My5QaWRzUmVzcG9uc2UiA5ACARJBCgVQYXVzZRIgLmNvbnRhaW5lcmQudGFzay52My5QYXVzZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSQwoGUmVzdW1lEiEuY29udGFpbmVyZC50YXNrLnYzLlJlc3VtZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSTwoKQ2hlY2twb2ludBIpLmNvbnRhaW5lcmQudGFzay52My5DaGVja3BvaW50VGFza1JlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSPwoES2lsbBIfLmNvbnRhaW5lcmQudGFzay52My5LaWxsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJGCgRFeGVjEiYuY29udGFpbmVyZC50YXNrLnYzLkV4ZWNQcm9jZXNzUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJJCglSZXNpemVQdHkSJC5jb250YWluZXJkLnRhc2sudjMuUmVzaXplUHR5UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJFCgdDbG9zZUlPEiIuY29udGFpbmVyZC50YXNrLnYzLkNsb3NlSU9SZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EkcKBlVwZGF0ZRIlLmNvbnRhaW5lcmQudGFzay52My5VcGRhdGVUYXNrUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJOCgRXYWl0Eh8uY29udGFpbmVyZC50YXNrLnYzLldhaXRSZXF1ZXN0GiAuY29udGFpbmVyZC50YXNrLnYzLldhaXRSZXNwb25zZSIDkAIBElEKBVN0YXRzEiAuY29udGFpbmVyZC50YXNrLnYzLlN0YXRzUmVxdWVzdBohLmNvbnRhaW5lcmQudGFzay52My5TdGF0c1Jlc3BvbnNlIgOQAgESVwoHQ29ubmVjdBIiLmNvbnRhaW5lcmQudGFzay52My5Db25uZWN0UmVxdWVzdBojLmNvbnRhaW5lcmQudGFzay52My5Db25uZWN0UmVzcG9uc2UiA5ACARJHCghTaHV0ZG93bhIjLmNvbnRhaW5lcmQudGFzay52My5TaHV0ZG93blJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_containerd_types_mount, file_containerd_v1_types_task, file_google_protobuf_any, file_google_protobuf_empty, file_google_protobuf_timestamp]);
+  fileDesc("Ch1jb250YWluZXJkL3Rhc2svdjMvc2hpbS5wcm90bxISY29udGFpbmVyZC50YXNrLnYzIisKDFN0YXRlUmVxdWVzdBIKCgJpZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJIvsBCg1TdGF0ZVJlc3BvbnNlEgoKAmlkGAEgASgJEg4KBmJ1bmRsZRgCIAEoCRILCgNwaWQYAyABKA0SKwoGc3RhdHVzGAQgASgOMhsuY29udGFpbmVyZC52MS50eXBlcy5TdGF0dXMSDQoFc3RkaW4YBSABKAkSDgoGc3Rkb3V0GAYgASgJEg4KBnN0ZGVychgHIAEoCRIQCgh0ZXJtaW5hbBgIIAEoCBITCgtleGl0X3N0YXR1cxgJIAEoDRItCglleGl0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2V4ZWNfaWQYCyABKAki7wEKEUNyZWF0ZVRhc2tSZXF1ZXN0EgoKAmlkGAEgASgJEg4KBmJ1bmRsZRgCIAEoCRInCgZyb290ZnMYAyADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50EhAKCHRlcm1pbmFsGAQgASgIEg0KBXN0ZGluGAUgASgJEg4KBnN0ZG91dBgGIAEoCRIOCgZzdGRlcnIYByABKAkSEgoKY2hlY2twb2ludBgIIAEoCRIZChFwYXJlbnRfY2hlY2twb2ludBgJIAEoCRIlCgdvcHRpb25zGAogASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSIhChJDcmVhdGVUYXNrUmVzcG9uc2USCwoDcGlkGAEgASgNIisKDFN0YXJ0UmVxdWVzdBIKCgJpZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJIhwKDVN0YXJ0UmVzcG9uc2USCwoDcGlkGAEgASgNIiwKDURlbGV0ZVJlcXVlc3QSCgoCaWQYASABKAkSDwoHZXhlY19pZBgCIAEoCSJhCg5EZWxldGVSZXNwb25zZRILCgNwaWQYASABKA0SEwoLZXhpdF9zdGF0dXMYAiABKA0SLQoJZXhpdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIZCgtQaWRzUmVxdWVzdBIKCgJpZBgBIAEoCSJDCgxQaWRzUmVzcG9uc2USMwoJcHJvY2Vzc2VzGAEgAygLMiAuY29udGFpbmVyZC52MS50eXBlcy5Qcm9jZXNzSW5mbyIaCgxQYXVzZVJlcXVlc3QSCgoCaWQYASABKAkiGwoNUmVzdW1lUmVxdWVzdBIKCgJpZBgBIAEoCSJYChVDaGVja3BvaW50VGFza1JlcXVlc3QSCgoCaWQYASABKAkSDAoEcGF0aBgCIAEoCRIlCgdvcHRpb25zGAMgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSJHCgtLaWxsUmVxdWVzdBIKCgJpZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJEg4KBnNpZ25hbBgDIAEoDRILCgNhbGwYBCABKAgilgEKEkV4ZWNQcm9jZXNzUmVxdWVzdBIKCgJpZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJEhAKCHRlcm1pbmFsGAMgASgIEg0KBXN0ZGluGAQgASgJEg4KBnN0ZG91dBgFIAEoCRIOCgZzdGRlcnIYBiABKAkSIgoEc3BlYxgHIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiFQoTRXhlY1Byb2Nlc3NSZXNwb25zZSJOChBSZXNpemVQdHlSZXF1ZXN0EgoKAmlkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkSDQoFd2lkdGgYAyABKA0SDgoGaGVpZ2h0GAQgASgNIjwKDkNsb3NlSU9SZXF1ZXN0EgoKAmlkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkSDQoFc3RkaW4YAyABKAgiyQEKEVVwZGF0ZVRhc2tSZXF1ZXN0EgoKAmlkGAEgASgJEicKCXJlc291cmNlcxgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSSwoLYW5ub3RhdGlvbnMYAyADKAsyNi5jb250YWluZXJkLnRhc2sudjMuVXBkYXRlVGFza1JlcXVlc3QuQW5ub3RhdGlvbnNFbnRyeRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKgoLV2FpdFJlcXVlc3QSCgoCaWQYASABKAkSDwoHZXhlY19pZBgCIAEoCSJSCgxXYWl0UmVzcG9uc2USEwoLZXhpdF9zdGF0dXMYASABKA0SLQoJZXhpdGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIaCgxTdGF0c1JlcXVlc3QSCgoCaWQYASABKAkiNAoNU3RhdHNSZXNwb25zZRIjCgVzdGF0cxgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiHAoOQ29ubmVjdFJlcXVlc3QSCgoCaWQYASABKAkiRgoPQ29ubmVjdFJlc3BvbnNlEhAKCHNoaW1fcGlkGAEgASgNEhAKCHRhc2tfcGlkGAIgASgNEg8KB3ZlcnNpb24YAyABKAkiKgoPU2h1dGRvd25SZXF1ZXN0EgoKAmlkGAEgASgJEgsKA25vdxgCIAEoCDKjCgoEVGFzaxJRCgVTdGF0ZRIgLmNvbnRhaW5lcmQudGFzay52My5TdGF0ZVJlcXVlc3QaIS5jb250YWluZXJkLnRhc2sudjMuU3RhdGVSZXNwb25zZSIDkAIBElcKBkNyZWF0ZRIlLmNvbnRhaW5lcmQudGFzay52My5DcmVhdGVUYXNrUmVxdWVzdBomLmNvbnRhaW5lcmQudGFzay52My5DcmVhdGVUYXNrUmVzcG9uc2USTAoFU3RhcnQSIC5jb250YWluZXJkLnRhc2sudjMuU3RhcnRSZXF1ZXN0GiEuY29udGFpbmVyZC50YXNrLnYzLlN0YXJ0UmVzcG9uc2USTwoGRGVsZXRlEiEuY29udGFpbmVyZC50YXNrLnYzLkRlbGV0ZVJlcXVlc3QaIi5jb250YWluZXJkLnRhc2sudjMuRGVsZXRlUmVzcG9uc2USTgoEUGlkcxIfLmNvbnRhaW5lcmQudGFzay52My5QaWRzUmVxdWVzdBogLmNvbnRhaW5lcmQudGFzay52My5QaWRzUmVzcG9uc2UiA5ACARJBCgVQYXVzZRIgLmNvbnRhaW5lcmQudGFzay52My5QYXVzZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSQwoGUmVzdW1lEiEuY29udGFpbmVyZC50YXNrLnYzLlJlc3VtZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSTwoKQ2hlY2twb2ludBIpLmNvbnRhaW5lcmQudGFzay52My5DaGVja3BvaW50VGFza1JlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSPwoES2lsbBIfLmNvbnRhaW5lcmQudGFzay52My5LaWxsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJGCgRFeGVjEiYuY29udGFpbmVyZC50YXNrLnYzLkV4ZWNQcm9jZXNzUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJJCglSZXNpemVQdHkSJC5jb250YWluZXJkLnRhc2sudjMuUmVzaXplUHR5UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJFCgdDbG9zZUlPEiIuY29udGFpbmVyZC50YXNrLnYzLkNsb3NlSU9SZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EkcKBlVwZGF0ZRIlLmNvbnRhaW5lcmQudGFzay52My5VcGRhdGVUYXNrUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJOCgRXYWl0Eh8uY29udGFpbmVyZC50YXNrLnYzLldhaXRSZXF1ZXN0GiAuY29udGFpbmVyZC50YXNrLnYzLldhaXRSZXNwb25zZSIDkAIBElEKBVN0YXRzEiAuY29udGFpbmVyZC50YXNrLnYzLlN0YXRzUmVxdWVzdBohLmNvbnRhaW5lcmQudGFzay52My5TdGF0c1Jlc3BvbnNlIgOQAgESVwoHQ29ubmVjdBIiLmNvbnRhaW5lcmQudGFzay52My5Db25uZWN0UmVxdWVzdBojLmNvbnRhaW5lcmQudGFzay52My5Db25uZWN0UmVzcG9uc2UiA5ACARJHCghTaHV0ZG93bhIjLmNvbnRhaW5lcmQudGFzay52My5TaHV0ZG93blJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_containerd_types_mount, file_containerd_v1_types_task, file_google_protobuf_any, file_google_protobuf_empty, file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.task.v3.CheckpointTaskRequest
- */
-export type CheckpointTaskRequest = Message<"containerd.task.v3.CheckpointTaskRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string path = 2;
-   */
-  path: string;
-
-  /**
-   * @generated from field: google.protobuf.Any options = 3;
-   */
-  options?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.task.v3.CheckpointTaskRequest.
- * Use `create(CheckpointTaskRequestSchema)` to create a new message.
- */
-export const CheckpointTaskRequestSchema: GenMessage<CheckpointTaskRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 0);
-
-/**
- * @generated from message containerd.task.v3.CloseIORequest
- */
-export type CloseIORequest = Message<"containerd.task.v3.CloseIORequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-
-  /**
-   * @generated from field: bool stdin = 3;
-   */
-  stdin: boolean;
-};
-
-/**
- * Describes the message containerd.task.v3.CloseIORequest.
- * Use `create(CloseIORequestSchema)` to create a new message.
- */
-export const CloseIORequestSchema: GenMessage<CloseIORequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 1);
-
-/**
- * @generated from message containerd.task.v3.ConnectRequest
- */
-export type ConnectRequest = Message<"containerd.task.v3.ConnectRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-};
-
-/**
- * Describes the message containerd.task.v3.ConnectRequest.
- * Use `create(ConnectRequestSchema)` to create a new message.
- */
-export const ConnectRequestSchema: GenMessage<ConnectRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 2);
-
-/**
- * @generated from message containerd.task.v3.ConnectResponse
- */
-export type ConnectResponse = Message<"containerd.task.v3.ConnectResponse"> & {
-  /**
-   * @generated from field: uint32 shim_pid = 1;
-   */
-  shimPid: number;
-
-  /**
-   * @generated from field: uint32 task_pid = 2;
-   */
-  taskPid: number;
-
-  /**
-   * @generated from field: string version = 3;
-   */
-  version: string;
-};
-
-/**
- * Describes the message containerd.task.v3.ConnectResponse.
- * Use `create(ConnectResponseSchema)` to create a new message.
- */
-export const ConnectResponseSchema: GenMessage<ConnectResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 3);
-
-/**
- * @generated from message containerd.task.v3.CreateTaskRequest
- */
-export type CreateTaskRequest = Message<"containerd.task.v3.CreateTaskRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string bundle = 2;
-   */
-  bundle: string;
-
-  /**
-   * @generated from field: repeated containerd.types.Mount rootfs = 3;
-   */
-  rootfs: Mount[];
-
-  /**
-   * @generated from field: bool terminal = 4;
-   */
-  terminal: boolean;
-
-  /**
-   * @generated from field: string stdin = 5;
-   */
-  stdin: string;
-
-  /**
-   * @generated from field: string stdout = 6;
-   */
-  stdout: string;
-
-  /**
-   * @generated from field: string stderr = 7;
-   */
-  stderr: string;
-
-  /**
-   * @generated from field: string checkpoint = 8;
-   */
-  checkpoint: string;
-
-  /**
-   * @generated from field: string parent_checkpoint = 9;
-   */
-  parentCheckpoint: string;
-
-  /**
-   * @generated from field: google.protobuf.Any options = 10;
-   */
-  options?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.task.v3.CreateTaskRequest.
- * Use `create(CreateTaskRequestSchema)` to create a new message.
- */
-export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 4);
-
-/**
- * @generated from message containerd.task.v3.CreateTaskResponse
- */
-export type CreateTaskResponse = Message<"containerd.task.v3.CreateTaskResponse"> & {
-  /**
-   * @generated from field: uint32 pid = 1;
-   */
-  pid: number;
-};
-
-/**
- * Describes the message containerd.task.v3.CreateTaskResponse.
- * Use `create(CreateTaskResponseSchema)` to create a new message.
- */
-export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 5);
-
-/**
- * @generated from message containerd.task.v3.DeleteRequest
- */
-export type DeleteRequest = Message<"containerd.task.v3.DeleteRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-};
-
-/**
- * Describes the message containerd.task.v3.DeleteRequest.
- * Use `create(DeleteRequestSchema)` to create a new message.
- */
-export const DeleteRequestSchema: GenMessage<DeleteRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 6);
-
-/**
- * @generated from message containerd.task.v3.DeleteResponse
- */
-export type DeleteResponse = Message<"containerd.task.v3.DeleteResponse"> & {
-  /**
-   * @generated from field: uint32 pid = 1;
-   */
-  pid: number;
-
-  /**
-   * @generated from field: uint32 exit_status = 2;
-   */
-  exitStatus: number;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp exited_at = 3;
-   */
-  exitedAt?: Timestamp | undefined;
-};
-
-/**
- * Describes the message containerd.task.v3.DeleteResponse.
- * Use `create(DeleteResponseSchema)` to create a new message.
- */
-export const DeleteResponseSchema: GenMessage<DeleteResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 7);
-
-/**
- * @generated from message containerd.task.v3.ExecProcessRequest
- */
-export type ExecProcessRequest = Message<"containerd.task.v3.ExecProcessRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-
-  /**
-   * @generated from field: bool terminal = 3;
-   */
-  terminal: boolean;
-
-  /**
-   * @generated from field: string stdin = 4;
-   */
-  stdin: string;
-
-  /**
-   * @generated from field: string stdout = 5;
-   */
-  stdout: string;
-
-  /**
-   * @generated from field: string stderr = 6;
-   */
-  stderr: string;
-
-  /**
-   * @generated from field: google.protobuf.Any spec = 7;
-   */
-  spec?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.task.v3.ExecProcessRequest.
- * Use `create(ExecProcessRequestSchema)` to create a new message.
- */
-export const ExecProcessRequestSchema: GenMessage<ExecProcessRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 8);
-
-/**
- * @generated from message containerd.task.v3.ExecProcessResponse
- */
-export type ExecProcessResponse = Message<"containerd.task.v3.ExecProcessResponse"> & {
-};
-
-/**
- * Describes the message containerd.task.v3.ExecProcessResponse.
- * Use `create(ExecProcessResponseSchema)` to create a new message.
- */
-export const ExecProcessResponseSchema: GenMessage<ExecProcessResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 9);
-
-/**
- * @generated from message containerd.task.v3.KillRequest
- */
-export type KillRequest = Message<"containerd.task.v3.KillRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-
-  /**
-   * @generated from field: uint32 signal = 3;
-   */
-  signal: number;
-
-  /**
-   * @generated from field: bool all = 4;
-   */
-  all: boolean;
-};
-
-/**
- * Describes the message containerd.task.v3.KillRequest.
- * Use `create(KillRequestSchema)` to create a new message.
- */
-export const KillRequestSchema: GenMessage<KillRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 10);
-
-/**
- * @generated from message containerd.task.v3.PauseRequest
- */
-export type PauseRequest = Message<"containerd.task.v3.PauseRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-};
-
-/**
- * Describes the message containerd.task.v3.PauseRequest.
- * Use `create(PauseRequestSchema)` to create a new message.
- */
-export const PauseRequestSchema: GenMessage<PauseRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 11);
-
-/**
- * @generated from message containerd.task.v3.PidsRequest
- */
-export type PidsRequest = Message<"containerd.task.v3.PidsRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-};
-
-/**
- * Describes the message containerd.task.v3.PidsRequest.
- * Use `create(PidsRequestSchema)` to create a new message.
- */
-export const PidsRequestSchema: GenMessage<PidsRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 12);
-
-/**
- * @generated from message containerd.task.v3.PidsResponse
- */
-export type PidsResponse = Message<"containerd.task.v3.PidsResponse"> & {
-  /**
-   * @generated from field: repeated containerd.v1.types.ProcessInfo processes = 1;
-   */
-  processes: ProcessInfo[];
-};
-
-/**
- * Describes the message containerd.task.v3.PidsResponse.
- * Use `create(PidsResponseSchema)` to create a new message.
- */
-export const PidsResponseSchema: GenMessage<PidsResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 13);
-
-/**
- * @generated from message containerd.task.v3.ResizePtyRequest
- */
-export type ResizePtyRequest = Message<"containerd.task.v3.ResizePtyRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-
-  /**
-   * @generated from field: uint32 width = 3;
-   */
-  width: number;
-
-  /**
-   * @generated from field: uint32 height = 4;
-   */
-  height: number;
-};
-
-/**
- * Describes the message containerd.task.v3.ResizePtyRequest.
- * Use `create(ResizePtyRequestSchema)` to create a new message.
- */
-export const ResizePtyRequestSchema: GenMessage<ResizePtyRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 14);
-
-/**
- * @generated from message containerd.task.v3.ResumeRequest
- */
-export type ResumeRequest = Message<"containerd.task.v3.ResumeRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-};
-
-/**
- * Describes the message containerd.task.v3.ResumeRequest.
- * Use `create(ResumeRequestSchema)` to create a new message.
- */
-export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 15);
-
-/**
- * @generated from message containerd.task.v3.ShutdownRequest
- */
-export type ShutdownRequest = Message<"containerd.task.v3.ShutdownRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: bool now = 2;
-   */
-  now: boolean;
-};
-
-/**
- * Describes the message containerd.task.v3.ShutdownRequest.
- * Use `create(ShutdownRequestSchema)` to create a new message.
- */
-export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 16);
-
-/**
- * @generated from message containerd.task.v3.StartRequest
- */
-export type StartRequest = Message<"containerd.task.v3.StartRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-};
-
-/**
- * Describes the message containerd.task.v3.StartRequest.
- * Use `create(StartRequestSchema)` to create a new message.
- */
-export const StartRequestSchema: GenMessage<StartRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 17);
-
-/**
- * @generated from message containerd.task.v3.StartResponse
- */
-export type StartResponse = Message<"containerd.task.v3.StartResponse"> & {
-  /**
-   * @generated from field: uint32 pid = 1;
-   */
-  pid: number;
-};
-
-/**
- * Describes the message containerd.task.v3.StartResponse.
- * Use `create(StartResponseSchema)` to create a new message.
- */
-export const StartResponseSchema: GenMessage<StartResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 18);
-
-/**
+ * StateRequest names a process.
+ *
  * @generated from message containerd.task.v3.StateRequest
  */
 export type StateRequest = Message<"containerd.task.v3.StateRequest"> & {
   /**
+   * id of the container, here and in all requests.
+   *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
+   * exec_id of an added process, empty for the first, here and in all requests.
+   *
    * @generated from field: string exec_id = 2;
    */
   execId: string;
@@ -517,9 +47,11 @@ export type StateRequest = Message<"containerd.task.v3.StateRequest"> & {
  * Use `create(StateRequestSchema)` to create a new message.
  */
 export const StateRequestSchema: GenMessage<StateRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 19);
+  messageDesc(file_containerd_task_v3_shim, 0);
 
 /**
+ * StateResponse tells the state.
+ *
  * @generated from message containerd.task.v3.StateResponse
  */
 export type StateResponse = Message<"containerd.task.v3.StateResponse"> & {
@@ -529,6 +61,8 @@ export type StateResponse = Message<"containerd.task.v3.StateResponse"> & {
   id: string;
 
   /**
+   * bundle is the directory of the container.
+   *
    * @generated from field: string bundle = 2;
    */
   bundle: string;
@@ -569,6 +103,8 @@ export type StateResponse = Message<"containerd.task.v3.StateResponse"> & {
   exitStatus: number;
 
   /**
+   * exited_at of a process that runs is the year 1, which is Go's zero time.
+   *
    * @generated from field: google.protobuf.Timestamp exited_at = 10;
    */
   exitedAt?: Timestamp | undefined;
@@ -584,12 +120,206 @@ export type StateResponse = Message<"containerd.task.v3.StateResponse"> & {
  * Use `create(StateResponseSchema)` to create a new message.
  */
 export const StateResponseSchema: GenMessage<StateResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 20);
+  messageDesc(file_containerd_task_v3_shim, 1);
 
 /**
- * @generated from message containerd.task.v3.StatsRequest
+ * CreateTaskRequest describes the container to make.
+ *
+ * @generated from message containerd.task.v3.CreateTaskRequest
  */
-export type StatsRequest = Message<"containerd.task.v3.StatsRequest"> & {
+export type CreateTaskRequest = Message<"containerd.task.v3.CreateTaskRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * bundle is the directory with `config.json`; the shim runs in it.
+   *
+   * @generated from field: string bundle = 2;
+   */
+  bundle: string;
+
+  /**
+   * rootfs are the mounts of the root file system. The shim carries them out.
+   *
+   * @generated from field: repeated containerd.types.Mount rootfs = 3;
+   */
+  rootfs: Mount[];
+
+  /**
+   * @generated from field: bool terminal = 4;
+   */
+  terminal: boolean;
+
+  /**
+   * stdin, stdout and stderr are paths of named pipes, or URLs that say where output goes; empty for none.
+   *
+   * @generated from field: string stdin = 5;
+   */
+  stdin: string;
+
+  /**
+   * @generated from field: string stdout = 6;
+   */
+  stdout: string;
+
+  /**
+   * @generated from field: string stderr = 7;
+   */
+  stderr: string;
+
+  /**
+   * checkpoint is the directory to restore from, if any.
+   *
+   * @generated from field: string checkpoint = 8;
+   */
+  checkpoint: string;
+
+  /**
+   * parent_checkpoint is the directory that the checkpoint builds on.
+   *
+   * @generated from field: string parent_checkpoint = 9;
+   */
+  parentCheckpoint: string;
+
+  /**
+   * options of the runtime, for runc a `containerd.runc.v1.Options`.
+   *
+   * @generated from field: google.protobuf.Any options = 10;
+   */
+  options?: Any | undefined;
+};
+
+/**
+ * Describes the message containerd.task.v3.CreateTaskRequest.
+ * Use `create(CreateTaskRequestSchema)` to create a new message.
+ */
+export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 2);
+
+/**
+ * CreateTaskResponse tells what was made.
+ *
+ * @generated from message containerd.task.v3.CreateTaskResponse
+ */
+export type CreateTaskResponse = Message<"containerd.task.v3.CreateTaskResponse"> & {
+  /**
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+};
+
+/**
+ * Describes the message containerd.task.v3.CreateTaskResponse.
+ * Use `create(CreateTaskResponseSchema)` to create a new message.
+ */
+export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 3);
+
+/**
+ * StartRequest names a process.
+ *
+ * @generated from message containerd.task.v3.StartRequest
+ */
+export type StartRequest = Message<"containerd.task.v3.StartRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+};
+
+/**
+ * Describes the message containerd.task.v3.StartRequest.
+ * Use `create(StartRequestSchema)` to create a new message.
+ */
+export const StartRequestSchema: GenMessage<StartRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 4);
+
+/**
+ * StartResponse tells what was started.
+ *
+ * @generated from message containerd.task.v3.StartResponse
+ */
+export type StartResponse = Message<"containerd.task.v3.StartResponse"> & {
+  /**
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+};
+
+/**
+ * Describes the message containerd.task.v3.StartResponse.
+ * Use `create(StartResponseSchema)` to create a new message.
+ */
+export const StartResponseSchema: GenMessage<StartResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 5);
+
+/**
+ * DeleteRequest names a process.
+ *
+ * @generated from message containerd.task.v3.DeleteRequest
+ */
+export type DeleteRequest = Message<"containerd.task.v3.DeleteRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+};
+
+/**
+ * Describes the message containerd.task.v3.DeleteRequest.
+ * Use `create(DeleteRequestSchema)` to create a new message.
+ */
+export const DeleteRequestSchema: GenMessage<DeleteRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 6);
+
+/**
+ * DeleteResponse tells how a process ended. A shim that is called with `delete` prints it too, to clean up
+ * after one that died.
+ *
+ * @generated from message containerd.task.v3.DeleteResponse
+ */
+export type DeleteResponse = Message<"containerd.task.v3.DeleteResponse"> & {
+  /**
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+
+  /**
+   * @generated from field: uint32 exit_status = 2;
+   */
+  exitStatus: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp exited_at = 3;
+   */
+  exitedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message containerd.task.v3.DeleteResponse.
+ * Use `create(DeleteResponseSchema)` to create a new message.
+ */
+export const DeleteResponseSchema: GenMessage<DeleteResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 7);
+
+/**
+ * PidsRequest names a container.
+ *
+ * @generated from message containerd.task.v3.PidsRequest
+ */
+export type PidsRequest = Message<"containerd.task.v3.PidsRequest"> & {
   /**
    * @generated from field: string id = 1;
    */
@@ -597,30 +327,270 @@ export type StatsRequest = Message<"containerd.task.v3.StatsRequest"> & {
 };
 
 /**
- * Describes the message containerd.task.v3.StatsRequest.
- * Use `create(StatsRequestSchema)` to create a new message.
+ * Describes the message containerd.task.v3.PidsRequest.
+ * Use `create(PidsRequestSchema)` to create a new message.
  */
-export const StatsRequestSchema: GenMessage<StatsRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 21);
+export const PidsRequestSchema: GenMessage<PidsRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 8);
 
 /**
- * @generated from message containerd.task.v3.StatsResponse
+ * PidsResponse carries the processes.
+ *
+ * @generated from message containerd.task.v3.PidsResponse
  */
-export type StatsResponse = Message<"containerd.task.v3.StatsResponse"> & {
+export type PidsResponse = Message<"containerd.task.v3.PidsResponse"> & {
   /**
-   * @generated from field: google.protobuf.Any stats = 1;
+   * @generated from field: repeated containerd.v1.types.ProcessInfo processes = 1;
    */
-  stats?: Any | undefined;
+  processes: ProcessInfo[];
 };
 
 /**
- * Describes the message containerd.task.v3.StatsResponse.
- * Use `create(StatsResponseSchema)` to create a new message.
+ * Describes the message containerd.task.v3.PidsResponse.
+ * Use `create(PidsResponseSchema)` to create a new message.
  */
-export const StatsResponseSchema: GenMessage<StatsResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 22);
+export const PidsResponseSchema: GenMessage<PidsResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 9);
 
 /**
+ * PauseRequest names a container.
+ *
+ * @generated from message containerd.task.v3.PauseRequest
+ */
+export type PauseRequest = Message<"containerd.task.v3.PauseRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message containerd.task.v3.PauseRequest.
+ * Use `create(PauseRequestSchema)` to create a new message.
+ */
+export const PauseRequestSchema: GenMessage<PauseRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 10);
+
+/**
+ * ResumeRequest names a container.
+ *
+ * @generated from message containerd.task.v3.ResumeRequest
+ */
+export type ResumeRequest = Message<"containerd.task.v3.ResumeRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message containerd.task.v3.ResumeRequest.
+ * Use `create(ResumeRequestSchema)` to create a new message.
+ */
+export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 11);
+
+/**
+ * CheckpointTaskRequest says where the state is written.
+ *
+ * @generated from message containerd.task.v3.CheckpointTaskRequest
+ */
+export type CheckpointTaskRequest = Message<"containerd.task.v3.CheckpointTaskRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * path of the directory to write to.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * options of the runtime, for runc a `containerd.runc.v1.CheckpointOptions`.
+   *
+   * @generated from field: google.protobuf.Any options = 3;
+   */
+  options?: Any | undefined;
+};
+
+/**
+ * Describes the message containerd.task.v3.CheckpointTaskRequest.
+ * Use `create(CheckpointTaskRequestSchema)` to create a new message.
+ */
+export const CheckpointTaskRequestSchema: GenMessage<CheckpointTaskRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 12);
+
+/**
+ * KillRequest says what is signalled.
+ *
+ * @generated from message containerd.task.v3.KillRequest
+ */
+export type KillRequest = Message<"containerd.task.v3.KillRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+
+  /**
+   * @generated from field: uint32 signal = 3;
+   */
+  signal: number;
+
+  /**
+   * all signals every process of the container.
+   *
+   * @generated from field: bool all = 4;
+   */
+  all: boolean;
+};
+
+/**
+ * Describes the message containerd.task.v3.KillRequest.
+ * Use `create(KillRequestSchema)` to create a new message.
+ */
+export const KillRequestSchema: GenMessage<KillRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 13);
+
+/**
+ * ExecProcessRequest describes a process to add.
+ *
+ * @generated from message containerd.task.v3.ExecProcessRequest
+ */
+export type ExecProcessRequest = Message<"containerd.task.v3.ExecProcessRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+
+  /**
+   * @generated from field: bool terminal = 3;
+   */
+  terminal: boolean;
+
+  /**
+   * @generated from field: string stdin = 4;
+   */
+  stdin: string;
+
+  /**
+   * @generated from field: string stdout = 5;
+   */
+  stdout: string;
+
+  /**
+   * @generated from field: string stderr = 6;
+   */
+  stderr: string;
+
+  /**
+   * spec is the process in JSON, of type `types.containerd.io/opencontainers/runtime-spec/1/Process`.
+   *
+   * @generated from field: google.protobuf.Any spec = 7;
+   */
+  spec?: Any | undefined;
+};
+
+/**
+ * Describes the message containerd.task.v3.ExecProcessRequest.
+ * Use `create(ExecProcessRequestSchema)` to create a new message.
+ */
+export const ExecProcessRequestSchema: GenMessage<ExecProcessRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 14);
+
+/**
+ * ExecProcessResponse is not used.
+ *
+ * @generated from message containerd.task.v3.ExecProcessResponse
+ */
+export type ExecProcessResponse = Message<"containerd.task.v3.ExecProcessResponse"> & {
+};
+
+/**
+ * Describes the message containerd.task.v3.ExecProcessResponse.
+ * Use `create(ExecProcessResponseSchema)` to create a new message.
+ */
+export const ExecProcessResponseSchema: GenMessage<ExecProcessResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 15);
+
+/**
+ * ResizePtyRequest carries a size in characters.
+ *
+ * @generated from message containerd.task.v3.ResizePtyRequest
+ */
+export type ResizePtyRequest = Message<"containerd.task.v3.ResizePtyRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+
+  /**
+   * @generated from field: uint32 width = 3;
+   */
+  width: number;
+
+  /**
+   * @generated from field: uint32 height = 4;
+   */
+  height: number;
+};
+
+/**
+ * Describes the message containerd.task.v3.ResizePtyRequest.
+ * Use `create(ResizePtyRequestSchema)` to create a new message.
+ */
+export const ResizePtyRequestSchema: GenMessage<ResizePtyRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 16);
+
+/**
+ * CloseIORequest says what is closed.
+ *
+ * @generated from message containerd.task.v3.CloseIORequest
+ */
+export type CloseIORequest = Message<"containerd.task.v3.CloseIORequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+
+  /**
+   * @generated from field: bool stdin = 3;
+   */
+  stdin: boolean;
+};
+
+/**
+ * Describes the message containerd.task.v3.CloseIORequest.
+ * Use `create(CloseIORequestSchema)` to create a new message.
+ */
+export const CloseIORequestSchema: GenMessage<CloseIORequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 17);
+
+/**
+ * UpdateTaskRequest carries new limits.
+ *
  * @generated from message containerd.task.v3.UpdateTaskRequest
  */
 export type UpdateTaskRequest = Message<"containerd.task.v3.UpdateTaskRequest"> & {
@@ -630,6 +600,8 @@ export type UpdateTaskRequest = Message<"containerd.task.v3.UpdateTaskRequest"> 
   id: string;
 
   /**
+   * resources in JSON, of type `types.containerd.io/opencontainers/runtime-spec/1/LinuxResources`.
+   *
    * @generated from field: google.protobuf.Any resources = 2;
    */
   resources?: Any | undefined;
@@ -645,9 +617,11 @@ export type UpdateTaskRequest = Message<"containerd.task.v3.UpdateTaskRequest"> 
  * Use `create(UpdateTaskRequestSchema)` to create a new message.
  */
 export const UpdateTaskRequestSchema: GenMessage<UpdateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 23);
+  messageDesc(file_containerd_task_v3_shim, 18);
 
 /**
+ * WaitRequest names a process.
+ *
  * @generated from message containerd.task.v3.WaitRequest
  */
 export type WaitRequest = Message<"containerd.task.v3.WaitRequest"> & {
@@ -667,13 +641,17 @@ export type WaitRequest = Message<"containerd.task.v3.WaitRequest"> & {
  * Use `create(WaitRequestSchema)` to create a new message.
  */
 export const WaitRequestSchema: GenMessage<WaitRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_task_v3_shim, 24);
+  messageDesc(file_containerd_task_v3_shim, 19);
 
 /**
+ * WaitResponse tells how a process ended.
+ *
  * @generated from message containerd.task.v3.WaitResponse
  */
 export type WaitResponse = Message<"containerd.task.v3.WaitResponse"> & {
   /**
+   * exit_status from 0 to 255; 128 and the signal after a signal.
+   *
    * @generated from field: uint32 exit_status = 1;
    */
   exitStatus: number;
@@ -689,13 +667,136 @@ export type WaitResponse = Message<"containerd.task.v3.WaitResponse"> & {
  * Use `create(WaitResponseSchema)` to create a new message.
  */
 export const WaitResponseSchema: GenMessage<WaitResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 20);
+
+/**
+ * StatsRequest names a container.
+ *
+ * @generated from message containerd.task.v3.StatsRequest
+ */
+export type StatsRequest = Message<"containerd.task.v3.StatsRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message containerd.task.v3.StatsRequest.
+ * Use `create(StatsRequestSchema)` to create a new message.
+ */
+export const StatsRequestSchema: GenMessage<StatsRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 21);
+
+/**
+ * StatsResponse carries the measurement.
+ *
+ * @generated from message containerd.task.v3.StatsResponse
+ */
+export type StatsResponse = Message<"containerd.task.v3.StatsResponse"> & {
+  /**
+   * stats of type `io.containerd.cgroups.v1.Metrics` or `io.containerd.cgroups.v2.Metrics`.
+   *
+   * @generated from field: google.protobuf.Any stats = 1;
+   */
+  stats?: Any | undefined;
+};
+
+/**
+ * Describes the message containerd.task.v3.StatsResponse.
+ * Use `create(StatsResponseSchema)` to create a new message.
+ */
+export const StatsResponseSchema: GenMessage<StatsResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 22);
+
+/**
+ * ConnectRequest names a container.
+ *
+ * @generated from message containerd.task.v3.ConnectRequest
+ */
+export type ConnectRequest = Message<"containerd.task.v3.ConnectRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message containerd.task.v3.ConnectRequest.
+ * Use `create(ConnectRequestSchema)` to create a new message.
+ */
+export const ConnectRequestSchema: GenMessage<ConnectRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 23);
+
+/**
+ * ConnectResponse tells which shim this is.
+ *
+ * @generated from message containerd.task.v3.ConnectResponse
+ */
+export type ConnectResponse = Message<"containerd.task.v3.ConnectResponse"> & {
+  /**
+   * @generated from field: uint32 shim_pid = 1;
+   */
+  shimPid: number;
+
+  /**
+   * task_pid is the pid of the container's first process.
+   *
+   * @generated from field: uint32 task_pid = 2;
+   */
+  taskPid: number;
+
+  /**
+   * version of the shim.
+   *
+   * @generated from field: string version = 3;
+   */
+  version: string;
+};
+
+/**
+ * Describes the message containerd.task.v3.ConnectResponse.
+ * Use `create(ConnectResponseSchema)` to create a new message.
+ */
+export const ConnectResponseSchema: GenMessage<ConnectResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_task_v3_shim, 24);
+
+/**
+ * ShutdownRequest names a container.
+ *
+ * @generated from message containerd.task.v3.ShutdownRequest
+ */
+export type ShutdownRequest = Message<"containerd.task.v3.ShutdownRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * now ends the shim although it runs other containers.
+   *
+   * @generated from field: bool now = 2;
+   */
+  now: boolean;
+};
+
+/**
+ * Describes the message containerd.task.v3.ShutdownRequest.
+ * Use `create(ShutdownRequestSchema)` to create a new message.
+ */
+export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
   messageDesc(file_containerd_task_v3_shim, 25);
 
 /**
+ * Task is served by a shim for the containers that it runs: one, or all those of a pod. The daemon forwards
+ * what Tasks asks for.
+ *
  * @generated from service containerd.task.v3.Task
  */
 export const Task: GenService<{
   /**
+   * State tells the state of a process.
+   *
    * @generated from rpc containerd.task.v3.Task.State
    */
   state: {
@@ -704,6 +805,8 @@ export const Task: GenService<{
     output: typeof StateResponseSchema;
   },
   /**
+   * Create mounts the root file system on `rootfs` in the bundle and makes the container, without starting it.
+   *
    * @generated from rpc containerd.task.v3.Task.Create
    */
   create: {
@@ -712,6 +815,8 @@ export const Task: GenService<{
     output: typeof CreateTaskResponseSchema;
   },
   /**
+   * Start starts the first process, or one that was added.
+   *
    * @generated from rpc containerd.task.v3.Task.Start
    */
   start: {
@@ -720,6 +825,9 @@ export const Task: GenService<{
     output: typeof StartResponseSchema;
   },
   /**
+   * Delete removes a process that has stopped. For the first one this removes the container; the shim itself
+   * ends by Shutdown.
+   *
    * @generated from rpc containerd.task.v3.Task.Delete
    */
   delete: {
@@ -728,6 +836,8 @@ export const Task: GenService<{
     output: typeof DeleteResponseSchema;
   },
   /**
+   * Pids lists all processes of the container.
+   *
    * @generated from rpc containerd.task.v3.Task.Pids
    */
   pids: {
@@ -736,6 +846,8 @@ export const Task: GenService<{
     output: typeof PidsResponseSchema;
   },
   /**
+   * Pause freezes the container.
+   *
    * @generated from rpc containerd.task.v3.Task.Pause
    */
   pause: {
@@ -744,6 +856,8 @@ export const Task: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Resume thaws it.
+   *
    * @generated from rpc containerd.task.v3.Task.Resume
    */
   resume: {
@@ -752,6 +866,8 @@ export const Task: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Checkpoint writes the state of all processes to a directory.
+   *
    * @generated from rpc containerd.task.v3.Task.Checkpoint
    */
   checkpoint: {
@@ -760,6 +876,8 @@ export const Task: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Kill sends a signal.
+   *
    * @generated from rpc containerd.task.v3.Task.Kill
    */
   kill: {
@@ -768,6 +886,8 @@ export const Task: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Exec adds a process, without starting it.
+   *
    * @generated from rpc containerd.task.v3.Task.Exec
    */
   exec: {
@@ -776,6 +896,8 @@ export const Task: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * ResizePty changes the size of the terminal.
+   *
    * @generated from rpc containerd.task.v3.Task.ResizePty
    */
   resizePty: {
@@ -784,6 +906,8 @@ export const Task: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * CloseIO closes the standard input.
+   *
    * @generated from rpc containerd.task.v3.Task.CloseIO
    */
   closeIO: {
@@ -792,6 +916,8 @@ export const Task: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Update changes the resource limits.
+   *
    * @generated from rpc containerd.task.v3.Task.Update
    */
   update: {
@@ -800,6 +926,8 @@ export const Task: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Wait returns when a process has exited, at once if it has.
+   *
    * @generated from rpc containerd.task.v3.Task.Wait
    */
   wait: {
@@ -808,6 +936,8 @@ export const Task: GenService<{
     output: typeof WaitResponseSchema;
   },
   /**
+   * Stats measures the container.
+   *
    * @generated from rpc containerd.task.v3.Task.Stats
    */
   stats: {
@@ -816,6 +946,8 @@ export const Task: GenService<{
     output: typeof StatsResponseSchema;
   },
   /**
+   * Connect tells which shim this is. The daemon calls it when it finds a shim again.
+   *
    * @generated from rpc containerd.task.v3.Task.Connect
    */
   connect: {
@@ -824,6 +956,8 @@ export const Task: GenService<{
     output: typeof ConnectResponseSchema;
   },
   /**
+   * Shutdown ends the shim, unless it runs other containers.
+   *
    * @generated from rpc containerd.task.v3.Task.Shutdown
    */
   shutdown: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/types/transfer/imagestore.proto (package containerd.types.transfer, syntax proto3)
 /* eslint-disable */
 
+// Sources and destinations of transfers.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Platform } from "../platform_pb.ts";
@@ -12,80 +14,59 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/types/transfer/imagestore.proto.
  */
 export const file_containerd_types_transfer_imagestore: GenFile = /*@__PURE__*/
-  fileDesc("Cipjb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL2ltYWdlc3RvcmUucHJvdG8SGWNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIieQoOSW1hZ2VSZWZlcmVuY2USDAoEbmFtZRgBIAEoCRIRCglpc19wcmVmaXgYAiABKAgSFwoPYWxsb3dfb3ZlcndyaXRlGAMgASgIEhIKCmFkZF9kaWdlc3QYBCABKAgSGQoRc2tpcF9uYW1lZF9kaWdlc3QYBSABKAgi7wIKCkltYWdlU3RvcmUSDAoEbmFtZRgBIAEoCRJBCgZsYWJlbHMYAiADKAsyMS5jb250YWluZXJkLnR5cGVzLnRyYW5zZmVyLkltYWdlU3RvcmUuTGFiZWxzRW50cnkSLQoJcGxhdGZvcm1zGAMgAygLMhouY29udGFpbmVyZC50eXBlcy5QbGF0Zm9ybRIUCgxhbGxfbWV0YWRhdGEYBCABKAgSFgoObWFuaWZlc3RfbGltaXQYBSABKA0SQwoQZXh0cmFfcmVmZXJlbmNlcxgGIAMoCzIpLmNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIuSW1hZ2VSZWZlcmVuY2USPwoHdW5wYWNrcxgKIAMoCzIuLmNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIuVW5wYWNrQ29uZmlndXJhdGlvbhotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlgKE1VucGFja0NvbmZpZ3VyYXRpb24SLAoIcGxhdGZvcm0YASABKAsyGi5jb250YWluZXJkLnR5cGVzLlBsYXRmb3JtEhMKC3NuYXBzaG90dGVyGAIgASgJYgZwcm90bzM", [file_containerd_types_platform]);
+  fileDesc("Cipjb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL2ltYWdlc3RvcmUucHJvdG8SGWNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIi7wIKCkltYWdlU3RvcmUSDAoEbmFtZRgBIAEoCRJBCgZsYWJlbHMYAiADKAsyMS5jb250YWluZXJkLnR5cGVzLnRyYW5zZmVyLkltYWdlU3RvcmUuTGFiZWxzRW50cnkSLQoJcGxhdGZvcm1zGAMgAygLMhouY29udGFpbmVyZC50eXBlcy5QbGF0Zm9ybRIUCgxhbGxfbWV0YWRhdGEYBCABKAgSFgoObWFuaWZlc3RfbGltaXQYBSABKA0SQwoQZXh0cmFfcmVmZXJlbmNlcxgGIAMoCzIpLmNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIuSW1hZ2VSZWZlcmVuY2USPwoHdW5wYWNrcxgKIAMoCzIuLmNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIuVW5wYWNrQ29uZmlndXJhdGlvbhotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlgKE1VucGFja0NvbmZpZ3VyYXRpb24SLAoIcGxhdGZvcm0YASABKAsyGi5jb250YWluZXJkLnR5cGVzLlBsYXRmb3JtEhMKC3NuYXBzaG90dGVyGAIgASgJInkKDkltYWdlUmVmZXJlbmNlEgwKBG5hbWUYASABKAkSEQoJaXNfcHJlZml4GAIgASgIEhcKD2FsbG93X292ZXJ3cml0ZRgDIAEoCBISCgphZGRfZGlnZXN0GAQgASgIEhkKEXNraXBfbmFtZWRfZGlnZXN0GAUgASgIYgZwcm90bzM", [file_containerd_types_platform]);
 
 /**
- * @generated from message containerd.types.transfer.ImageReference
- */
-export type ImageReference = Message<"containerd.types.transfer.ImageReference"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * @generated from field: bool is_prefix = 2;
-   */
-  isPrefix: boolean;
-
-  /**
-   * @generated from field: bool allow_overwrite = 3;
-   */
-  allowOverwrite: boolean;
-
-  /**
-   * @generated from field: bool add_digest = 4;
-   */
-  addDigest: boolean;
-
-  /**
-   * @generated from field: bool skip_named_digest = 5;
-   */
-  skipNamedDigest: boolean;
-};
-
-/**
- * Describes the message containerd.types.transfer.ImageReference.
- * Use `create(ImageReferenceSchema)` to create a new message.
- */
-export const ImageReferenceSchema: GenMessage<ImageReference> = /*@__PURE__*/
-  messageDesc(file_containerd_types_transfer_imagestore, 0);
-
-/**
+ * ImageStore is the daemon's own images, as source or as destination.
+ *
  * @generated from message containerd.types.transfer.ImageStore
  */
 export type ImageStore = Message<"containerd.types.transfer.ImageStore"> & {
   /**
+   * name of the image to read or to make. May be empty for an import whose archive names its images.
+   *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
+   * labels of the images that are made.
+   *
    * @generated from field: map<string, string> labels = 2;
    */
   labels: { [key: string]: string };
 
   /**
+   * platforms to transfer; without any, that of the daemon.
+   *
    * @generated from field: repeated containerd.types.Platform platforms = 3;
    */
   platforms: Platform[];
 
   /**
+   * all_metadata transfers manifests and configurations of the other platforms too, but not their layers.
+   *
    * @generated from field: bool all_metadata = 4;
    */
   allMetadata: boolean;
 
   /**
+   * manifest_limit is the greatest number of manifests of an index to follow, 0 for all.
+   *
    * @generated from field: uint32 manifest_limit = 5;
    */
   manifestLimit: number;
 
   /**
+   * extra_references say how the images in an imported index are named.
+   *
    * @generated from field: repeated containerd.types.transfer.ImageReference extra_references = 6;
    */
   extraReferences: ImageReference[];
 
   /**
+   * unpacks say into which snapshotters images are unpacked. Without any, they are not.
+   *
    * @generated from field: repeated containerd.types.transfer.UnpackConfiguration unpacks = 10;
    */
   unpacks: UnpackConfiguration[];
@@ -96,18 +77,24 @@ export type ImageStore = Message<"containerd.types.transfer.ImageStore"> & {
  * Use `create(ImageStoreSchema)` to create a new message.
  */
 export const ImageStoreSchema: GenMessage<ImageStore> = /*@__PURE__*/
-  messageDesc(file_containerd_types_transfer_imagestore, 1);
+  messageDesc(file_containerd_types_transfer_imagestore, 0);
 
 /**
+ * UnpackConfiguration chooses where an image is unpacked.
+ *
  * @generated from message containerd.types.transfer.UnpackConfiguration
  */
 export type UnpackConfiguration = Message<"containerd.types.transfer.UnpackConfiguration"> & {
   /**
+   * platform to unpack; that of the daemon if absent.
+   *
    * @generated from field: containerd.types.Platform platform = 1;
    */
   platform?: Platform | undefined;
 
   /**
+   * snapshotter to unpack into; the platform's default if empty.
+   *
    * @generated from field: string snapshotter = 2;
    */
   snapshotter: string;
@@ -118,5 +105,55 @@ export type UnpackConfiguration = Message<"containerd.types.transfer.UnpackConfi
  * Use `create(UnpackConfigurationSchema)` to create a new message.
  */
 export const UnpackConfigurationSchema: GenMessage<UnpackConfiguration> = /*@__PURE__*/
+  messageDesc(file_containerd_types_transfer_imagestore, 1);
+
+/**
+ * ImageReference makes names of images out of a prefix and what an archive says.
+ *
+ * @generated from message containerd.types.transfer.ImageReference
+ */
+export type ImageReference = Message<"containerd.types.transfer.ImageReference"> & {
+  /**
+   * name of the image, or the beginning of it.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * is_prefix makes name a repository without tag or digest, to which either is added. The next fields count
+   * only with it.
+   *
+   * @generated from field: bool is_prefix = 2;
+   */
+  isPrefix: boolean;
+
+  /**
+   * allow_overwrite lets a whole name in the archive take the place of this one.
+   *
+   * @generated from field: bool allow_overwrite = 3;
+   */
+  allowOverwrite: boolean;
+
+  /**
+   * add_digest also names images by their digest.
+   *
+   * @generated from field: bool add_digest = 4;
+   */
+  addDigest: boolean;
+
+  /**
+   * skip_named_digest does so only for images that get no other name.
+   *
+   * @generated from field: bool skip_named_digest = 5;
+   */
+  skipNamedDigest: boolean;
+};
+
+/**
+ * Describes the message containerd.types.transfer.ImageReference.
+ * Use `create(ImageReferenceSchema)` to create a new message.
+ */
+export const ImageReferenceSchema: GenMessage<ImageReference> = /*@__PURE__*/
   messageDesc(file_containerd_types_transfer_imagestore, 2);
 

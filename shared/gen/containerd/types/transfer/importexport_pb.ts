@@ -12,65 +12,32 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/types/transfer/importexport.proto.
  */
 export const file_containerd_types_transfer_importexport: GenFile = /*@__PURE__*/
-  fileDesc("Cixjb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL2ltcG9ydGV4cG9ydC5wcm90bxIZY29udGFpbmVyZC50eXBlcy50cmFuc2ZlciLCAQoRSW1hZ2VFeHBvcnRTdHJlYW0SDgoGc3RyZWFtGAEgASgJEhIKCm1lZGlhX3R5cGUYAiABKAkSLQoJcGxhdGZvcm1zGAMgAygLMhouY29udGFpbmVyZC50eXBlcy5QbGF0Zm9ybRIVCg1hbGxfcGxhdGZvcm1zGAQgASgIEiMKG3NraXBfY29tcGF0aWJpbGl0eV9tYW5pZmVzdBgFIAEoCBIeChZza2lwX25vbl9kaXN0cmlidXRhYmxlGAYgASgIIk8KEUltYWdlSW1wb3J0U3RyZWFtEg4KBnN0cmVhbRgBIAEoCRISCgptZWRpYV90eXBlGAIgASgJEhYKDmZvcmNlX2NvbXByZXNzGAMgASgIYgZwcm90bzM", [file_containerd_types_platform]);
+  fileDesc("Cixjb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL2ltcG9ydGV4cG9ydC5wcm90bxIZY29udGFpbmVyZC50eXBlcy50cmFuc2ZlciJPChFJbWFnZUltcG9ydFN0cmVhbRIOCgZzdHJlYW0YASABKAkSEgoKbWVkaWFfdHlwZRgCIAEoCRIWCg5mb3JjZV9jb21wcmVzcxgDIAEoCCLCAQoRSW1hZ2VFeHBvcnRTdHJlYW0SDgoGc3RyZWFtGAEgASgJEhIKCm1lZGlhX3R5cGUYAiABKAkSLQoJcGxhdGZvcm1zGAMgAygLMhouY29udGFpbmVyZC50eXBlcy5QbGF0Zm9ybRIVCg1hbGxfcGxhdGZvcm1zGAQgASgIEiMKG3NraXBfY29tcGF0aWJpbGl0eV9tYW5pZmVzdBgFIAEoCBIeChZza2lwX25vbl9kaXN0cmlidXRhYmxlGAYgASgIYgZwcm90bzM", [file_containerd_types_platform]);
 
 /**
- * @generated from message containerd.types.transfer.ImageExportStream
- */
-export type ImageExportStream = Message<"containerd.types.transfer.ImageExportStream"> & {
-  /**
-   * @generated from field: string stream = 1;
-   */
-  stream: string;
-
-  /**
-   * @generated from field: string media_type = 2;
-   */
-  mediaType: string;
-
-  /**
-   * @generated from field: repeated containerd.types.Platform platforms = 3;
-   */
-  platforms: Platform[];
-
-  /**
-   * @generated from field: bool all_platforms = 4;
-   */
-  allPlatforms: boolean;
-
-  /**
-   * @generated from field: bool skip_compatibility_manifest = 5;
-   */
-  skipCompatibilityManifest: boolean;
-
-  /**
-   * @generated from field: bool skip_non_distributable = 6;
-   */
-  skipNonDistributable: boolean;
-};
-
-/**
- * Describes the message containerd.types.transfer.ImageExportStream.
- * Use `create(ImageExportStreamSchema)` to create a new message.
- */
-export const ImageExportStreamSchema: GenMessage<ImageExportStream> = /*@__PURE__*/
-  messageDesc(file_containerd_types_transfer_importexport, 0);
-
-/**
+ * ImageImportStream is an archive of images that the client sends.
+ *
  * @generated from message containerd.types.transfer.ImageImportStream
  */
 export type ImageImportStream = Message<"containerd.types.transfer.ImageImportStream"> & {
   /**
+   * stream is the id of an open stream, on which the client sends `Data`.
+   *
    * @generated from field: string stream = 1;
    */
   stream: string;
 
   /**
+   * media_type of the archive; empty for a tar as the OCI image layout or `docker save` have it, compressed or
+   * not.
+   *
    * @generated from field: string media_type = 2;
    */
   mediaType: string;
 
   /**
+   * force_compress compresses layers that are not.
+   *
    * @generated from field: bool force_compress = 3;
    */
   forceCompress: boolean;
@@ -81,5 +48,61 @@ export type ImageImportStream = Message<"containerd.types.transfer.ImageImportSt
  * Use `create(ImageImportStreamSchema)` to create a new message.
  */
 export const ImageImportStreamSchema: GenMessage<ImageImportStream> = /*@__PURE__*/
+  messageDesc(file_containerd_types_transfer_importexport, 0);
+
+/**
+ * ImageExportStream is an archive of images that the client receives.
+ *
+ * @generated from message containerd.types.transfer.ImageExportStream
+ */
+export type ImageExportStream = Message<"containerd.types.transfer.ImageExportStream"> & {
+  /**
+   * stream is the id of an open stream, on which the daemon sends `Data`, a tar of an OCI image layout.
+   *
+   * @generated from field: string stream = 1;
+   */
+  stream: string;
+
+  /**
+   * media_type of the archive; empty for a tar.
+   *
+   * @generated from field: string media_type = 2;
+   */
+  mediaType: string;
+
+  /**
+   * platforms to export; without any, that of the daemon.
+   *
+   * @generated from field: repeated containerd.types.Platform platforms = 3;
+   */
+  platforms: Platform[];
+
+  /**
+   * all_platforms exports every platform.
+   *
+   * @generated from field: bool all_platforms = 4;
+   */
+  allPlatforms: boolean;
+
+  /**
+   * skip_compatibility_manifest leaves out `manifest.json`, which `docker load` reads.
+   *
+   * @generated from field: bool skip_compatibility_manifest = 5;
+   */
+  skipCompatibilityManifest: boolean;
+
+  /**
+   * skip_non_distributable leaves out layers that may not be passed on.
+   *
+   * @generated from field: bool skip_non_distributable = 6;
+   */
+  skipNonDistributable: boolean;
+};
+
+/**
+ * Describes the message containerd.types.transfer.ImageExportStream.
+ * Use `create(ImageExportStreamSchema)` to create a new message.
+ */
+export const ImageExportStreamSchema: GenMessage<ImageExportStream> = /*@__PURE__*/
   messageDesc(file_containerd_types_transfer_importexport, 1);
 

@@ -15,35 +15,49 @@ export const file_containerd_types_transfer_progress: GenFile = /*@__PURE__*/
   fileDesc("Cihjb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL3Byb2dyZXNzLnByb3RvEhljb250YWluZXJkLnR5cGVzLnRyYW5zZmVyIoUBCghQcm9ncmVzcxINCgVldmVudBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB3BhcmVudHMYAyADKAkSEAoIcHJvZ3Jlc3MYBCABKAMSDQoFdG90YWwYBSABKAMSKgoEZGVzYxgGIAEoCzIcLmNvbnRhaW5lcmQudHlwZXMuRGVzY3JpcHRvcmIGcHJvdG8z", [file_containerd_types_descriptor]);
 
 /**
+ * Progress tells how far a transfer has come, in one step of many.
+ *
  * @generated from message containerd.types.transfer.Progress
  */
 export type Progress = Message<"containerd.types.transfer.Progress"> & {
   /**
+   * event such as `downloading`, `complete` or `Completed pull from …`.
+   *
    * @generated from field: string event = 1;
    */
   event: string;
 
   /**
+   * name of what it is about: an image, or a blob by its ref.
+   *
    * @generated from field: string name = 2;
    */
   name: string;
 
   /**
+   * parents are the names of what this belongs to.
+   *
    * @generated from field: repeated string parents = 3;
    */
   parents: string[];
 
   /**
+   * progress in bytes so far.
+   *
    * @generated from field: int64 progress = 4;
    */
   progress: bigint;
 
   /**
+   * total in bytes, 0 if unknown.
+   *
    * @generated from field: int64 total = 5;
    */
   total: bigint;
 
   /**
+   * desc of the blob, if it is about one.
+   *
    * @generated from field: containerd.types.Descriptor desc = 6;
    */
   desc?: Descriptor | undefined;

@@ -12,77 +12,24 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file containerd/types/transfer/registry.proto.
  */
 export const file_containerd_types_transfer_registry: GenFile = /*@__PURE__*/
-  fileDesc("Cihjb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL3JlZ2lzdHJ5LnByb3RvEhljb250YWluZXJkLnR5cGVzLnRyYW5zZmVyIkcKC0F1dGhSZXF1ZXN0EgwKBGhvc3QYASABKAkSEQoJcmVmZXJlbmNlGAIgASgJEhcKD3d3d2F1dGhlbnRpY2F0ZRgDIAMoCSKWAQoMQXV0aFJlc3BvbnNlEjUKCGF1dGhUeXBlGAEgASgOMiMuY29udGFpbmVyZC50eXBlcy50cmFuc2Zlci5BdXRoVHlwZRIOCgZzZWNyZXQYAiABKAkSEAoIdXNlcm5hbWUYAyABKAkSLQoJZXhwaXJlX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJfCgtPQ0lSZWdpc3RyeRIRCglyZWZlcmVuY2UYASABKAkSPQoIcmVzb2x2ZXIYAiABKAsyKy5jb250YWluZXJkLnR5cGVzLnRyYW5zZmVyLlJlZ2lzdHJ5UmVzb2x2ZXIimwIKEFJlZ2lzdHJ5UmVzb2x2ZXISEwoLYXV0aF9zdHJlYW0YASABKAkSSQoHaGVhZGVycxgCIAMoCzI4LmNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIuUmVnaXN0cnlSZXNvbHZlci5IZWFkZXJzRW50cnkSEAoIaG9zdF9kaXIYAyABKAkSFgoOZGVmYXVsdF9zY2hlbWUYBCABKAkSOAoKaHR0cF9kZWJ1ZxgFIAEoDjIkLmNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIuSFRUUERlYnVnEhMKC2xvZ3Nfc3RyZWFtGAYgASgJGi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBKj4KCEF1dGhUeXBlEggKBE5PTkUQABIPCgtDUkVERU5USUFMUxABEgsKB1JFRlJFU0gQAhIKCgZIRUFERVIQAyo5CglIVFRQRGVidWcSDAoIRElTQUJMRUQQABIJCgVERUJVRxABEgkKBVRSQUNFEAISCAoEQk9USBADYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Cihjb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL3JlZ2lzdHJ5LnByb3RvEhljb250YWluZXJkLnR5cGVzLnRyYW5zZmVyIl8KC09DSVJlZ2lzdHJ5EhEKCXJlZmVyZW5jZRgBIAEoCRI9CghyZXNvbHZlchgCIAEoCzIrLmNvbnRhaW5lcmQudHlwZXMudHJhbnNmZXIuUmVnaXN0cnlSZXNvbHZlciKbAgoQUmVnaXN0cnlSZXNvbHZlchITCgthdXRoX3N0cmVhbRgBIAEoCRJJCgdoZWFkZXJzGAIgAygLMjguY29udGFpbmVyZC50eXBlcy50cmFuc2Zlci5SZWdpc3RyeVJlc29sdmVyLkhlYWRlcnNFbnRyeRIQCghob3N0X2RpchgDIAEoCRIWCg5kZWZhdWx0X3NjaGVtZRgEIAEoCRI4CgpodHRwX2RlYnVnGAUgASgOMiQuY29udGFpbmVyZC50eXBlcy50cmFuc2Zlci5IVFRQRGVidWcSEwoLbG9nc19zdHJlYW0YBiABKAkaLgoMSGVhZGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiRwoLQXV0aFJlcXVlc3QSDAoEaG9zdBgBIAEoCRIRCglyZWZlcmVuY2UYAiABKAkSFwoPd3d3YXV0aGVudGljYXRlGAMgAygJIpYBCgxBdXRoUmVzcG9uc2USNQoIYXV0aFR5cGUYASABKA4yIy5jb250YWluZXJkLnR5cGVzLnRyYW5zZmVyLkF1dGhUeXBlEg4KBnNlY3JldBgCIAEoCRIQCgh1c2VybmFtZRgDIAEoCRItCglleHBpcmVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKjkKCUhUVFBEZWJ1ZxIMCghESVNBQkxFRBAAEgkKBURFQlVHEAESCQoFVFJBQ0UQAhIICgRCT1RIEAMqPgoIQXV0aFR5cGUSCAoETk9ORRAAEg8KC0NSRURFTlRJQUxTEAESCwoHUkVGUkVTSBACEgoKBkhFQURFUhADYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.types.transfer.AuthRequest
- */
-export type AuthRequest = Message<"containerd.types.transfer.AuthRequest"> & {
-  /**
-   * @generated from field: string host = 1;
-   */
-  host: string;
-
-  /**
-   * @generated from field: string reference = 2;
-   */
-  reference: string;
-
-  /**
-   * @generated from field: repeated string wwwauthenticate = 3;
-   */
-  wwwauthenticate: string[];
-};
-
-/**
- * Describes the message containerd.types.transfer.AuthRequest.
- * Use `create(AuthRequestSchema)` to create a new message.
- */
-export const AuthRequestSchema: GenMessage<AuthRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_types_transfer_registry, 0);
-
-/**
- * @generated from message containerd.types.transfer.AuthResponse
- */
-export type AuthResponse = Message<"containerd.types.transfer.AuthResponse"> & {
-  /**
-   * @generated from field: containerd.types.transfer.AuthType authType = 1;
-   */
-  authType: AuthType;
-
-  /**
-   * @generated from field: string secret = 2;
-   */
-  secret: string;
-
-  /**
-   * @generated from field: string username = 3;
-   */
-  username: string;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp expire_at = 4;
-   */
-  expireAt?: Timestamp | undefined;
-};
-
-/**
- * Describes the message containerd.types.transfer.AuthResponse.
- * Use `create(AuthResponseSchema)` to create a new message.
- */
-export const AuthResponseSchema: GenMessage<AuthResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_types_transfer_registry, 1);
-
-/**
+ * OCIRegistry is an image in a registry, as source or as destination.
+ *
  * @generated from message containerd.types.transfer.OCIRegistry
  */
 export type OCIRegistry = Message<"containerd.types.transfer.OCIRegistry"> & {
   /**
+   * reference in full, such as `docker.io/library/alpine:latest`.
+   *
    * @generated from field: string reference = 1;
    */
   reference: string;
 
   /**
+   * resolver says how to talk to the registry.
+   *
    * @generated from field: containerd.types.transfer.RegistryResolver resolver = 2;
    */
   resolver?: RegistryResolver | undefined;
@@ -93,38 +40,53 @@ export type OCIRegistry = Message<"containerd.types.transfer.OCIRegistry"> & {
  * Use `create(OCIRegistrySchema)` to create a new message.
  */
 export const OCIRegistrySchema: GenMessage<OCIRegistry> = /*@__PURE__*/
-  messageDesc(file_containerd_types_transfer_registry, 2);
+  messageDesc(file_containerd_types_transfer_registry, 0);
 
 /**
+ * RegistryResolver says how to talk to a registry.
+ *
  * @generated from message containerd.types.transfer.RegistryResolver
  */
 export type RegistryResolver = Message<"containerd.types.transfer.RegistryResolver"> & {
   /**
+   * auth_stream is the id of an open stream, on which the daemon sends an AuthRequest and the client answers
+   * with an AuthResponse.
+   *
    * @generated from field: string auth_stream = 1;
    */
   authStream: string;
 
   /**
+   * headers to add to every request.
+   *
    * @generated from field: map<string, string> headers = 2;
    */
   headers: { [key: string]: string };
 
   /**
+   * host_dir is a directory on the daemon's host with one `hosts.toml` for each registry.
+   *
    * @generated from field: string host_dir = 3;
    */
   hostDir: string;
 
   /**
+   * default_scheme is `http` or `https`, for registries of which host_dir says nothing.
+   *
    * @generated from field: string default_scheme = 4;
    */
   defaultScheme: string;
 
   /**
+   * http_debug says how much is told of the requests.
+   *
    * @generated from field: containerd.types.transfer.HTTPDebug http_debug = 5;
    */
   httpDebug: HTTPDebug;
 
   /**
+   * logs_stream is the id of an open stream for what http_debug tells. Without one it goes to the daemon's log.
+   *
    * @generated from field: string logs_stream = 6;
    */
   logsStream: string;
@@ -135,70 +97,123 @@ export type RegistryResolver = Message<"containerd.types.transfer.RegistryResolv
  * Use `create(RegistryResolverSchema)` to create a new message.
  */
 export const RegistryResolverSchema: GenMessage<RegistryResolver> = /*@__PURE__*/
+  messageDesc(file_containerd_types_transfer_registry, 1);
+
+/**
+ * AuthRequest asks the client for a secret.
+ *
+ * @generated from message containerd.types.transfer.AuthRequest
+ */
+export type AuthRequest = Message<"containerd.types.transfer.AuthRequest"> & {
+  /**
+   * host of the registry.
+   *
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * reference of the repository that is asked for.
+   *
+   * @generated from field: string reference = 2;
+   */
+  reference: string;
+
+  /**
+   * wwwauthenticate are the values of the header WWW-Authenticate.
+   *
+   * @generated from field: repeated string wwwauthenticate = 3;
+   */
+  wwwauthenticate: string[];
+};
+
+/**
+ * Describes the message containerd.types.transfer.AuthRequest.
+ * Use `create(AuthRequestSchema)` to create a new message.
+ */
+export const AuthRequestSchema: GenMessage<AuthRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_types_transfer_registry, 2);
+
+/**
+ * AuthResponse gives the secret.
+ *
+ * @generated from message containerd.types.transfer.AuthResponse
+ */
+export type AuthResponse = Message<"containerd.types.transfer.AuthResponse"> & {
+  /**
+   * authType says what the secret is.
+   *
+   * @generated from field: containerd.types.transfer.AuthType authType = 1;
+   */
+  authType: AuthType;
+
+  /**
+   * secret: a password, a refresh token or a header's value.
+   *
+   * @generated from field: string secret = 2;
+   */
+  secret: string;
+
+  /**
+   * username that belongs to a password.
+   *
+   * @generated from field: string username = 3;
+   */
+  username: string;
+
+  /**
+   * expire_at tells until when the secret is good, if that is known.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_at = 4;
+   */
+  expireAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message containerd.types.transfer.AuthResponse.
+ * Use `create(AuthResponseSchema)` to create a new message.
+ */
+export const AuthResponseSchema: GenMessage<AuthResponse> = /*@__PURE__*/
   messageDesc(file_containerd_types_transfer_registry, 3);
 
 /**
- * @generated from enum containerd.types.transfer.AuthType
- */
-export const AuthType = {
-  /**
-   * @generated from enum value: NONE = 0;
-   */
-  NONE: 0,
-
-  /**
-   * @generated from enum value: CREDENTIALS = 1;
-   */
-  CREDENTIALS: 1,
-
-  /**
-   * @generated from enum value: REFRESH = 2;
-   */
-  REFRESH: 2,
-
-  /**
-   * @generated from enum value: HEADER = 3;
-   */
-  HEADER: 3,
-} as const;
-
-/**
- * @generated from enum containerd.types.transfer.AuthType
- */
-export type AuthType = (typeof AuthType)[keyof typeof AuthType] | UnknownEnum;
-
-/**
- * Describes the enum containerd.types.transfer.AuthType.
- */
-export const AuthTypeSchema: GenEnum<AuthType> = /*@__PURE__*/
-  enumDesc(file_containerd_types_transfer_registry, 0);
-
-/**
+ * HTTPDebug says how much is told of HTTP requests.
+ *
  * @generated from enum containerd.types.transfer.HTTPDebug
  */
 export const HTTPDebug = {
   /**
+   * DISABLED tells nothing.
+   *
    * @generated from enum value: DISABLED = 0;
    */
   DISABLED: 0,
 
   /**
+   * DEBUG tells requests and responses.
+   *
    * @generated from enum value: DEBUG = 1;
    */
   DEBUG: 1,
 
   /**
+   * TRACE tells of connections and their times.
+   *
    * @generated from enum value: TRACE = 2;
    */
   TRACE: 2,
 
   /**
+   * BOTH tells all of it.
+   *
    * @generated from enum value: BOTH = 3;
    */
   BOTH: 3,
 } as const;
 
 /**
+ * HTTPDebug says how much is told of HTTP requests.
+ *
  * @generated from enum containerd.types.transfer.HTTPDebug
  */
 export type HTTPDebug = (typeof HTTPDebug)[keyof typeof HTTPDebug] | UnknownEnum;
@@ -207,5 +222,53 @@ export type HTTPDebug = (typeof HTTPDebug)[keyof typeof HTTPDebug] | UnknownEnum
  * Describes the enum containerd.types.transfer.HTTPDebug.
  */
 export const HTTPDebugSchema: GenEnum<HTTPDebug> = /*@__PURE__*/
+  enumDesc(file_containerd_types_transfer_registry, 0);
+
+/**
+ * AuthType says what a secret is good for.
+ *
+ * @generated from enum containerd.types.transfer.AuthType
+ */
+export const AuthType = {
+  /**
+   * NONE has no secret.
+   *
+   * @generated from enum value: NONE = 0;
+   */
+  NONE: 0,
+
+  /**
+   * CREDENTIALS are a name and a password, to get a token with.
+   *
+   * @generated from enum value: CREDENTIALS = 1;
+   */
+  CREDENTIALS: 1,
+
+  /**
+   * REFRESH is a token, to get another token with.
+   *
+   * @generated from enum value: REFRESH = 2;
+   */
+  REFRESH: 2,
+
+  /**
+   * HEADER is the whole value of the header Authorization.
+   *
+   * @generated from enum value: HEADER = 3;
+   */
+  HEADER: 3,
+} as const;
+
+/**
+ * AuthType says what a secret is good for.
+ *
+ * @generated from enum containerd.types.transfer.AuthType
+ */
+export type AuthType = (typeof AuthType)[keyof typeof AuthType] | UnknownEnum;
+
+/**
+ * Describes the enum containerd.types.transfer.AuthType.
+ */
+export const AuthTypeSchema: GenEnum<AuthType> = /*@__PURE__*/
   enumDesc(file_containerd_types_transfer_registry, 1);
 

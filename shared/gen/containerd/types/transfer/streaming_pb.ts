@@ -2,6 +2,8 @@
 // @generated from file containerd/types/transfer/streaming.proto (package containerd.types.transfer, syntax proto3)
 /* eslint-disable */
 
+// What runs on streams of bytes.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -13,6 +15,8 @@ export const file_containerd_types_transfer_streaming: GenFile = /*@__PURE__*/
   fileDesc("Ciljb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL3N0cmVhbWluZy5wcm90bxIZY29udGFpbmVyZC50eXBlcy50cmFuc2ZlciIUCgREYXRhEgwKBGRhdGEYASABKAwiHgoMV2luZG93VXBkYXRlEg4KBnVwZGF0ZRgBIAEoBWIGcHJvdG8z");
 
 /**
+ * Data is a piece of at most 32 KiB. The sender stops when the window of the receiver is used up.
+ *
  * @generated from message containerd.types.transfer.Data
  */
 export type Data = Message<"containerd.types.transfer.Data"> & {
@@ -30,10 +34,14 @@ export const DataSchema: GenMessage<Data> = /*@__PURE__*/
   messageDesc(file_containerd_types_transfer_streaming, 0);
 
 /**
+ * WindowUpdate lets the sender go on.
+ *
  * @generated from message containerd.types.transfer.WindowUpdate
  */
 export type WindowUpdate = Message<"containerd.types.transfer.WindowUpdate"> & {
   /**
+   * update in bytes, added to the window, which is 0 at first.
+   *
    * @generated from field: int32 update = 1;
    */
   update: number;

@@ -2,6 +2,8 @@
 // @generated from file containerd/types/transfer/transfer.proto (package containerd.types.transfer, syntax proto3)
 /* eslint-disable */
 
+// Sources and destinations of transfers of files.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -13,25 +15,35 @@ export const file_containerd_types_transfer_transfer: GenFile = /*@__PURE__*/
   fileDesc("Cihjb250YWluZXJkL3R5cGVzL3RyYW5zZmVyL3RyYW5zZmVyLnByb3RvEhljb250YWluZXJkLnR5cGVzLnRyYW5zZmVyImAKDUNvbnRhaW5lclBhdGgSFAoMY29udGFpbmVyX2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDwoHbm9fd2FsaxgDIAEoCBIaChJwcmVzZXJ2ZV9vd25lcnNoaXAYBCABKAgiMAoKUmVhZFN0cmVhbRIOCgZzdHJlYW0YASABKAkSEgoKbWVkaWFfdHlwZRgCIAEoCSIxCgtXcml0ZVN0cmVhbRIOCgZzdHJlYW0YASABKAkSEgoKbWVkaWFfdHlwZRgCIAEoCWIGcHJvdG8z");
 
 /**
+ * ContainerPath is a file or a directory in a container.
+ *
  * @generated from message containerd.types.transfer.ContainerPath
  */
 export type ContainerPath = Message<"containerd.types.transfer.ContainerPath"> & {
   /**
+   * container_id of the container.
+   *
    * @generated from field: string container_id = 1;
    */
   containerId: string;
 
   /**
+   * path in the container.
+   *
    * @generated from field: string path = 2;
    */
   path: string;
 
   /**
+   * no_walk takes a directory without what is in it.
+   *
    * @generated from field: bool no_walk = 3;
    */
   noWalk: boolean;
 
   /**
+   * preserve_ownership keeps the owners of files as they are.
+   *
    * @generated from field: bool preserve_ownership = 4;
    */
   preserveOwnership: boolean;
@@ -45,15 +57,21 @@ export const ContainerPathSchema: GenMessage<ContainerPath> = /*@__PURE__*/
   messageDesc(file_containerd_types_transfer_transfer, 0);
 
 /**
+ * ReadStream is data that the client sends.
+ *
  * @generated from message containerd.types.transfer.ReadStream
  */
 export type ReadStream = Message<"containerd.types.transfer.ReadStream"> & {
   /**
+   * stream is the id of an open stream.
+   *
    * @generated from field: string stream = 1;
    */
   stream: string;
 
   /**
+   * media_type of the data.
+   *
    * @generated from field: string media_type = 2;
    */
   mediaType: string;
@@ -67,15 +85,21 @@ export const ReadStreamSchema: GenMessage<ReadStream> = /*@__PURE__*/
   messageDesc(file_containerd_types_transfer_transfer, 1);
 
 /**
+ * WriteStream is data that the client receives.
+ *
  * @generated from message containerd.types.transfer.WriteStream
  */
 export type WriteStream = Message<"containerd.types.transfer.WriteStream"> & {
   /**
+   * stream is the id of an open stream.
+   *
    * @generated from field: string stream = 1;
    */
   stream: string;
 
   /**
+   * media_type of the data.
+   *
    * @generated from field: string media_type = 2;
    */
   mediaType: string;

@@ -2,6 +2,8 @@
 // @generated from file containerd/v1/types/task.proto (package containerd.v1.types, syntax proto3)
 /* eslint-disable */
 
+// Types of running containers. The order of `v1` and `types` is not that of the other packages.
+
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Any, Timestamp } from "@bufbuild/protobuf/wkt";
@@ -15,20 +17,28 @@ export const file_containerd_v1_types_task: GenFile = /*@__PURE__*/
   fileDesc("Ch5jb250YWluZXJkL3YxL3R5cGVzL3Rhc2sucHJvdG8SE2NvbnRhaW5lcmQudjEudHlwZXMi6gEKB1Byb2Nlc3MSFAoMY29udGFpbmVyX2lkGAEgASgJEgoKAmlkGAIgASgJEgsKA3BpZBgDIAEoDRIrCgZzdGF0dXMYBCABKA4yGy5jb250YWluZXJkLnYxLnR5cGVzLlN0YXR1cxINCgVzdGRpbhgFIAEoCRIOCgZzdGRvdXQYBiABKAkSDgoGc3RkZXJyGAcgASgJEhAKCHRlcm1pbmFsGAggASgIEhMKC2V4aXRfc3RhdHVzGAkgASgNEi0KCWV4aXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiPgoLUHJvY2Vzc0luZm8SCwoDcGlkGAEgASgNEiIKBGluZm8YAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55KlUKBlN0YXR1cxILCgdVTktOT1dOEAASCwoHQ1JFQVRFRBABEgsKB1JVTk5JTkcQAhILCgdTVE9QUEVEEAMSCgoGUEFVU0VEEAQSCwoHUEFVU0lORxAFYgZwcm90bzM", [file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
+ * Process is the state of a process of a container.
+ *
  * @generated from message containerd.v1.types.Process
  */
 export type Process = Message<"containerd.v1.types.Process"> & {
   /**
+   * container_id is left empty by the daemon.
+   *
    * @generated from field: string container_id = 1;
    */
   containerId: string;
 
   /**
+   * id of the added process, or of the container for its first process.
+   *
    * @generated from field: string id = 2;
    */
   id: string;
 
   /**
+   * pid on the host.
+   *
    * @generated from field: uint32 pid = 3;
    */
   pid: number;
@@ -39,6 +49,8 @@ export type Process = Message<"containerd.v1.types.Process"> & {
   status: Status;
 
   /**
+   * stdin, stdout, stderr and terminal are as they were asked for.
+   *
    * @generated from field: string stdin = 5;
    */
   stdin: string;
@@ -59,11 +71,16 @@ export type Process = Message<"containerd.v1.types.Process"> & {
   terminal: boolean;
 
   /**
+   * exit_status counts once the status is STOPPED.
+   *
    * @generated from field: uint32 exit_status = 9;
    */
   exitStatus: number;
 
   /**
+   * exited_at of a process that runs is the year 1, which is Go's zero time. An absent time would be read as
+   * 1970.
+   *
    * @generated from field: google.protobuf.Timestamp exited_at = 10;
    */
   exitedAt?: Timestamp | undefined;
@@ -77,6 +94,8 @@ export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
   messageDesc(file_containerd_v1_types_task, 0);
 
 /**
+ * ProcessInfo is a process as the host sees it.
+ *
  * @generated from message containerd.v1.types.ProcessInfo
  */
 export type ProcessInfo = Message<"containerd.v1.types.ProcessInfo"> & {
@@ -86,6 +105,8 @@ export type ProcessInfo = Message<"containerd.v1.types.ProcessInfo"> & {
   pid: number;
 
   /**
+   * info such as a `containerd.runc.v1.ProcessDetails`, if the shim knows more.
+   *
    * @generated from field: google.protobuf.Any info = 2;
    */
   info?: Any | undefined;
@@ -99,41 +120,57 @@ export const ProcessInfoSchema: GenMessage<ProcessInfo> = /*@__PURE__*/
   messageDesc(file_containerd_v1_types_task, 1);
 
 /**
+ * Status is the state of a process.
+ *
  * @generated from enum containerd.v1.types.Status
  */
 export const Status = {
   /**
+   * UNKNOWN says that the shim gave no answer.
+   *
    * @generated from enum value: UNKNOWN = 0;
    */
   UNKNOWN: 0,
 
   /**
+   * CREATED waits to be started.
+   *
    * @generated from enum value: CREATED = 1;
    */
   CREATED: 1,
 
   /**
+   * RUNNING has been started.
+   *
    * @generated from enum value: RUNNING = 2;
    */
   RUNNING: 2,
 
   /**
+   * STOPPED has exited and waits to be deleted.
+   *
    * @generated from enum value: STOPPED = 3;
    */
   STOPPED: 3,
 
   /**
+   * PAUSED is frozen.
+   *
    * @generated from enum value: PAUSED = 4;
    */
   PAUSED: 4,
 
   /**
+   * PAUSING is about to be frozen.
+   *
    * @generated from enum value: PAUSING = 5;
    */
   PAUSING: 5,
 } as const;
 
 /**
+ * Status is the state of a process.
+ *
  * @generated from enum containerd.v1.types.Status
  */
 export type Status = (typeof Status)[keyof typeof Status] | UnknownEnum;

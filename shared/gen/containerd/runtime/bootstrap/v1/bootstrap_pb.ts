@@ -2,6 +2,9 @@
 // @generated from file containerd/runtime/bootstrap/v1/bootstrap.proto (package containerd.runtime.bootstrap.v1, syntax proto3)
 /* eslint-disable */
 
+// What daemon and shim tell each other when a shim starts. Both messages are binary: the one on the shim's
+// standard input, the other on its standard output.
+
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Any } from "@bufbuild/protobuf/wkt";
@@ -12,13 +15,17 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file containerd/runtime/bootstrap/v1/bootstrap.proto.
  */
 export const file_containerd_runtime_bootstrap_v1_bootstrap: GenFile = /*@__PURE__*/
-  fileDesc("Ci9jb250YWluZXJkL3J1bnRpbWUvYm9vdHN0cmFwL3YxL2Jvb3RzdHJhcC5wcm90bxIfY29udGFpbmVyZC5ydW50aW1lLmJvb3RzdHJhcC52MSLZAgoPQm9vdHN0cmFwUGFyYW1zEhMKC2luc3RhbmNlX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRI8Cglsb2dfbGV2ZWwYAyABKA4yKS5jb250YWluZXJkLnJ1bnRpbWUuYm9vdHN0cmFwLnYxLkxvZ0xldmVsEhoKEmNvbnRhaW5lcmRfdmVyc2lvbhgEIAEoCRIgChhjb250YWluZXJkX3R0cnBjX2FkZHJlc3MYBSABKAkSHwoXY29udGFpbmVyZF9ncnBjX2FkZHJlc3MYBiABKAkSGQoRY29udGFpbmVyZF9iaW5hcnkYByABKAkSPgoKZXh0ZW5zaW9ucxgIIAMoCzIqLmNvbnRhaW5lcmQucnVudGltZS5ib290c3RyYXAudjEuRXh0ZW5zaW9uEhcKCnNvY2tldF9kaXIYCSABKAlIAIgBAUINCgtfc29ja2V0X2RpciKLAgoPQm9vdHN0cmFwUmVzdWx0Eg8KB3ZlcnNpb24YASABKAUSDwoHYWRkcmVzcxgCIAEoCRIQCghwcm90b2NvbBgDIAEoCRJBCgxjYXBhYmlsaXRpZXMYBCADKA4yKy5jb250YWluZXJkLnJ1bnRpbWUuYm9vdHN0cmFwLnYxLkNhcGFiaWxpdHkSUAoIbWV0YWRhdGEYBSADKAsyPi5jb250YWluZXJkLnJ1bnRpbWUuYm9vdHN0cmFwLnYxLkJvb3RzdHJhcFJlc3VsdC5NZXRhZGF0YUVudHJ5Gi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIwCglFeHRlbnNpb24SIwoFdmFsdWUYASABKAsyFC5nb29nbGUucHJvdG9idWYuQW55KigKCkNhcGFiaWxpdHkSGgoWQ0FQQUJJTElUWV9VTlNQRUNJRklFRBAAKq0BCghMb2dMZXZlbBISCg5MT0dfTEVWRUxfSU5GTxAAEhwKD0xPR19MRVZFTF9UUkFDRRD4//////////8BEhwKD0xPR19MRVZFTF9ERUJVRxD8//////////8BEhIKDkxPR19MRVZFTF9XQVJOEAQSEwoPTE9HX0xFVkVMX0VSUk9SEAgSEwoPTE9HX0xFVkVMX0ZBVEFMEAoSEwoPTE9HX0xFVkVMX1BBTklDEAxiBnByb3RvMw", [file_google_protobuf_any]);
+  fileDesc("Ci9jb250YWluZXJkL3J1bnRpbWUvYm9vdHN0cmFwL3YxL2Jvb3RzdHJhcC5wcm90bxIfY29udGFpbmVyZC5ydW50aW1lLmJvb3RzdHJhcC52MSLZAgoPQm9vdHN0cmFwUGFyYW1zEhMKC2luc3RhbmNlX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRI8Cglsb2dfbGV2ZWwYAyABKA4yKS5jb250YWluZXJkLnJ1bnRpbWUuYm9vdHN0cmFwLnYxLkxvZ0xldmVsEhoKEmNvbnRhaW5lcmRfdmVyc2lvbhgEIAEoCRIgChhjb250YWluZXJkX3R0cnBjX2FkZHJlc3MYBSABKAkSHwoXY29udGFpbmVyZF9ncnBjX2FkZHJlc3MYBiABKAkSGQoRY29udGFpbmVyZF9iaW5hcnkYByABKAkSPgoKZXh0ZW5zaW9ucxgIIAMoCzIqLmNvbnRhaW5lcmQucnVudGltZS5ib290c3RyYXAudjEuRXh0ZW5zaW9uEhcKCnNvY2tldF9kaXIYCSABKAlIAIgBAUINCgtfc29ja2V0X2RpciIwCglFeHRlbnNpb24SIwoFdmFsdWUYASABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IosCCg9Cb290c3RyYXBSZXN1bHQSDwoHdmVyc2lvbhgBIAEoBRIPCgdhZGRyZXNzGAIgASgJEhAKCHByb3RvY29sGAMgASgJEkEKDGNhcGFiaWxpdGllcxgEIAMoDjIrLmNvbnRhaW5lcmQucnVudGltZS5ib290c3RyYXAudjEuQ2FwYWJpbGl0eRJQCghtZXRhZGF0YRgFIAMoCzI+LmNvbnRhaW5lcmQucnVudGltZS5ib290c3RyYXAudjEuQm9vdHN0cmFwUmVzdWx0Lk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBKq0BCghMb2dMZXZlbBISCg5MT0dfTEVWRUxfSU5GTxAAEhwKD0xPR19MRVZFTF9UUkFDRRD4//////////8BEhwKD0xPR19MRVZFTF9ERUJVRxD8//////////8BEhIKDkxPR19MRVZFTF9XQVJOEAQSEwoPTE9HX0xFVkVMX0VSUk9SEAgSEwoPTE9HX0xFVkVMX0ZBVEFMEAoSEwoPTE9HX0xFVkVMX1BBTklDEAwqKAoKQ2FwYWJpbGl0eRIaChZDQVBBQklMSVRZX1VOU1BFQ0lGSUVEEABiBnByb3RvMw", [file_google_protobuf_any]);
 
 /**
+ * BootstrapParams is what a shim is given, since containerd 2.3; before, it was an Any with the options alone.
+ *
  * @generated from message containerd.runtime.bootstrap.v1.BootstrapParams
  */
 export type BootstrapParams = Message<"containerd.runtime.bootstrap.v1.BootstrapParams"> & {
   /**
+   * instance_id is the id of the container or of the sandbox.
+   *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
@@ -34,11 +41,15 @@ export type BootstrapParams = Message<"containerd.runtime.bootstrap.v1.Bootstrap
   logLevel: LogLevel;
 
   /**
+   * containerd_version without anything else.
+   *
    * @generated from field: string containerd_version = 4;
    */
   containerdVersion: string;
 
   /**
+   * containerd_ttrpc_address is where the shim forwards its events to.
+   *
    * @generated from field: string containerd_ttrpc_address = 5;
    */
   containerdTtrpcAddress: string;
@@ -49,16 +60,22 @@ export type BootstrapParams = Message<"containerd.runtime.bootstrap.v1.Bootstrap
   containerdGrpcAddress: string;
 
   /**
+   * containerd_binary is the program that publishes an event, for a shim that can't forward it.
+   *
    * @generated from field: string containerd_binary = 7;
    */
   containerdBinary: string;
 
   /**
+   * extensions hold the runtime options, if there are any.
+   *
    * @generated from field: repeated containerd.runtime.bootstrap.v1.Extension extensions = 8;
    */
   extensions: Extension[];
 
   /**
+   * socket_dir for the shim's socket, with a path of at most 42 bytes.
+   *
    * @generated from field: optional string socket_dir = 9;
    */
   socketDir?: string | undefined;
@@ -72,47 +89,14 @@ export const BootstrapParamsSchema: GenMessage<BootstrapParams> = /*@__PURE__*/
   messageDesc(file_containerd_runtime_bootstrap_v1_bootstrap, 0);
 
 /**
- * @generated from message containerd.runtime.bootstrap.v1.BootstrapResult
- */
-export type BootstrapResult = Message<"containerd.runtime.bootstrap.v1.BootstrapResult"> & {
-  /**
-   * @generated from field: int32 version = 1;
-   */
-  version: number;
-
-  /**
-   * @generated from field: string address = 2;
-   */
-  address: string;
-
-  /**
-   * @generated from field: string protocol = 3;
-   */
-  protocol: string;
-
-  /**
-   * @generated from field: repeated containerd.runtime.bootstrap.v1.Capability capabilities = 4;
-   */
-  capabilities: Capability[];
-
-  /**
-   * @generated from field: map<string, string> metadata = 5;
-   */
-  metadata: { [key: string]: string };
-};
-
-/**
- * Describes the message containerd.runtime.bootstrap.v1.BootstrapResult.
- * Use `create(BootstrapResultSchema)` to create a new message.
- */
-export const BootstrapResultSchema: GenMessage<BootstrapResult> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_bootstrap_v1_bootstrap, 1);
-
-/**
+ * Extension is a message of any type.
+ *
  * @generated from message containerd.runtime.bootstrap.v1.Extension
  */
 export type Extension = Message<"containerd.runtime.bootstrap.v1.Extension"> & {
   /**
+   * value whose type name may begin with `type.googleapis.com/`.
+   *
    * @generated from field: google.protobuf.Any value = 1;
    */
   value?: Any | undefined;
@@ -123,30 +107,61 @@ export type Extension = Message<"containerd.runtime.bootstrap.v1.Extension"> & {
  * Use `create(ExtensionSchema)` to create a new message.
  */
 export const ExtensionSchema: GenMessage<Extension> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_bootstrap_v1_bootstrap, 1);
+
+/**
+ * BootstrapResult is what a shim answers. Older ones answer with JSON of the same names, or with their address
+ * alone.
+ *
+ * @generated from message containerd.runtime.bootstrap.v1.BootstrapResult
+ */
+export type BootstrapResult = Message<"containerd.runtime.bootstrap.v1.BootstrapResult"> & {
+  /**
+   * version of the task API, 2 or 3.
+   *
+   * @generated from field: int32 version = 1;
+   */
+  version: number;
+
+  /**
+   * address such as `unix:///run/containerd/s/…`.
+   *
+   * @generated from field: string address = 2;
+   */
+  address: string;
+
+  /**
+   * protocol is `ttrpc` or `grpc`.
+   *
+   * @generated from field: string protocol = 3;
+   */
+  protocol: string;
+
+  /**
+   * capabilities of the shim; none is defined yet.
+   *
+   * @generated from field: repeated containerd.runtime.bootstrap.v1.Capability capabilities = 4;
+   */
+  capabilities: Capability[];
+
+  /**
+   * metadata by keys of the shim.
+   *
+   * @generated from field: map<string, string> metadata = 5;
+   */
+  metadata: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.runtime.bootstrap.v1.BootstrapResult.
+ * Use `create(BootstrapResultSchema)` to create a new message.
+ */
+export const BootstrapResultSchema: GenMessage<BootstrapResult> = /*@__PURE__*/
   messageDesc(file_containerd_runtime_bootstrap_v1_bootstrap, 2);
 
 /**
- * @generated from enum containerd.runtime.bootstrap.v1.Capability
- */
-export const Capability = {
-  /**
-   * @generated from enum value: CAPABILITY_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED: 0,
-} as const;
-
-/**
- * @generated from enum containerd.runtime.bootstrap.v1.Capability
- */
-export type Capability = (typeof Capability)[keyof typeof Capability] | UnknownEnum;
-
-/**
- * Describes the enum containerd.runtime.bootstrap.v1.Capability.
- */
-export const CapabilitySchema: GenEnum<Capability> = /*@__PURE__*/
-  enumDesc(file_containerd_runtime_bootstrap_v1_bootstrap, 0);
-
-/**
+ * LogLevel is the least level to log, in the numbers of Go's log/slog.
+ *
  * @generated from enum containerd.runtime.bootstrap.v1.LogLevel
  */
 export const LogLevel = {
@@ -187,6 +202,8 @@ export const LogLevel = {
 } as const;
 
 /**
+ * LogLevel is the least level to log, in the numbers of Go's log/slog.
+ *
  * @generated from enum containerd.runtime.bootstrap.v1.LogLevel
  */
 export type LogLevel = (typeof LogLevel)[keyof typeof LogLevel] | UnknownEnum;
@@ -195,5 +212,30 @@ export type LogLevel = (typeof LogLevel)[keyof typeof LogLevel] | UnknownEnum;
  * Describes the enum containerd.runtime.bootstrap.v1.LogLevel.
  */
 export const LogLevelSchema: GenEnum<LogLevel> = /*@__PURE__*/
+  enumDesc(file_containerd_runtime_bootstrap_v1_bootstrap, 0);
+
+/**
+ * Capability is something that a shim can do besides the task API.
+ *
+ * @generated from enum containerd.runtime.bootstrap.v1.Capability
+ */
+export const Capability = {
+  /**
+   * @generated from enum value: CAPABILITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+} as const;
+
+/**
+ * Capability is something that a shim can do besides the task API.
+ *
+ * @generated from enum containerd.runtime.bootstrap.v1.Capability
+ */
+export type Capability = (typeof Capability)[keyof typeof Capability] | UnknownEnum;
+
+/**
+ * Describes the enum containerd.runtime.bootstrap.v1.Capability.
+ */
+export const CapabilitySchema: GenEnum<Capability> = /*@__PURE__*/
   enumDesc(file_containerd_runtime_bootstrap_v1_bootstrap, 1);
 

@@ -2,6 +2,8 @@
 // @generated from file containerd/runtime/sandbox/v1/sandbox.proto (package containerd.runtime.sandbox.v1, syntax proto3)
 /* eslint-disable */
 
+// The part of a shim that runs sandboxes, such as virtual machines for pods.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Metric } from "../../../types/metrics_pb.ts";
@@ -18,9 +20,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/runtime/sandbox/v1/sandbox.proto.
  */
 export const file_containerd_runtime_sandbox_v1_sandbox: GenFile = /*@__PURE__*/
-  fileDesc("Citjb250YWluZXJkL3J1bnRpbWUvc2FuZGJveC92MS9zYW5kYm94LnByb3RvEh1jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MSKyAgoUQ3JlYXRlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRITCgtidW5kbGVfcGF0aBgCIAEoCRInCgZyb290ZnMYAyADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50EiUKB29wdGlvbnMYBCABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EhIKCm5ldG5zX3BhdGgYBSABKAkSWQoLYW5ub3RhdGlvbnMYBiADKAsyRC5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdC5Bbm5vdGF0aW9uc0VudHJ5GjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIXChVDcmVhdGVTYW5kYm94UmVzcG9uc2UiIQoLUGluZ1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSIOCgxQaW5nUmVzcG9uc2UiJQoPUGxhdGZvcm1SZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiQAoQUGxhdGZvcm1SZXNwb25zZRIsCghwbGF0Zm9ybRgBIAEoCzIaLmNvbnRhaW5lcmQudHlwZXMuUGxhdGZvcm0iKwoVU2FuZGJveE1ldHJpY3NSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiQwoWU2FuZGJveE1ldHJpY3NSZXNwb25zZRIpCgdtZXRyaWNzGAEgASgLMhguY29udGFpbmVyZC50eXBlcy5NZXRyaWMiOwoUU2FuZGJveFN0YXR1c1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIPCgd2ZXJib3NlGAIgASgIIsYCChVTYW5kYm94U3RhdHVzUmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCRILCgNwaWQYAiABKA0SDQoFc3RhdGUYAyABKAkSTAoEaW5mbxgEIAMoCzI+LmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlNhbmRib3hTdGF0dXNSZXNwb25zZS5JbmZvRW50cnkSLgoKY3JlYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJZXhpdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgVleHRyYRgHIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkaKwoJSW5mb0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLAoWU2h1dGRvd25TYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIhkKF1NodXRkb3duU2FuZGJveFJlc3BvbnNlIikKE1N0YXJ0U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJ3ChRTdGFydFNhbmRib3hSZXNwb25zZRILCgNwaWQYASABKA0SLgoKY3JlYXRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoEc3BlYxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiPgoSU3RvcFNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSFAoMdGltZW91dF9zZWNzGAIgASgNIhUKE1N0b3BTYW5kYm94UmVzcG9uc2Ui4gEKFFVwZGF0ZVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSJwoJcmVzb3VyY2VzGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRJZCgthbm5vdGF0aW9ucxgDIAMoCzJELmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlVwZGF0ZVNhbmRib3hSZXF1ZXN0LkFubm90YXRpb25zRW50cnkaMgoQQW5ub3RhdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhcKFVVwZGF0ZVNhbmRib3hSZXNwb25zZSIoChJXYWl0U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJZChNXYWl0U2FuZGJveFJlc3BvbnNlEhMKC2V4aXRfc3RhdHVzGAEgASgNEi0KCWV4aXRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAy1wgKB1NhbmRib3gSegoNQ3JlYXRlU2FuZGJveBIzLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GjQuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlEncKDFN0YXJ0U2FuZGJveBIyLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlN0YXJ0U2FuZGJveFJlcXVlc3QaMy5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5TdGFydFNhbmRib3hSZXNwb25zZRJwCghQbGF0Zm9ybRIuLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlBsYXRmb3JtUmVxdWVzdBovLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlBsYXRmb3JtUmVzcG9uc2UiA5ACARJ0CgtTdG9wU2FuZGJveBIxLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlN0b3BTYW5kYm94UmVxdWVzdBoyLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlN0b3BTYW5kYm94UmVzcG9uc2USeQoLV2FpdFNhbmRib3gSMS5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5XYWl0U2FuZGJveFJlcXVlc3QaMi5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5XYWl0U2FuZGJveFJlc3BvbnNlIgOQAgESfwoNU2FuZGJveFN0YXR1cxIzLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlNhbmRib3hTdGF0dXNSZXF1ZXN0GjQuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuU2FuZGJveFN0YXR1c1Jlc3BvbnNlIgOQAgESawoLUGluZ1NhbmRib3gSKi5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5QaW5nUmVxdWVzdBorLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlBpbmdSZXNwb25zZSIDkAIBEoABCg9TaHV0ZG93blNhbmRib3gSNS5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5TaHV0ZG93blNhbmRib3hSZXF1ZXN0GjYuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuU2h1dGRvd25TYW5kYm94UmVzcG9uc2USggEKDlNhbmRib3hNZXRyaWNzEjQuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuU2FuZGJveE1ldHJpY3NSZXF1ZXN0GjUuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuU2FuZGJveE1ldHJpY3NSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_containerd_types_metrics, file_containerd_types_mount, file_containerd_types_platform, file_google_protobuf_any, file_google_protobuf_timestamp]);
+  fileDesc("Citjb250YWluZXJkL3J1bnRpbWUvc2FuZGJveC92MS9zYW5kYm94LnByb3RvEh1jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MSKyAgoUQ3JlYXRlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRITCgtidW5kbGVfcGF0aBgCIAEoCRInCgZyb290ZnMYAyADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50EiUKB29wdGlvbnMYBCABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EhIKCm5ldG5zX3BhdGgYBSABKAkSWQoLYW5ub3RhdGlvbnMYBiADKAsyRC5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdC5Bbm5vdGF0aW9uc0VudHJ5GjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIXChVDcmVhdGVTYW5kYm94UmVzcG9uc2UiKQoTU3RhcnRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIncKFFN0YXJ0U2FuZGJveFJlc3BvbnNlEgsKA3BpZBgBIAEoDRIuCgpjcmVhdGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIiCgRzcGVjGAMgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSIlCg9QbGF0Zm9ybVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJAChBQbGF0Zm9ybVJlc3BvbnNlEiwKCHBsYXRmb3JtGAEgASgLMhouY29udGFpbmVyZC50eXBlcy5QbGF0Zm9ybSI+ChJTdG9wU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIUCgx0aW1lb3V0X3NlY3MYAiABKA0iFQoTU3RvcFNhbmRib3hSZXNwb25zZSIoChJXYWl0U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJZChNXYWl0U2FuZGJveFJlc3BvbnNlEhMKC2V4aXRfc3RhdHVzGAEgASgNEi0KCWV4aXRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiOwoUU2FuZGJveFN0YXR1c1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIPCgd2ZXJib3NlGAIgASgIIsYCChVTYW5kYm94U3RhdHVzUmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCRILCgNwaWQYAiABKA0SDQoFc3RhdGUYAyABKAkSTAoEaW5mbxgEIAMoCzI+LmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlNhbmRib3hTdGF0dXNSZXNwb25zZS5JbmZvRW50cnkSLgoKY3JlYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJZXhpdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgVleHRyYRgHIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkaKwoJSW5mb0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiIQoLUGluZ1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSIOCgxQaW5nUmVzcG9uc2UiLAoWU2h1dGRvd25TYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIhkKF1NodXRkb3duU2FuZGJveFJlc3BvbnNlIisKFVNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIkMKFlNhbmRib3hNZXRyaWNzUmVzcG9uc2USKQoHbWV0cmljcxgBIAEoCzIYLmNvbnRhaW5lcmQudHlwZXMuTWV0cmljIuIBChRVcGRhdGVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEicKCXJlc291cmNlcxgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSWQoLYW5ub3RhdGlvbnMYAyADKAsyRC5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5VcGRhdGVTYW5kYm94UmVxdWVzdC5Bbm5vdGF0aW9uc0VudHJ5GjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIXChVVcGRhdGVTYW5kYm94UmVzcG9uc2Uy1wgKB1NhbmRib3gSegoNQ3JlYXRlU2FuZGJveBIzLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GjQuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlEncKDFN0YXJ0U2FuZGJveBIyLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlN0YXJ0U2FuZGJveFJlcXVlc3QaMy5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5TdGFydFNhbmRib3hSZXNwb25zZRJwCghQbGF0Zm9ybRIuLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlBsYXRmb3JtUmVxdWVzdBovLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlBsYXRmb3JtUmVzcG9uc2UiA5ACARJ0CgtTdG9wU2FuZGJveBIxLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlN0b3BTYW5kYm94UmVxdWVzdBoyLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlN0b3BTYW5kYm94UmVzcG9uc2USeQoLV2FpdFNhbmRib3gSMS5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5XYWl0U2FuZGJveFJlcXVlc3QaMi5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5XYWl0U2FuZGJveFJlc3BvbnNlIgOQAgESfwoNU2FuZGJveFN0YXR1cxIzLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlNhbmRib3hTdGF0dXNSZXF1ZXN0GjQuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuU2FuZGJveFN0YXR1c1Jlc3BvbnNlIgOQAgESawoLUGluZ1NhbmRib3gSKi5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5QaW5nUmVxdWVzdBorLmNvbnRhaW5lcmQucnVudGltZS5zYW5kYm94LnYxLlBpbmdSZXNwb25zZSIDkAIBEoABCg9TaHV0ZG93blNhbmRib3gSNS5jb250YWluZXJkLnJ1bnRpbWUuc2FuZGJveC52MS5TaHV0ZG93blNhbmRib3hSZXF1ZXN0GjYuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuU2h1dGRvd25TYW5kYm94UmVzcG9uc2USggEKDlNhbmRib3hNZXRyaWNzEjQuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuU2FuZGJveE1ldHJpY3NSZXF1ZXN0GjUuY29udGFpbmVyZC5ydW50aW1lLnNhbmRib3gudjEuU2FuZGJveE1ldHJpY3NSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_containerd_types_metrics, file_containerd_types_mount, file_containerd_types_platform, file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
+ * CreateSandboxRequest describes the sandbox to prepare.
+ *
  * @generated from message containerd.runtime.sandbox.v1.CreateSandboxRequest
  */
 export type CreateSandboxRequest = Message<"containerd.runtime.sandbox.v1.CreateSandboxRequest"> & {
@@ -30,11 +34,15 @@ export type CreateSandboxRequest = Message<"containerd.runtime.sandbox.v1.Create
   sandboxId: string;
 
   /**
+   * bundle_path of the directory with the specification.
+   *
    * @generated from field: string bundle_path = 2;
    */
   bundlePath: string;
 
   /**
+   * rootfs are the mounts of the sandbox's own root file system, if it has one.
+   *
    * @generated from field: repeated containerd.types.Mount rootfs = 3;
    */
   rootfs: Mount[];
@@ -45,6 +53,8 @@ export type CreateSandboxRequest = Message<"containerd.runtime.sandbox.v1.Create
   options?: Any | undefined;
 
   /**
+   * netns_path of the network namespace to join.
+   *
    * @generated from field: string netns_path = 5;
    */
   netnsPath: string;
@@ -63,6 +73,8 @@ export const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest> = /*@_
   messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 0);
 
 /**
+ * CreateSandboxResponse is empty.
+ *
  * @generated from message containerd.runtime.sandbox.v1.CreateSandboxResponse
  */
 export type CreateSandboxResponse = Message<"containerd.runtime.sandbox.v1.CreateSandboxResponse"> & {
@@ -76,9 +88,11 @@ export const CreateSandboxResponseSchema: GenMessage<CreateSandboxResponse> = /*
   messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 1);
 
 /**
- * @generated from message containerd.runtime.sandbox.v1.PingRequest
+ * StartSandboxRequest names the sandbox.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.StartSandboxRequest
  */
-export type PingRequest = Message<"containerd.runtime.sandbox.v1.PingRequest"> & {
+export type StartSandboxRequest = Message<"containerd.runtime.sandbox.v1.StartSandboxRequest"> & {
   /**
    * @generated from field: string sandbox_id = 1;
    */
@@ -86,26 +100,46 @@ export type PingRequest = Message<"containerd.runtime.sandbox.v1.PingRequest"> &
 };
 
 /**
- * Describes the message containerd.runtime.sandbox.v1.PingRequest.
- * Use `create(PingRequestSchema)` to create a new message.
+ * Describes the message containerd.runtime.sandbox.v1.StartSandboxRequest.
+ * Use `create(StartSandboxRequestSchema)` to create a new message.
  */
-export const PingRequestSchema: GenMessage<PingRequest> = /*@__PURE__*/
+export const StartSandboxRequestSchema: GenMessage<StartSandboxRequest> = /*@__PURE__*/
   messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 2);
 
 /**
- * @generated from message containerd.runtime.sandbox.v1.PingResponse
+ * StartSandboxResponse tells what was started.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.StartSandboxResponse
  */
-export type PingResponse = Message<"containerd.runtime.sandbox.v1.PingResponse"> & {
+export type StartSandboxResponse = Message<"containerd.runtime.sandbox.v1.StartSandboxResponse"> & {
+  /**
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 2;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * spec of the sandbox, if the runtime tells it, of a type of its own.
+   *
+   * @generated from field: google.protobuf.Any spec = 3;
+   */
+  spec?: Any | undefined;
 };
 
 /**
- * Describes the message containerd.runtime.sandbox.v1.PingResponse.
- * Use `create(PingResponseSchema)` to create a new message.
+ * Describes the message containerd.runtime.sandbox.v1.StartSandboxResponse.
+ * Use `create(StartSandboxResponseSchema)` to create a new message.
  */
-export const PingResponseSchema: GenMessage<PingResponse> = /*@__PURE__*/
+export const StartSandboxResponseSchema: GenMessage<StartSandboxResponse> = /*@__PURE__*/
   messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 3);
 
 /**
+ * PlatformRequest names the sandbox.
+ *
  * @generated from message containerd.runtime.sandbox.v1.PlatformRequest
  */
 export type PlatformRequest = Message<"containerd.runtime.sandbox.v1.PlatformRequest"> & {
@@ -123,6 +157,8 @@ export const PlatformRequestSchema: GenMessage<PlatformRequest> = /*@__PURE__*/
   messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 4);
 
 /**
+ * PlatformResponse carries the platform.
+ *
  * @generated from message containerd.runtime.sandbox.v1.PlatformResponse
  */
 export type PlatformResponse = Message<"containerd.runtime.sandbox.v1.PlatformResponse"> & {
@@ -140,9 +176,52 @@ export const PlatformResponseSchema: GenMessage<PlatformResponse> = /*@__PURE__*
   messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 5);
 
 /**
- * @generated from message containerd.runtime.sandbox.v1.SandboxMetricsRequest
+ * StopSandboxRequest names the sandbox.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.StopSandboxRequest
  */
-export type SandboxMetricsRequest = Message<"containerd.runtime.sandbox.v1.SandboxMetricsRequest"> & {
+export type StopSandboxRequest = Message<"containerd.runtime.sandbox.v1.StopSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * timeout_secs before what still runs is killed, in seconds.
+   *
+   * @generated from field: uint32 timeout_secs = 2;
+   */
+  timeoutSecs: number;
+};
+
+/**
+ * Describes the message containerd.runtime.sandbox.v1.StopSandboxRequest.
+ * Use `create(StopSandboxRequestSchema)` to create a new message.
+ */
+export const StopSandboxRequestSchema: GenMessage<StopSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 6);
+
+/**
+ * StopSandboxResponse is empty.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.StopSandboxResponse
+ */
+export type StopSandboxResponse = Message<"containerd.runtime.sandbox.v1.StopSandboxResponse"> & {
+};
+
+/**
+ * Describes the message containerd.runtime.sandbox.v1.StopSandboxResponse.
+ * Use `create(StopSandboxResponseSchema)` to create a new message.
+ */
+export const StopSandboxResponseSchema: GenMessage<StopSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 7);
+
+/**
+ * WaitSandboxRequest names the sandbox.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.WaitSandboxRequest
+ */
+export type WaitSandboxRequest = Message<"containerd.runtime.sandbox.v1.WaitSandboxRequest"> & {
   /**
    * @generated from field: string sandbox_id = 1;
    */
@@ -150,30 +229,39 @@ export type SandboxMetricsRequest = Message<"containerd.runtime.sandbox.v1.Sandb
 };
 
 /**
- * Describes the message containerd.runtime.sandbox.v1.SandboxMetricsRequest.
- * Use `create(SandboxMetricsRequestSchema)` to create a new message.
+ * Describes the message containerd.runtime.sandbox.v1.WaitSandboxRequest.
+ * Use `create(WaitSandboxRequestSchema)` to create a new message.
  */
-export const SandboxMetricsRequestSchema: GenMessage<SandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 6);
+export const WaitSandboxRequestSchema: GenMessage<WaitSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 8);
 
 /**
- * @generated from message containerd.runtime.sandbox.v1.SandboxMetricsResponse
+ * WaitSandboxResponse tells how the sandbox ended.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.WaitSandboxResponse
  */
-export type SandboxMetricsResponse = Message<"containerd.runtime.sandbox.v1.SandboxMetricsResponse"> & {
+export type WaitSandboxResponse = Message<"containerd.runtime.sandbox.v1.WaitSandboxResponse"> & {
   /**
-   * @generated from field: containerd.types.Metric metrics = 1;
+   * @generated from field: uint32 exit_status = 1;
    */
-  metrics?: Metric | undefined;
+  exitStatus: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp exited_at = 2;
+   */
+  exitedAt?: Timestamp | undefined;
 };
 
 /**
- * Describes the message containerd.runtime.sandbox.v1.SandboxMetricsResponse.
- * Use `create(SandboxMetricsResponseSchema)` to create a new message.
+ * Describes the message containerd.runtime.sandbox.v1.WaitSandboxResponse.
+ * Use `create(WaitSandboxResponseSchema)` to create a new message.
  */
-export const SandboxMetricsResponseSchema: GenMessage<SandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 7);
+export const WaitSandboxResponseSchema: GenMessage<WaitSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 9);
 
 /**
+ * SandboxStatusRequest names the sandbox.
+ *
  * @generated from message containerd.runtime.sandbox.v1.SandboxStatusRequest
  */
 export type SandboxStatusRequest = Message<"containerd.runtime.sandbox.v1.SandboxStatusRequest"> & {
@@ -183,6 +271,8 @@ export type SandboxStatusRequest = Message<"containerd.runtime.sandbox.v1.Sandbo
   sandboxId: string;
 
   /**
+   * verbose asks for the map info.
+   *
    * @generated from field: bool verbose = 2;
    */
   verbose: boolean;
@@ -193,9 +283,11 @@ export type SandboxStatusRequest = Message<"containerd.runtime.sandbox.v1.Sandbo
  * Use `create(SandboxStatusRequestSchema)` to create a new message.
  */
 export const SandboxStatusRequestSchema: GenMessage<SandboxStatusRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 8);
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 10);
 
 /**
+ * SandboxStatusResponse tells the state.
+ *
  * @generated from message containerd.runtime.sandbox.v1.SandboxStatusResponse
  */
 export type SandboxStatusResponse = Message<"containerd.runtime.sandbox.v1.SandboxStatusResponse"> & {
@@ -210,11 +302,15 @@ export type SandboxStatusResponse = Message<"containerd.runtime.sandbox.v1.Sandb
   pid: number;
 
   /**
+   * state in the words of the shim.
+   *
    * @generated from field: string state = 3;
    */
   state: string;
 
   /**
+   * info that the shim adds, by its own keys.
+   *
    * @generated from field: map<string, string> info = 4;
    */
   info: { [key: string]: string };
@@ -230,6 +326,8 @@ export type SandboxStatusResponse = Message<"containerd.runtime.sandbox.v1.Sandb
   exitedAt?: Timestamp | undefined;
 
   /**
+   * extra that the shim adds, of its own type.
+   *
    * @generated from field: google.protobuf.Any extra = 7;
    */
   extra?: Any | undefined;
@@ -240,9 +338,45 @@ export type SandboxStatusResponse = Message<"containerd.runtime.sandbox.v1.Sandb
  * Use `create(SandboxStatusResponseSchema)` to create a new message.
  */
 export const SandboxStatusResponseSchema: GenMessage<SandboxStatusResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 9);
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 11);
 
 /**
+ * PingRequest names the sandbox.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.PingRequest
+ */
+export type PingRequest = Message<"containerd.runtime.sandbox.v1.PingRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+};
+
+/**
+ * Describes the message containerd.runtime.sandbox.v1.PingRequest.
+ * Use `create(PingRequestSchema)` to create a new message.
+ */
+export const PingRequestSchema: GenMessage<PingRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 12);
+
+/**
+ * PingResponse is empty.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.PingResponse
+ */
+export type PingResponse = Message<"containerd.runtime.sandbox.v1.PingResponse"> & {
+};
+
+/**
+ * Describes the message containerd.runtime.sandbox.v1.PingResponse.
+ * Use `create(PingResponseSchema)` to create a new message.
+ */
+export const PingResponseSchema: GenMessage<PingResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 13);
+
+/**
+ * ShutdownSandboxRequest names the sandbox.
+ *
  * @generated from message containerd.runtime.sandbox.v1.ShutdownSandboxRequest
  */
 export type ShutdownSandboxRequest = Message<"containerd.runtime.sandbox.v1.ShutdownSandboxRequest"> & {
@@ -257,9 +391,11 @@ export type ShutdownSandboxRequest = Message<"containerd.runtime.sandbox.v1.Shut
  * Use `create(ShutdownSandboxRequestSchema)` to create a new message.
  */
 export const ShutdownSandboxRequestSchema: GenMessage<ShutdownSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 10);
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 14);
 
 /**
+ * ShutdownSandboxResponse is empty.
+ *
  * @generated from message containerd.runtime.sandbox.v1.ShutdownSandboxResponse
  */
 export type ShutdownSandboxResponse = Message<"containerd.runtime.sandbox.v1.ShutdownSandboxResponse"> & {
@@ -270,88 +406,49 @@ export type ShutdownSandboxResponse = Message<"containerd.runtime.sandbox.v1.Shu
  * Use `create(ShutdownSandboxResponseSchema)` to create a new message.
  */
 export const ShutdownSandboxResponseSchema: GenMessage<ShutdownSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 11);
-
-/**
- * @generated from message containerd.runtime.sandbox.v1.StartSandboxRequest
- */
-export type StartSandboxRequest = Message<"containerd.runtime.sandbox.v1.StartSandboxRequest"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-};
-
-/**
- * Describes the message containerd.runtime.sandbox.v1.StartSandboxRequest.
- * Use `create(StartSandboxRequestSchema)` to create a new message.
- */
-export const StartSandboxRequestSchema: GenMessage<StartSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 12);
-
-/**
- * @generated from message containerd.runtime.sandbox.v1.StartSandboxResponse
- */
-export type StartSandboxResponse = Message<"containerd.runtime.sandbox.v1.StartSandboxResponse"> & {
-  /**
-   * @generated from field: uint32 pid = 1;
-   */
-  pid: number;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp created_at = 2;
-   */
-  createdAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Any spec = 3;
-   */
-  spec?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.runtime.sandbox.v1.StartSandboxResponse.
- * Use `create(StartSandboxResponseSchema)` to create a new message.
- */
-export const StartSandboxResponseSchema: GenMessage<StartSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 13);
-
-/**
- * @generated from message containerd.runtime.sandbox.v1.StopSandboxRequest
- */
-export type StopSandboxRequest = Message<"containerd.runtime.sandbox.v1.StopSandboxRequest"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-
-  /**
-   * @generated from field: uint32 timeout_secs = 2;
-   */
-  timeoutSecs: number;
-};
-
-/**
- * Describes the message containerd.runtime.sandbox.v1.StopSandboxRequest.
- * Use `create(StopSandboxRequestSchema)` to create a new message.
- */
-export const StopSandboxRequestSchema: GenMessage<StopSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 14);
-
-/**
- * @generated from message containerd.runtime.sandbox.v1.StopSandboxResponse
- */
-export type StopSandboxResponse = Message<"containerd.runtime.sandbox.v1.StopSandboxResponse"> & {
-};
-
-/**
- * Describes the message containerd.runtime.sandbox.v1.StopSandboxResponse.
- * Use `create(StopSandboxResponseSchema)` to create a new message.
- */
-export const StopSandboxResponseSchema: GenMessage<StopSandboxResponse> = /*@__PURE__*/
   messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 15);
 
 /**
+ * SandboxMetricsRequest names the sandbox.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.SandboxMetricsRequest
+ */
+export type SandboxMetricsRequest = Message<"containerd.runtime.sandbox.v1.SandboxMetricsRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+};
+
+/**
+ * Describes the message containerd.runtime.sandbox.v1.SandboxMetricsRequest.
+ * Use `create(SandboxMetricsRequestSchema)` to create a new message.
+ */
+export const SandboxMetricsRequestSchema: GenMessage<SandboxMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 16);
+
+/**
+ * SandboxMetricsResponse carries the measurement.
+ *
+ * @generated from message containerd.runtime.sandbox.v1.SandboxMetricsResponse
+ */
+export type SandboxMetricsResponse = Message<"containerd.runtime.sandbox.v1.SandboxMetricsResponse"> & {
+  /**
+   * @generated from field: containerd.types.Metric metrics = 1;
+   */
+  metrics?: Metric | undefined;
+};
+
+/**
+ * Describes the message containerd.runtime.sandbox.v1.SandboxMetricsResponse.
+ * Use `create(SandboxMetricsResponseSchema)` to create a new message.
+ */
+export const SandboxMetricsResponseSchema: GenMessage<SandboxMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 17);
+
+/**
+ * UpdateSandboxRequest is not used by any method.
+ *
  * @generated from message containerd.runtime.sandbox.v1.UpdateSandboxRequest
  */
 export type UpdateSandboxRequest = Message<"containerd.runtime.sandbox.v1.UpdateSandboxRequest"> & {
@@ -376,9 +473,11 @@ export type UpdateSandboxRequest = Message<"containerd.runtime.sandbox.v1.Update
  * Use `create(UpdateSandboxRequestSchema)` to create a new message.
  */
 export const UpdateSandboxRequestSchema: GenMessage<UpdateSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 16);
+  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 18);
 
 /**
+ * UpdateSandboxResponse is not used by any method.
+ *
  * @generated from message containerd.runtime.sandbox.v1.UpdateSandboxResponse
  */
 export type UpdateSandboxResponse = Message<"containerd.runtime.sandbox.v1.UpdateSandboxResponse"> & {
@@ -389,52 +488,17 @@ export type UpdateSandboxResponse = Message<"containerd.runtime.sandbox.v1.Updat
  * Use `create(UpdateSandboxResponseSchema)` to create a new message.
  */
 export const UpdateSandboxResponseSchema: GenMessage<UpdateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 17);
-
-/**
- * @generated from message containerd.runtime.sandbox.v1.WaitSandboxRequest
- */
-export type WaitSandboxRequest = Message<"containerd.runtime.sandbox.v1.WaitSandboxRequest"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-};
-
-/**
- * Describes the message containerd.runtime.sandbox.v1.WaitSandboxRequest.
- * Use `create(WaitSandboxRequestSchema)` to create a new message.
- */
-export const WaitSandboxRequestSchema: GenMessage<WaitSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 18);
-
-/**
- * @generated from message containerd.runtime.sandbox.v1.WaitSandboxResponse
- */
-export type WaitSandboxResponse = Message<"containerd.runtime.sandbox.v1.WaitSandboxResponse"> & {
-  /**
-   * @generated from field: uint32 exit_status = 1;
-   */
-  exitStatus: number;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp exited_at = 2;
-   */
-  exitedAt?: Timestamp | undefined;
-};
-
-/**
- * Describes the message containerd.runtime.sandbox.v1.WaitSandboxResponse.
- * Use `create(WaitSandboxResponseSchema)` to create a new message.
- */
-export const WaitSandboxResponseSchema: GenMessage<WaitSandboxResponse> = /*@__PURE__*/
   messageDesc(file_containerd_runtime_sandbox_v1_sandbox, 19);
 
 /**
+ * Sandbox is served by a shim beside the task API, by ttrpc or gRPC. There is one sandbox in a shim.
+ *
  * @generated from service containerd.runtime.sandbox.v1.Sandbox
  */
 export const Sandbox: GenService<{
   /**
+   * CreateSandbox prepares the sandbox. It is called first, once the shim runs.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.CreateSandbox
    */
   createSandbox: {
@@ -443,6 +507,8 @@ export const Sandbox: GenService<{
     output: typeof CreateSandboxResponseSchema;
   },
   /**
+   * StartSandbox starts what keeps the sandbox alive.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.StartSandbox
    */
   startSandbox: {
@@ -451,6 +517,8 @@ export const Sandbox: GenService<{
     output: typeof StartSandboxResponseSchema;
   },
   /**
+   * Platform tells what containers of the sandbox run on.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.Platform
    */
   platform: {
@@ -459,6 +527,8 @@ export const Sandbox: GenService<{
     output: typeof PlatformResponseSchema;
   },
   /**
+   * StopSandbox stops the sandbox with all its containers.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.StopSandbox
    */
   stopSandbox: {
@@ -467,6 +537,8 @@ export const Sandbox: GenService<{
     output: typeof StopSandboxResponseSchema;
   },
   /**
+   * WaitSandbox returns when the sandbox has exited.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.WaitSandbox
    */
   waitSandbox: {
@@ -475,6 +547,8 @@ export const Sandbox: GenService<{
     output: typeof WaitSandboxResponseSchema;
   },
   /**
+   * SandboxStatus tells the state.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.SandboxStatus
    */
   sandboxStatus: {
@@ -483,6 +557,8 @@ export const Sandbox: GenService<{
     output: typeof SandboxStatusResponseSchema;
   },
   /**
+   * PingSandbox shows that the shim answers.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.PingSandbox
    */
   pingSandbox: {
@@ -491,6 +567,8 @@ export const Sandbox: GenService<{
     output: typeof PingResponseSchema;
   },
   /**
+   * ShutdownSandbox makes the shim clean up and end.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.ShutdownSandbox
    */
   shutdownSandbox: {
@@ -499,6 +577,8 @@ export const Sandbox: GenService<{
     output: typeof ShutdownSandboxResponseSchema;
   },
   /**
+   * SandboxMetrics measures the sandbox.
+   *
    * @generated from rpc containerd.runtime.sandbox.v1.Sandbox.SandboxMetrics
    */
   sandboxMetrics: {

@@ -2,6 +2,9 @@
 // @generated from file containerd/services/containers/v1/containers.proto (package containerd.services.containers.v1, syntax proto3)
 /* eslint-disable */
 
+// Records of containers. A container is what a client wrote down to run later; whether it runs is a matter of
+// Tasks.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Any, EmptySchema, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
@@ -12,149 +15,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/containers/v1/containers.proto.
  */
 export const file_containerd_services_containers_v1_containers: GenFile = /*@__PURE__*/
-  fileDesc("CjJjb250YWluZXJkL3NlcnZpY2VzL2NvbnRhaW5lcnMvdjEvY29udGFpbmVycy5wcm90bxIhY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxIoEFCglDb250YWluZXISCgoCaWQYASABKAkSSAoGbGFiZWxzGAIgAygLMjguY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lci5MYWJlbHNFbnRyeRINCgVpbWFnZRgDIAEoCRJFCgdydW50aW1lGAQgASgLMjQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lci5SdW50aW1lEiIKBHNwZWMYBSABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EhMKC3NuYXBzaG90dGVyGAYgASgJEhQKDHNuYXBzaG90X2tleRgHIAEoCRIuCgpjcmVhdGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJQCgpleHRlbnNpb25zGAogAygLMjwuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lci5FeHRlbnNpb25zRW50cnkSDwoHc2FuZGJveBgLIAEoCRo+CgdSdW50aW1lEgwKBG5hbWUYASABKAkSJQoHb3B0aW9ucxgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARpHCg9FeHRlbnNpb25zRW50cnkSCwoDa2V5GAEgASgJEiMKBXZhbHVlGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueToCOAEiWQoWQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBI/Cgljb250YWluZXIYASABKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuQ29udGFpbmVyIloKF0NyZWF0ZUNvbnRhaW5lclJlc3BvbnNlEj8KCWNvbnRhaW5lchgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5Db250YWluZXIiJAoWRGVsZXRlQ29udGFpbmVyUmVxdWVzdBIKCgJpZBgBIAEoCSIhChNHZXRDb250YWluZXJSZXF1ZXN0EgoKAmlkGAEgASgJIlcKFEdldENvbnRhaW5lclJlc3BvbnNlEj8KCWNvbnRhaW5lchgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5Db250YWluZXIiVwoUTGlzdENvbnRhaW5lck1lc3NhZ2USPwoJY29udGFpbmVyGAEgASgLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lciIoChVMaXN0Q29udGFpbmVyc1JlcXVlc3QSDwoHZmlsdGVycxgBIAMoCSJaChZMaXN0Q29udGFpbmVyc1Jlc3BvbnNlEkAKCmNvbnRhaW5lcnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuQ29udGFpbmVyIooBChZVcGRhdGVDb250YWluZXJSZXF1ZXN0Ej8KCWNvbnRhaW5lchgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5Db250YWluZXISLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIloKF1VwZGF0ZUNvbnRhaW5lclJlc3BvbnNlEj8KCWNvbnRhaW5lchgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5Db250YWluZXIy9AUKCkNvbnRhaW5lcnMSewoDR2V0EjYuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkdldENvbnRhaW5lclJlcXVlc3QaNy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuR2V0Q29udGFpbmVyUmVzcG9uc2UiA5ACARKAAQoETGlzdBI4LmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5MaXN0Q29udGFpbmVyc1JlcXVlc3QaOS5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuTGlzdENvbnRhaW5lcnNSZXNwb25zZSIDkAIBEoYBCgpMaXN0U3RyZWFtEjguY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBo3LmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5MaXN0Q29udGFpbmVyTWVzc2FnZSIDkAIBMAESfwoGQ3JlYXRlEjkuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QaOi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USfwoGVXBkYXRlEjkuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLlVwZGF0ZUNvbnRhaW5lclJlcXVlc3QaOi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuVXBkYXRlQ29udGFpbmVyUmVzcG9uc2USWwoGRGVsZXRlEjkuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkRlbGV0ZUNvbnRhaW5lclJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_google_protobuf_any, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("CjJjb250YWluZXJkL3NlcnZpY2VzL2NvbnRhaW5lcnMvdjEvY29udGFpbmVycy5wcm90bxIhY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxIiEKE0dldENvbnRhaW5lclJlcXVlc3QSCgoCaWQYASABKAkiVwoUR2V0Q29udGFpbmVyUmVzcG9uc2USPwoJY29udGFpbmVyGAEgASgLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lciIoChVMaXN0Q29udGFpbmVyc1JlcXVlc3QSDwoHZmlsdGVycxgBIAMoCSJaChZMaXN0Q29udGFpbmVyc1Jlc3BvbnNlEkAKCmNvbnRhaW5lcnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuQ29udGFpbmVyIlcKFExpc3RDb250YWluZXJNZXNzYWdlEj8KCWNvbnRhaW5lchgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5Db250YWluZXIiWQoWQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBI/Cgljb250YWluZXIYASABKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuQ29udGFpbmVyIloKF0NyZWF0ZUNvbnRhaW5lclJlc3BvbnNlEj8KCWNvbnRhaW5lchgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5Db250YWluZXIiigEKFlVwZGF0ZUNvbnRhaW5lclJlcXVlc3QSPwoJY29udGFpbmVyGAEgASgLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lchIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siWgoXVXBkYXRlQ29udGFpbmVyUmVzcG9uc2USPwoJY29udGFpbmVyGAEgASgLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lciIkChZEZWxldGVDb250YWluZXJSZXF1ZXN0EgoKAmlkGAEgASgJIoEFCglDb250YWluZXISCgoCaWQYASABKAkSSAoGbGFiZWxzGAIgAygLMjguY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lci5MYWJlbHNFbnRyeRINCgVpbWFnZRgDIAEoCRJFCgdydW50aW1lGAQgASgLMjQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lci5SdW50aW1lEiIKBHNwZWMYBSABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EhMKC3NuYXBzaG90dGVyGAYgASgJEhQKDHNuYXBzaG90X2tleRgHIAEoCRIuCgpjcmVhdGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJQCgpleHRlbnNpb25zGAogAygLMjwuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNvbnRhaW5lci5FeHRlbnNpb25zRW50cnkSDwoHc2FuZGJveBgLIAEoCRo+CgdSdW50aW1lEgwKBG5hbWUYASABKAkSJQoHb3B0aW9ucxgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARpHCg9FeHRlbnNpb25zRW50cnkSCwoDa2V5GAEgASgJEiMKBXZhbHVlGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueToCOAEy9AUKCkNvbnRhaW5lcnMSewoDR2V0EjYuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkdldENvbnRhaW5lclJlcXVlc3QaNy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuR2V0Q29udGFpbmVyUmVzcG9uc2UiA5ACARKAAQoETGlzdBI4LmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5MaXN0Q29udGFpbmVyc1JlcXVlc3QaOS5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuTGlzdENvbnRhaW5lcnNSZXNwb25zZSIDkAIBEoYBCgpMaXN0U3RyZWFtEjguY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBo3LmNvbnRhaW5lcmQuc2VydmljZXMuY29udGFpbmVycy52MS5MaXN0Q29udGFpbmVyTWVzc2FnZSIDkAIBMAESfwoGQ3JlYXRlEjkuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QaOi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USfwoGVXBkYXRlEjkuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLlVwZGF0ZUNvbnRhaW5lclJlcXVlc3QaOi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRhaW5lcnMudjEuVXBkYXRlQ29udGFpbmVyUmVzcG9uc2USWwoGRGVsZXRlEjkuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250YWluZXJzLnYxLkRlbGV0ZUNvbnRhaW5lclJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_google_protobuf_any, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.services.containers.v1.Container
- */
-export type Container = Message<"containerd.services.containers.v1.Container"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: map<string, string> labels = 2;
-   */
-  labels: { [key: string]: string };
-
-  /**
-   * @generated from field: string image = 3;
-   */
-  image: string;
-
-  /**
-   * @generated from field: containerd.services.containers.v1.Container.Runtime runtime = 4;
-   */
-  runtime?: Container_Runtime | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Any spec = 5;
-   */
-  spec?: Any | undefined;
-
-  /**
-   * @generated from field: string snapshotter = 6;
-   */
-  snapshotter: string;
-
-  /**
-   * @generated from field: string snapshot_key = 7;
-   */
-  snapshotKey: string;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp created_at = 8;
-   */
-  createdAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp updated_at = 9;
-   */
-  updatedAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: map<string, google.protobuf.Any> extensions = 10;
-   */
-  extensions: { [key: string]: Any };
-
-  /**
-   * @generated from field: string sandbox = 11;
-   */
-  sandbox: string;
-};
-
-/**
- * Describes the message containerd.services.containers.v1.Container.
- * Use `create(ContainerSchema)` to create a new message.
- */
-export const ContainerSchema: GenMessage<Container> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 0);
-
-/**
- * @generated from message containerd.services.containers.v1.Container.Runtime
- */
-export type Container_Runtime = Message<"containerd.services.containers.v1.Container.Runtime"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * @generated from field: google.protobuf.Any options = 2;
-   */
-  options?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.services.containers.v1.Container.Runtime.
- * Use `create(Container_RuntimeSchema)` to create a new message.
- */
-export const Container_RuntimeSchema: GenMessage<Container_Runtime> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 0, 0);
-
-/**
- * @generated from message containerd.services.containers.v1.CreateContainerRequest
- */
-export type CreateContainerRequest = Message<"containerd.services.containers.v1.CreateContainerRequest"> & {
-  /**
-   * @generated from field: containerd.services.containers.v1.Container container = 1;
-   */
-  container?: Container | undefined;
-};
-
-/**
- * Describes the message containerd.services.containers.v1.CreateContainerRequest.
- * Use `create(CreateContainerRequestSchema)` to create a new message.
- */
-export const CreateContainerRequestSchema: GenMessage<CreateContainerRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 1);
-
-/**
- * @generated from message containerd.services.containers.v1.CreateContainerResponse
- */
-export type CreateContainerResponse = Message<"containerd.services.containers.v1.CreateContainerResponse"> & {
-  /**
-   * @generated from field: containerd.services.containers.v1.Container container = 1;
-   */
-  container?: Container | undefined;
-};
-
-/**
- * Describes the message containerd.services.containers.v1.CreateContainerResponse.
- * Use `create(CreateContainerResponseSchema)` to create a new message.
- */
-export const CreateContainerResponseSchema: GenMessage<CreateContainerResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 2);
-
-/**
- * @generated from message containerd.services.containers.v1.DeleteContainerRequest
- */
-export type DeleteContainerRequest = Message<"containerd.services.containers.v1.DeleteContainerRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-};
-
-/**
- * Describes the message containerd.services.containers.v1.DeleteContainerRequest.
- * Use `create(DeleteContainerRequestSchema)` to create a new message.
- */
-export const DeleteContainerRequestSchema: GenMessage<DeleteContainerRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 3);
-
-/**
+ * GetContainerRequest names a container.
+ *
  * @generated from message containerd.services.containers.v1.GetContainerRequest
  */
 export type GetContainerRequest = Message<"containerd.services.containers.v1.GetContainerRequest"> & {
@@ -169,9 +34,11 @@ export type GetContainerRequest = Message<"containerd.services.containers.v1.Get
  * Use `create(GetContainerRequestSchema)` to create a new message.
  */
 export const GetContainerRequestSchema: GenMessage<GetContainerRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 4);
+  messageDesc(file_containerd_services_containers_v1_containers, 0);
 
 /**
+ * GetContainerResponse carries the container.
+ *
  * @generated from message containerd.services.containers.v1.GetContainerResponse
  */
 export type GetContainerResponse = Message<"containerd.services.containers.v1.GetContainerResponse"> & {
@@ -186,30 +53,17 @@ export type GetContainerResponse = Message<"containerd.services.containers.v1.Ge
  * Use `create(GetContainerResponseSchema)` to create a new message.
  */
 export const GetContainerResponseSchema: GenMessage<GetContainerResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 5);
+  messageDesc(file_containerd_services_containers_v1_containers, 1);
 
 /**
- * @generated from message containerd.services.containers.v1.ListContainerMessage
- */
-export type ListContainerMessage = Message<"containerd.services.containers.v1.ListContainerMessage"> & {
-  /**
-   * @generated from field: containerd.services.containers.v1.Container container = 1;
-   */
-  container?: Container | undefined;
-};
-
-/**
- * Describes the message containerd.services.containers.v1.ListContainerMessage.
- * Use `create(ListContainerMessageSchema)` to create a new message.
- */
-export const ListContainerMessageSchema: GenMessage<ListContainerMessage> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 6);
-
-/**
+ * ListContainersRequest chooses containers.
+ *
  * @generated from message containerd.services.containers.v1.ListContainersRequest
  */
 export type ListContainersRequest = Message<"containerd.services.containers.v1.ListContainersRequest"> & {
   /**
+   * filters are alternatives; without any, all match. Fields: `id`, `image`, `runtime.name`, `labels.<key>`.
+   *
    * @generated from field: repeated string filters = 1;
    */
   filters: string[];
@@ -220,9 +74,11 @@ export type ListContainersRequest = Message<"containerd.services.containers.v1.L
  * Use `create(ListContainersRequestSchema)` to create a new message.
  */
 export const ListContainersRequestSchema: GenMessage<ListContainersRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 7);
+  messageDesc(file_containerd_services_containers_v1_containers, 2);
 
 /**
+ * ListContainersResponse carries the containers, ordered by id.
+ *
  * @generated from message containerd.services.containers.v1.ListContainersResponse
  */
 export type ListContainersResponse = Message<"containerd.services.containers.v1.ListContainersResponse"> & {
@@ -237,18 +93,87 @@ export type ListContainersResponse = Message<"containerd.services.containers.v1.
  * Use `create(ListContainersResponseSchema)` to create a new message.
  */
 export const ListContainersResponseSchema: GenMessage<ListContainersResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 8);
+  messageDesc(file_containerd_services_containers_v1_containers, 3);
 
 /**
+ * ListContainerMessage is one step of ListStream.
+ *
+ * @generated from message containerd.services.containers.v1.ListContainerMessage
+ */
+export type ListContainerMessage = Message<"containerd.services.containers.v1.ListContainerMessage"> & {
+  /**
+   * @generated from field: containerd.services.containers.v1.Container container = 1;
+   */
+  container?: Container | undefined;
+};
+
+/**
+ * Describes the message containerd.services.containers.v1.ListContainerMessage.
+ * Use `create(ListContainerMessageSchema)` to create a new message.
+ */
+export const ListContainerMessageSchema: GenMessage<ListContainerMessage> = /*@__PURE__*/
+  messageDesc(file_containerd_services_containers_v1_containers, 4);
+
+/**
+ * CreateContainerRequest carries the container to record.
+ *
+ * @generated from message containerd.services.containers.v1.CreateContainerRequest
+ */
+export type CreateContainerRequest = Message<"containerd.services.containers.v1.CreateContainerRequest"> & {
+  /**
+   * container needs an id, a runtime name and a spec, and a snapshotter if it has a snapshot key. Its times are
+   * ignored.
+   *
+   * @generated from field: containerd.services.containers.v1.Container container = 1;
+   */
+  container?: Container | undefined;
+};
+
+/**
+ * Describes the message containerd.services.containers.v1.CreateContainerRequest.
+ * Use `create(CreateContainerRequestSchema)` to create a new message.
+ */
+export const CreateContainerRequestSchema: GenMessage<CreateContainerRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_containers_v1_containers, 5);
+
+/**
+ * CreateContainerResponse carries the container as it was recorded.
+ *
+ * @generated from message containerd.services.containers.v1.CreateContainerResponse
+ */
+export type CreateContainerResponse = Message<"containerd.services.containers.v1.CreateContainerResponse"> & {
+  /**
+   * @generated from field: containerd.services.containers.v1.Container container = 1;
+   */
+  container?: Container | undefined;
+};
+
+/**
+ * Describes the message containerd.services.containers.v1.CreateContainerResponse.
+ * Use `create(CreateContainerResponseSchema)` to create a new message.
+ */
+export const CreateContainerResponseSchema: GenMessage<CreateContainerResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_containers_v1_containers, 6);
+
+/**
+ * UpdateContainerRequest carries new values and says which of them count.
+ *
  * @generated from message containerd.services.containers.v1.UpdateContainerRequest
  */
 export type UpdateContainerRequest = Message<"containerd.services.containers.v1.UpdateContainerRequest"> & {
   /**
+   * container holds the new values under the id of the container to change.
+   *
    * @generated from field: containerd.services.containers.v1.Container container = 1;
    */
   container?: Container | undefined;
 
   /**
+   * update_mask lists fields: `labels`, `labels.<key>`, `spec`, `extensions`, `extensions.<key>`, `image` and
+   * `snapshotkey` (sic, without underscore). What follows `labels.` is the key as it is, dots included. Without
+   * a mask these fields are replaced, and a different snapshotter or runtime name is refused. Runtime options
+   * and the sandbox never change.
+   *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
   updateMask?: FieldMask | undefined;
@@ -259,9 +184,11 @@ export type UpdateContainerRequest = Message<"containerd.services.containers.v1.
  * Use `create(UpdateContainerRequestSchema)` to create a new message.
  */
 export const UpdateContainerRequestSchema: GenMessage<UpdateContainerRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_containers_v1_containers, 9);
+  messageDesc(file_containerd_services_containers_v1_containers, 7);
 
 /**
+ * UpdateContainerResponse carries the container after the change.
+ *
  * @generated from message containerd.services.containers.v1.UpdateContainerResponse
  */
 export type UpdateContainerResponse = Message<"containerd.services.containers.v1.UpdateContainerResponse"> & {
@@ -276,13 +203,160 @@ export type UpdateContainerResponse = Message<"containerd.services.containers.v1
  * Use `create(UpdateContainerResponseSchema)` to create a new message.
  */
 export const UpdateContainerResponseSchema: GenMessage<UpdateContainerResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_containers_v1_containers, 8);
+
+/**
+ * DeleteContainerRequest names a container.
+ *
+ * @generated from message containerd.services.containers.v1.DeleteContainerRequest
+ */
+export type DeleteContainerRequest = Message<"containerd.services.containers.v1.DeleteContainerRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message containerd.services.containers.v1.DeleteContainerRequest.
+ * Use `create(DeleteContainerRequestSchema)` to create a new message.
+ */
+export const DeleteContainerRequestSchema: GenMessage<DeleteContainerRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_containers_v1_containers, 9);
+
+/**
+ * Container is the record of a container.
+ *
+ * @generated from message containerd.services.containers.v1.Container
+ */
+export type Container = Message<"containerd.services.containers.v1.Container"> & {
+  /**
+   * id is unique in its namespace: at most 76 bytes of letters, digits and single `.`, `_` or `-` in between.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * labels are the client's own, and those that guide the garbage collector. Key and value together have at
+   * most 4096 bytes. One with an empty value is not kept.
+   *
+   * @generated from field: map<string, string> labels = 2;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * image is the name of an image record. It is not checked and keeps nothing from being collected.
+   *
+   * @generated from field: string image = 3;
+   */
+  image: string;
+
+  /**
+   * runtime says which shim runs the container.
+   *
+   * @generated from field: containerd.services.containers.v1.Container.Runtime runtime = 4;
+   */
+  runtime?: Container_Runtime | undefined;
+
+  /**
+   * spec is the OCI runtime specification, usually JSON of type
+   * `types.containerd.io/opencontainers/runtime-spec/1/Spec`. It is kept byte for byte and becomes
+   * `config.json` of the bundle.
+   *
+   * @generated from field: google.protobuf.Any spec = 5;
+   */
+  spec?: Any | undefined;
+
+  /**
+   * snapshotter that holds the root file system. Empty if the client brings its own mounts.
+   *
+   * @generated from field: string snapshotter = 6;
+   */
+  snapshotter: string;
+
+  /**
+   * snapshot_key of the root file system. The container keeps this snapshot from being collected; the daemon
+   * never mounts it by itself.
+   *
+   * @generated from field: string snapshot_key = 7;
+   */
+  snapshotKey: string;
+
+  /**
+   * created_at is set by the daemon.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 8;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * updated_at is set by the daemon with every change.
+   *
+   * @generated from field: google.protobuf.Timestamp updated_at = 9;
+   */
+  updatedAt?: Timestamp | undefined;
+
+  /**
+   * extensions hold what clients attach, by their own keys. They are returned byte for byte.
+   *
+   * @generated from field: map<string, google.protobuf.Any> extensions = 10;
+   */
+  extensions: { [key: string]: Any };
+
+  /**
+   * sandbox is the id of the sandbox that the container belongs to, if any. It is fixed at creation.
+   *
+   * @generated from field: string sandbox = 11;
+   */
+  sandbox: string;
+};
+
+/**
+ * Describes the message containerd.services.containers.v1.Container.
+ * Use `create(ContainerSchema)` to create a new message.
+ */
+export const ContainerSchema: GenMessage<Container> = /*@__PURE__*/
   messageDesc(file_containerd_services_containers_v1_containers, 10);
 
 /**
+ * Runtime names a shim and how to configure it.
+ *
+ * @generated from message containerd.services.containers.v1.Container.Runtime
+ */
+export type Container_Runtime = Message<"containerd.services.containers.v1.Container.Runtime"> & {
+  /**
+   * name such as `io.containerd.runc.v2`, whose last two parts make `containerd-shim-runc-v2`, or the
+   * absolute path of a shim.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * options of the shim, for runc a `containerd.runc.v1.Options`. Those of Tasks.Create win.
+   *
+   * @generated from field: google.protobuf.Any options = 2;
+   */
+  options?: Any | undefined;
+};
+
+/**
+ * Describes the message containerd.services.containers.v1.Container.Runtime.
+ * Use `create(Container_RuntimeSchema)` to create a new message.
+ */
+export const Container_RuntimeSchema: GenMessage<Container_Runtime> = /*@__PURE__*/
+  messageDesc(file_containerd_services_containers_v1_containers, 10, 0);
+
+/**
+ * Containers keeps the records of a namespace's containers. Every method needs the namespace header.
+ *
  * @generated from service containerd.services.containers.v1.Containers
  */
 export const Containers: GenService<{
   /**
+   * Get returns one container, or NOT_FOUND `container "ID" in namespace "NS": not found`.
+   *
    * @generated from rpc containerd.services.containers.v1.Containers.Get
    */
   get: {
@@ -291,6 +365,9 @@ export const Containers: GenService<{
     output: typeof GetContainerResponseSchema;
   },
   /**
+   * List returns the containers that match any of the filters, as one message. It fails where all of them do
+   * not fit in 16 MiB; ListStream does not.
+   *
    * @generated from rpc containerd.services.containers.v1.Containers.List
    */
   list: {
@@ -299,6 +376,8 @@ export const Containers: GenService<{
     output: typeof ListContainersResponseSchema;
   },
   /**
+   * ListStream returns what List does, one container in a message.
+   *
    * @generated from rpc containerd.services.containers.v1.Containers.ListStream
    */
   listStream: {
@@ -307,6 +386,9 @@ export const Containers: GenService<{
     output: typeof ListContainerMessageSchema;
   },
   /**
+   * Create records a container. The namespace comes into being if it is new. Nothing is run and no snapshot is
+   * touched.
+   *
    * @generated from rpc containerd.services.containers.v1.Containers.Create
    */
   create: {
@@ -315,6 +397,8 @@ export const Containers: GenService<{
     output: typeof CreateContainerResponseSchema;
   },
   /**
+   * Update changes a record as far as the mask says. A running task keeps what it was started with.
+   *
    * @generated from rpc containerd.services.containers.v1.Containers.Update
    */
   update: {
@@ -323,6 +407,9 @@ export const Containers: GenService<{
     output: typeof UpdateContainerResponseSchema;
   },
   /**
+   * Delete removes the record. It does not look whether a task runs; clients delete that first. What only this
+   * container referred to goes with the next garbage collection.
+   *
    * @generated from rpc containerd.services.containers.v1.Containers.Delete
    */
   delete: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/content/v1/content.proto (package containerd.services.content.v1, syntax proto3)
 /* eslint-disable */
 
+// The content store: blobs by digest, and the writes that will become blobs.
+
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { EmptySchema, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
@@ -12,84 +14,17 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file containerd/services/content/v1/content.proto.
  */
 export const file_containerd_services_content_v1_content: GenFile = /*@__PURE__*/
-  fileDesc("Cixjb250YWluZXJkL3NlcnZpY2VzL2NvbnRlbnQvdjEvY29udGVudC5wcm90bxIeY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxIhsKDEFib3J0UmVxdWVzdBILCgNyZWYYASABKAkiJgoURGVsZXRlQ29udGVudFJlcXVlc3QSDgoGZGlnZXN0GAEgASgJIvUBCgRJbmZvEg4KBmRpZ2VzdBgBIAEoCRIMCgRzaXplGAIgASgDEi4KCmNyZWF0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEkAKBmxhYmVscxgFIAMoCzIwLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5JbmZvLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiHQoLSW5mb1JlcXVlc3QSDgoGZGlnZXN0GAEgASgJIkIKDEluZm9SZXNwb25zZRIyCgRpbmZvGAEgASgLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkluZm8iJQoSTGlzdENvbnRlbnRSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiSQoTTGlzdENvbnRlbnRSZXNwb25zZRIyCgRpbmZvGAEgAygLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkluZm8iJgoTTGlzdFN0YXR1c2VzUmVxdWVzdBIPCgdmaWx0ZXJzGAEgAygJIlAKFExpc3RTdGF0dXNlc1Jlc3BvbnNlEjgKCHN0YXR1c2VzGAEgAygLMiYuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLlN0YXR1cyJCChJSZWFkQ29udGVudFJlcXVlc3QSDgoGZGlnZXN0GAEgASgJEg4KBm9mZnNldBgCIAEoAxIMCgRzaXplGAMgASgDIjMKE1JlYWRDb250ZW50UmVzcG9uc2USDgoGb2Zmc2V0GAEgASgDEgwKBGRhdGEYAiABKAwipgEKBlN0YXR1cxIuCgpzdGFydGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgNyZWYYAyABKAkSDgoGb2Zmc2V0GAQgASgDEg0KBXRvdGFsGAUgASgDEhAKCGV4cGVjdGVkGAYgASgJIhwKDVN0YXR1c1JlcXVlc3QSCwoDcmVmGAEgASgJIkgKDlN0YXR1c1Jlc3BvbnNlEjYKBnN0YXR1cxgBIAEoCzImLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5TdGF0dXMidAoNVXBkYXRlUmVxdWVzdBIyCgRpbmZvGAEgASgLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkluZm8SLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIkQKDlVwZGF0ZVJlc3BvbnNlEjIKBGluZm8YASABKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuSW5mbyKeAgoTV3JpdGVDb250ZW50UmVxdWVzdBI7CgZhY3Rpb24YASABKA4yKy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuV3JpdGVBY3Rpb24SCwoDcmVmGAIgASgJEg0KBXRvdGFsGAMgASgDEhAKCGV4cGVjdGVkGAQgASgJEg4KBm9mZnNldBgFIAEoAxIMCgRkYXRhGAYgASgMEk8KBmxhYmVscxgHIAMoCzI/LmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5Xcml0ZUNvbnRlbnRSZXF1ZXN0LkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi4gEKFFdyaXRlQ29udGVudFJlc3BvbnNlEjsKBmFjdGlvbhgBIAEoDjIrLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5Xcml0ZUFjdGlvbhIuCgpzdGFydGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZvZmZzZXQYBCABKAMSDQoFdG90YWwYBSABKAMSDgoGZGlnZXN0GAYgASgJKi4KC1dyaXRlQWN0aW9uEggKBFNUQVQQABIJCgVXUklURRABEgoKBkNPTU1JVBACMtcHCgdDb250ZW50EmYKBEluZm8SKy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuSW5mb1JlcXVlc3QaLC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuSW5mb1Jlc3BvbnNlIgOQAgESZwoGVXBkYXRlEi0uY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLlVwZGF0ZVJlcXVlc3QaLi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuVXBkYXRlUmVzcG9uc2USdgoETGlzdBIyLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5MaXN0Q29udGVudFJlcXVlc3QaMy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuTGlzdENvbnRlbnRSZXNwb25zZSIDkAIBMAESVgoGRGVsZXRlEjQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkRlbGV0ZUNvbnRlbnRSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EnYKBFJlYWQSMi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuUmVhZENvbnRlbnRSZXF1ZXN0GjMuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLlJlYWRDb250ZW50UmVzcG9uc2UiA5ACATABEmwKBlN0YXR1cxItLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5TdGF0dXNSZXF1ZXN0Gi4uY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLlN0YXR1c1Jlc3BvbnNlIgOQAgESfgoMTGlzdFN0YXR1c2VzEjMuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkxpc3RTdGF0dXNlc1JlcXVlc3QaNC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuTGlzdFN0YXR1c2VzUmVzcG9uc2UiA5ACARJ2CgVXcml0ZRIzLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5Xcml0ZUNvbnRlbnRSZXF1ZXN0GjQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLldyaXRlQ29udGVudFJlc3BvbnNlKAEwARJNCgVBYm9ydBIsLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5BYm9ydFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("Cixjb250YWluZXJkL3NlcnZpY2VzL2NvbnRlbnQvdjEvY29udGVudC5wcm90bxIeY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxIh0KC0luZm9SZXF1ZXN0Eg4KBmRpZ2VzdBgBIAEoCSJCCgxJbmZvUmVzcG9uc2USMgoEaW5mbxgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5JbmZvInQKDVVwZGF0ZVJlcXVlc3QSMgoEaW5mbxgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5JbmZvEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJECg5VcGRhdGVSZXNwb25zZRIyCgRpbmZvGAEgASgLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkluZm8iJQoSTGlzdENvbnRlbnRSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiSQoTTGlzdENvbnRlbnRSZXNwb25zZRIyCgRpbmZvGAEgAygLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkluZm8iJgoURGVsZXRlQ29udGVudFJlcXVlc3QSDgoGZGlnZXN0GAEgASgJIkIKElJlYWRDb250ZW50UmVxdWVzdBIOCgZkaWdlc3QYASABKAkSDgoGb2Zmc2V0GAIgASgDEgwKBHNpemUYAyABKAMiMwoTUmVhZENvbnRlbnRSZXNwb25zZRIOCgZvZmZzZXQYASABKAMSDAoEZGF0YRgCIAEoDCIcCg1TdGF0dXNSZXF1ZXN0EgsKA3JlZhgBIAEoCSJICg5TdGF0dXNSZXNwb25zZRI2CgZzdGF0dXMYASABKAsyJi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuU3RhdHVzIiYKE0xpc3RTdGF0dXNlc1JlcXVlc3QSDwoHZmlsdGVycxgBIAMoCSJQChRMaXN0U3RhdHVzZXNSZXNwb25zZRI4CghzdGF0dXNlcxgBIAMoCzImLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5TdGF0dXMingIKE1dyaXRlQ29udGVudFJlcXVlc3QSOwoGYWN0aW9uGAEgASgOMisuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLldyaXRlQWN0aW9uEgsKA3JlZhgCIAEoCRINCgV0b3RhbBgDIAEoAxIQCghleHBlY3RlZBgEIAEoCRIOCgZvZmZzZXQYBSABKAMSDAoEZGF0YRgGIAEoDBJPCgZsYWJlbHMYByADKAsyPy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuV3JpdGVDb250ZW50UmVxdWVzdC5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIuIBChRXcml0ZUNvbnRlbnRSZXNwb25zZRI7CgZhY3Rpb24YASABKA4yKy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuV3JpdGVBY3Rpb24SLgoKc3RhcnRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGb2Zmc2V0GAQgASgDEg0KBXRvdGFsGAUgASgDEg4KBmRpZ2VzdBgGIAEoCSIbCgxBYm9ydFJlcXVlc3QSCwoDcmVmGAEgASgJIvUBCgRJbmZvEg4KBmRpZ2VzdBgBIAEoCRIMCgRzaXplGAIgASgDEi4KCmNyZWF0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEkAKBmxhYmVscxgFIAMoCzIwLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5JbmZvLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEipgEKBlN0YXR1cxIuCgpzdGFydGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgNyZWYYAyABKAkSDgoGb2Zmc2V0GAQgASgDEg0KBXRvdGFsGAUgASgDEhAKCGV4cGVjdGVkGAYgASgJKi4KC1dyaXRlQWN0aW9uEggKBFNUQVQQABIJCgVXUklURRABEgoKBkNPTU1JVBACMtcHCgdDb250ZW50EmYKBEluZm8SKy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuSW5mb1JlcXVlc3QaLC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuSW5mb1Jlc3BvbnNlIgOQAgESZwoGVXBkYXRlEi0uY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLlVwZGF0ZVJlcXVlc3QaLi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuVXBkYXRlUmVzcG9uc2USdgoETGlzdBIyLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5MaXN0Q29udGVudFJlcXVlc3QaMy5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuTGlzdENvbnRlbnRSZXNwb25zZSIDkAIBMAESVgoGRGVsZXRlEjQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkRlbGV0ZUNvbnRlbnRSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EnYKBFJlYWQSMi5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuUmVhZENvbnRlbnRSZXF1ZXN0GjMuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLlJlYWRDb250ZW50UmVzcG9uc2UiA5ACATABEmwKBlN0YXR1cxItLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5TdGF0dXNSZXF1ZXN0Gi4uY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLlN0YXR1c1Jlc3BvbnNlIgOQAgESfgoMTGlzdFN0YXR1c2VzEjMuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLkxpc3RTdGF0dXNlc1JlcXVlc3QaNC5jb250YWluZXJkLnNlcnZpY2VzLmNvbnRlbnQudjEuTGlzdFN0YXR1c2VzUmVzcG9uc2UiA5ACARJ2CgVXcml0ZRIzLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5Xcml0ZUNvbnRlbnRSZXF1ZXN0GjQuY29udGFpbmVyZC5zZXJ2aWNlcy5jb250ZW50LnYxLldyaXRlQ29udGVudFJlc3BvbnNlKAEwARJNCgVBYm9ydBIsLmNvbnRhaW5lcmQuc2VydmljZXMuY29udGVudC52MS5BYm9ydFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.services.content.v1.AbortRequest
- */
-export type AbortRequest = Message<"containerd.services.content.v1.AbortRequest"> & {
-  /**
-   * @generated from field: string ref = 1;
-   */
-  ref: string;
-};
-
-/**
- * Describes the message containerd.services.content.v1.AbortRequest.
- * Use `create(AbortRequestSchema)` to create a new message.
- */
-export const AbortRequestSchema: GenMessage<AbortRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 0);
-
-/**
- * @generated from message containerd.services.content.v1.DeleteContentRequest
- */
-export type DeleteContentRequest = Message<"containerd.services.content.v1.DeleteContentRequest"> & {
-  /**
-   * @generated from field: string digest = 1;
-   */
-  digest: string;
-};
-
-/**
- * Describes the message containerd.services.content.v1.DeleteContentRequest.
- * Use `create(DeleteContentRequestSchema)` to create a new message.
- */
-export const DeleteContentRequestSchema: GenMessage<DeleteContentRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 1);
-
-/**
- * @generated from message containerd.services.content.v1.Info
- */
-export type Info = Message<"containerd.services.content.v1.Info"> & {
-  /**
-   * @generated from field: string digest = 1;
-   */
-  digest: string;
-
-  /**
-   * @generated from field: int64 size = 2;
-   */
-  size: bigint;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp created_at = 3;
-   */
-  createdAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp updated_at = 4;
-   */
-  updatedAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: map<string, string> labels = 5;
-   */
-  labels: { [key: string]: string };
-};
-
-/**
- * Describes the message containerd.services.content.v1.Info.
- * Use `create(InfoSchema)` to create a new message.
- */
-export const InfoSchema: GenMessage<Info> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 2);
-
-/**
+ * InfoRequest names a blob.
+ *
  * @generated from message containerd.services.content.v1.InfoRequest
  */
 export type InfoRequest = Message<"containerd.services.content.v1.InfoRequest"> & {
   /**
+   * digest such as `sha256:…`.
+   *
    * @generated from field: string digest = 1;
    */
   digest: string;
@@ -100,9 +35,11 @@ export type InfoRequest = Message<"containerd.services.content.v1.InfoRequest"> 
  * Use `create(InfoRequestSchema)` to create a new message.
  */
 export const InfoRequestSchema: GenMessage<InfoRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 3);
+  messageDesc(file_containerd_services_content_v1_content, 0);
 
 /**
+ * InfoResponse carries what is known of the blob.
+ *
  * @generated from message containerd.services.content.v1.InfoResponse
  */
 export type InfoResponse = Message<"containerd.services.content.v1.InfoResponse"> & {
@@ -117,211 +54,25 @@ export type InfoResponse = Message<"containerd.services.content.v1.InfoResponse"
  * Use `create(InfoResponseSchema)` to create a new message.
  */
 export const InfoResponseSchema: GenMessage<InfoResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 4);
+  messageDesc(file_containerd_services_content_v1_content, 1);
 
 /**
- * @generated from message containerd.services.content.v1.ListContentRequest
- */
-export type ListContentRequest = Message<"containerd.services.content.v1.ListContentRequest"> & {
-  /**
-   * @generated from field: repeated string filters = 1;
-   */
-  filters: string[];
-};
-
-/**
- * Describes the message containerd.services.content.v1.ListContentRequest.
- * Use `create(ListContentRequestSchema)` to create a new message.
- */
-export const ListContentRequestSchema: GenMessage<ListContentRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 5);
-
-/**
- * @generated from message containerd.services.content.v1.ListContentResponse
- */
-export type ListContentResponse = Message<"containerd.services.content.v1.ListContentResponse"> & {
-  /**
-   * @generated from field: repeated containerd.services.content.v1.Info info = 1;
-   */
-  info: Info[];
-};
-
-/**
- * Describes the message containerd.services.content.v1.ListContentResponse.
- * Use `create(ListContentResponseSchema)` to create a new message.
- */
-export const ListContentResponseSchema: GenMessage<ListContentResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 6);
-
-/**
- * @generated from message containerd.services.content.v1.ListStatusesRequest
- */
-export type ListStatusesRequest = Message<"containerd.services.content.v1.ListStatusesRequest"> & {
-  /**
-   * @generated from field: repeated string filters = 1;
-   */
-  filters: string[];
-};
-
-/**
- * Describes the message containerd.services.content.v1.ListStatusesRequest.
- * Use `create(ListStatusesRequestSchema)` to create a new message.
- */
-export const ListStatusesRequestSchema: GenMessage<ListStatusesRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 7);
-
-/**
- * @generated from message containerd.services.content.v1.ListStatusesResponse
- */
-export type ListStatusesResponse = Message<"containerd.services.content.v1.ListStatusesResponse"> & {
-  /**
-   * @generated from field: repeated containerd.services.content.v1.Status statuses = 1;
-   */
-  statuses: Status[];
-};
-
-/**
- * Describes the message containerd.services.content.v1.ListStatusesResponse.
- * Use `create(ListStatusesResponseSchema)` to create a new message.
- */
-export const ListStatusesResponseSchema: GenMessage<ListStatusesResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 8);
-
-/**
- * @generated from message containerd.services.content.v1.ReadContentRequest
- */
-export type ReadContentRequest = Message<"containerd.services.content.v1.ReadContentRequest"> & {
-  /**
-   * @generated from field: string digest = 1;
-   */
-  digest: string;
-
-  /**
-   * @generated from field: int64 offset = 2;
-   */
-  offset: bigint;
-
-  /**
-   * @generated from field: int64 size = 3;
-   */
-  size: bigint;
-};
-
-/**
- * Describes the message containerd.services.content.v1.ReadContentRequest.
- * Use `create(ReadContentRequestSchema)` to create a new message.
- */
-export const ReadContentRequestSchema: GenMessage<ReadContentRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 9);
-
-/**
- * @generated from message containerd.services.content.v1.ReadContentResponse
- */
-export type ReadContentResponse = Message<"containerd.services.content.v1.ReadContentResponse"> & {
-  /**
-   * @generated from field: int64 offset = 1;
-   */
-  offset: bigint;
-
-  /**
-   * @generated from field: bytes data = 2;
-   */
-  data: Uint8Array;
-};
-
-/**
- * Describes the message containerd.services.content.v1.ReadContentResponse.
- * Use `create(ReadContentResponseSchema)` to create a new message.
- */
-export const ReadContentResponseSchema: GenMessage<ReadContentResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 10);
-
-/**
- * @generated from message containerd.services.content.v1.Status
- */
-export type Status = Message<"containerd.services.content.v1.Status"> & {
-  /**
-   * @generated from field: google.protobuf.Timestamp started_at = 1;
-   */
-  startedAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp updated_at = 2;
-   */
-  updatedAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: string ref = 3;
-   */
-  ref: string;
-
-  /**
-   * @generated from field: int64 offset = 4;
-   */
-  offset: bigint;
-
-  /**
-   * @generated from field: int64 total = 5;
-   */
-  total: bigint;
-
-  /**
-   * @generated from field: string expected = 6;
-   */
-  expected: string;
-};
-
-/**
- * Describes the message containerd.services.content.v1.Status.
- * Use `create(StatusSchema)` to create a new message.
- */
-export const StatusSchema: GenMessage<Status> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 11);
-
-/**
- * @generated from message containerd.services.content.v1.StatusRequest
- */
-export type StatusRequest = Message<"containerd.services.content.v1.StatusRequest"> & {
-  /**
-   * @generated from field: string ref = 1;
-   */
-  ref: string;
-};
-
-/**
- * Describes the message containerd.services.content.v1.StatusRequest.
- * Use `create(StatusRequestSchema)` to create a new message.
- */
-export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 12);
-
-/**
- * @generated from message containerd.services.content.v1.StatusResponse
- */
-export type StatusResponse = Message<"containerd.services.content.v1.StatusResponse"> & {
-  /**
-   * @generated from field: containerd.services.content.v1.Status status = 1;
-   */
-  status?: Status | undefined;
-};
-
-/**
- * Describes the message containerd.services.content.v1.StatusResponse.
- * Use `create(StatusResponseSchema)` to create a new message.
- */
-export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 13);
-
-/**
+ * UpdateRequest carries new labels.
+ *
  * @generated from message containerd.services.content.v1.UpdateRequest
  */
 export type UpdateRequest = Message<"containerd.services.content.v1.UpdateRequest"> & {
   /**
+   * info holds the digest of the blob to change and the labels.
+   *
    * @generated from field: containerd.services.content.v1.Info info = 1;
    */
   info?: Info | undefined;
 
   /**
+   * update_mask lists `labels` or `labels.<key>`; without one, all labels are replaced. A label that is set to
+   * "" is removed.
+   *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
   updateMask?: FieldMask | undefined;
@@ -332,9 +83,11 @@ export type UpdateRequest = Message<"containerd.services.content.v1.UpdateReques
  * Use `create(UpdateRequestSchema)` to create a new message.
  */
 export const UpdateRequestSchema: GenMessage<UpdateRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 14);
+  messageDesc(file_containerd_services_content_v1_content, 2);
 
 /**
+ * UpdateResponse carries the blob's facts after the change.
+ *
  * @generated from message containerd.services.content.v1.UpdateResponse
  */
 export type UpdateResponse = Message<"containerd.services.content.v1.UpdateResponse"> & {
@@ -349,43 +102,265 @@ export type UpdateResponse = Message<"containerd.services.content.v1.UpdateRespo
  * Use `create(UpdateResponseSchema)` to create a new message.
  */
 export const UpdateResponseSchema: GenMessage<UpdateResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 15);
+  messageDesc(file_containerd_services_content_v1_content, 3);
 
 /**
+ * ListContentRequest chooses blobs.
+ *
+ * @generated from message containerd.services.content.v1.ListContentRequest
+ */
+export type ListContentRequest = Message<"containerd.services.content.v1.ListContentRequest"> & {
+  /**
+   * filters are alternatives; without any, all match. Fields: `digest`, `labels.<key>`.
+   *
+   * @generated from field: repeated string filters = 1;
+   */
+  filters: string[];
+};
+
+/**
+ * Describes the message containerd.services.content.v1.ListContentRequest.
+ * Use `create(ListContentRequestSchema)` to create a new message.
+ */
+export const ListContentRequestSchema: GenMessage<ListContentRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 4);
+
+/**
+ * ListContentResponse is one step of List.
+ *
+ * @generated from message containerd.services.content.v1.ListContentResponse
+ */
+export type ListContentResponse = Message<"containerd.services.content.v1.ListContentResponse"> & {
+  /**
+   * @generated from field: repeated containerd.services.content.v1.Info info = 1;
+   */
+  info: Info[];
+};
+
+/**
+ * Describes the message containerd.services.content.v1.ListContentResponse.
+ * Use `create(ListContentResponseSchema)` to create a new message.
+ */
+export const ListContentResponseSchema: GenMessage<ListContentResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 5);
+
+/**
+ * DeleteContentRequest names a blob.
+ *
+ * @generated from message containerd.services.content.v1.DeleteContentRequest
+ */
+export type DeleteContentRequest = Message<"containerd.services.content.v1.DeleteContentRequest"> & {
+  /**
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+};
+
+/**
+ * Describes the message containerd.services.content.v1.DeleteContentRequest.
+ * Use `create(DeleteContentRequestSchema)` to create a new message.
+ */
+export const DeleteContentRequestSchema: GenMessage<DeleteContentRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 6);
+
+/**
+ * ReadContentRequest chooses a part of a blob.
+ *
+ * @generated from message containerd.services.content.v1.ReadContentRequest
+ */
+export type ReadContentRequest = Message<"containerd.services.content.v1.ReadContentRequest"> & {
+  /**
+   * digest of the blob.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * offset of the first byte. Less than 0 counts as 0; behind the end is OUT_OF_RANGE.
+   *
+   * @generated from field: int64 offset = 2;
+   */
+  offset: bigint;
+
+  /**
+   * size in bytes. 0, less, or more than there is mean up to the end.
+   *
+   * @generated from field: int64 size = 3;
+   */
+  size: bigint;
+};
+
+/**
+ * Describes the message containerd.services.content.v1.ReadContentRequest.
+ * Use `create(ReadContentRequestSchema)` to create a new message.
+ */
+export const ReadContentRequestSchema: GenMessage<ReadContentRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 7);
+
+/**
+ * ReadContentResponse is one piece of the part.
+ *
+ * @generated from message containerd.services.content.v1.ReadContentResponse
+ */
+export type ReadContentResponse = Message<"containerd.services.content.v1.ReadContentResponse"> & {
+  /**
+   * offset of the piece in the part that was asked for, not in the blob: the first piece always has 0.
+   *
+   * @generated from field: int64 offset = 1;
+   */
+  offset: bigint;
+
+  /**
+   * data of the piece.
+   *
+   * @generated from field: bytes data = 2;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message containerd.services.content.v1.ReadContentResponse.
+ * Use `create(ReadContentResponseSchema)` to create a new message.
+ */
+export const ReadContentResponseSchema: GenMessage<ReadContentResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 8);
+
+/**
+ * StatusRequest names a write.
+ *
+ * @generated from message containerd.services.content.v1.StatusRequest
+ */
+export type StatusRequest = Message<"containerd.services.content.v1.StatusRequest"> & {
+  /**
+   * ref under which the client writes.
+   *
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+};
+
+/**
+ * Describes the message containerd.services.content.v1.StatusRequest.
+ * Use `create(StatusRequestSchema)` to create a new message.
+ */
+export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 9);
+
+/**
+ * StatusResponse carries the state of the write.
+ *
+ * @generated from message containerd.services.content.v1.StatusResponse
+ */
+export type StatusResponse = Message<"containerd.services.content.v1.StatusResponse"> & {
+  /**
+   * @generated from field: containerd.services.content.v1.Status status = 1;
+   */
+  status?: Status | undefined;
+};
+
+/**
+ * Describes the message containerd.services.content.v1.StatusResponse.
+ * Use `create(StatusResponseSchema)` to create a new message.
+ */
+export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 10);
+
+/**
+ * ListStatusesRequest chooses writes.
+ *
+ * @generated from message containerd.services.content.v1.ListStatusesRequest
+ */
+export type ListStatusesRequest = Message<"containerd.services.content.v1.ListStatusesRequest"> & {
+  /**
+   * filters are alternatives; without any, all match. The one field is `ref`.
+   *
+   * @generated from field: repeated string filters = 1;
+   */
+  filters: string[];
+};
+
+/**
+ * Describes the message containerd.services.content.v1.ListStatusesRequest.
+ * Use `create(ListStatusesRequestSchema)` to create a new message.
+ */
+export const ListStatusesRequestSchema: GenMessage<ListStatusesRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 11);
+
+/**
+ * ListStatusesResponse carries the states, ordered by ref.
+ *
+ * @generated from message containerd.services.content.v1.ListStatusesResponse
+ */
+export type ListStatusesResponse = Message<"containerd.services.content.v1.ListStatusesResponse"> & {
+  /**
+   * @generated from field: repeated containerd.services.content.v1.Status statuses = 1;
+   */
+  statuses: Status[];
+};
+
+/**
+ * Describes the message containerd.services.content.v1.ListStatusesResponse.
+ * Use `create(ListStatusesResponseSchema)` to create a new message.
+ */
+export const ListStatusesResponseSchema: GenMessage<ListStatusesResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 12);
+
+/**
+ * WriteContentRequest is one step of a write. The first must have a ref; it opens or resumes the write and is
+ * carried out too.
+ *
  * @generated from message containerd.services.content.v1.WriteContentRequest
  */
 export type WriteContentRequest = Message<"containerd.services.content.v1.WriteContentRequest"> & {
   /**
+   * action to carry out.
+   *
    * @generated from field: containerd.services.content.v1.WriteAction action = 1;
    */
   action: WriteAction;
 
   /**
+   * ref names the write in the namespace, any text of the client. It may be empty after the first message.
+   *
    * @generated from field: string ref = 2;
    */
   ref: string;
 
   /**
+   * total size of the blob in bytes, 0 if unknown. At a commit another size is FAILED_PRECONDITION, and what
+   * was received stays. Opening a ref that has another total starts it anew.
+   *
    * @generated from field: int64 total = 3;
    */
   total: bigint;
 
   /**
+   * expected digest, empty if unknown. At a commit another digest is FAILED_PRECONDITION. Bytes that any
+   * namespace has already need not be sent, unless namespaces are isolated.
+   *
    * @generated from field: string expected = 4;
    */
   expected: string;
 
   /**
+   * offset at which data begins. It must be what was received so far, else OUT_OF_RANGE. Trap: 0 when something
+   * was received starts the write anew.
+   *
    * @generated from field: int64 offset = 5;
    */
   offset: bigint;
 
   /**
+   * data to append; may be empty.
+   *
    * @generated from field: bytes data = 6;
    */
   data: Uint8Array;
 
   /**
+   * labels of the blob. They count at a commit only.
+   *
    * @generated from field: map<string, string> labels = 7;
    */
   labels: { [key: string]: string };
@@ -396,38 +371,52 @@ export type WriteContentRequest = Message<"containerd.services.content.v1.WriteC
  * Use `create(WriteContentRequestSchema)` to create a new message.
  */
 export const WriteContentRequestSchema: GenMessage<WriteContentRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_content_v1_content, 16);
+  messageDesc(file_containerd_services_content_v1_content, 13);
 
 /**
+ * WriteContentResponse answers one message of the client. The last answer may come twice.
+ *
  * @generated from message containerd.services.content.v1.WriteContentResponse
  */
 export type WriteContentResponse = Message<"containerd.services.content.v1.WriteContentResponse"> & {
   /**
+   * action that was carried out.
+   *
    * @generated from field: containerd.services.content.v1.WriteAction action = 1;
    */
   action: WriteAction;
 
   /**
+   * started_at tells when the write was opened first. Set by STAT and COMMIT.
+   *
    * @generated from field: google.protobuf.Timestamp started_at = 2;
    */
   startedAt?: Timestamp | undefined;
 
   /**
+   * updated_at tells when bytes last arrived. Set by STAT and COMMIT.
+   *
    * @generated from field: google.protobuf.Timestamp updated_at = 3;
    */
   updatedAt?: Timestamp | undefined;
 
   /**
+   * offset up to which bytes were received.
+   *
    * @generated from field: int64 offset = 4;
    */
   offset: bigint;
 
   /**
+   * total as the client gave it.
+   *
    * @generated from field: int64 total = 5;
    */
   total: bigint;
 
   /**
+   * digest of what was received so far; after a commit, of the blob.
+   *
    * @generated from field: string digest = 6;
    */
   digest: string;
@@ -438,29 +427,167 @@ export type WriteContentResponse = Message<"containerd.services.content.v1.Write
  * Use `create(WriteContentResponseSchema)` to create a new message.
  */
 export const WriteContentResponseSchema: GenMessage<WriteContentResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 14);
+
+/**
+ * AbortRequest names a write.
+ *
+ * @generated from message containerd.services.content.v1.AbortRequest
+ */
+export type AbortRequest = Message<"containerd.services.content.v1.AbortRequest"> & {
+  /**
+   * ref under which the client writes.
+   *
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+};
+
+/**
+ * Describes the message containerd.services.content.v1.AbortRequest.
+ * Use `create(AbortRequestSchema)` to create a new message.
+ */
+export const AbortRequestSchema: GenMessage<AbortRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 15);
+
+/**
+ * Info is what a namespace knows of a blob.
+ *
+ * @generated from message containerd.services.content.v1.Info
+ */
+export type Info = Message<"containerd.services.content.v1.Info"> & {
+  /**
+   * digest of the bytes, which names the blob.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * size in bytes.
+   *
+   * @generated from field: int64 size = 2;
+   */
+  size: bigint;
+
+  /**
+   * created_at tells when the blob came into this namespace.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 3;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * updated_at tells when its labels last changed.
+   *
+   * @generated from field: google.protobuf.Timestamp updated_at = 4;
+   */
+  updatedAt?: Timestamp | undefined;
+
+  /**
+   * labels of the blob in this namespace. `containerd.io/uncompressed` and
+   * `containerd.io/distribution.source.<host>` are set by clients; those with `containerd.io/gc.` guide the
+   * garbage collector.
+   *
+   * @generated from field: map<string, string> labels = 5;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.services.content.v1.Info.
+ * Use `create(InfoSchema)` to create a new message.
+ */
+export const InfoSchema: GenMessage<Info> = /*@__PURE__*/
+  messageDesc(file_containerd_services_content_v1_content, 16);
+
+/**
+ * Status is how far a write has come.
+ *
+ * @generated from message containerd.services.content.v1.Status
+ */
+export type Status = Message<"containerd.services.content.v1.Status"> & {
+  /**
+   * started_at tells when the write was opened first.
+   *
+   * @generated from field: google.protobuf.Timestamp started_at = 1;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * updated_at tells when bytes last arrived.
+   *
+   * @generated from field: google.protobuf.Timestamp updated_at = 2;
+   */
+  updatedAt?: Timestamp | undefined;
+
+  /**
+   * ref as the client named it.
+   *
+   * @generated from field: string ref = 3;
+   */
+  ref: string;
+
+  /**
+   * offset up to which bytes were received.
+   *
+   * @generated from field: int64 offset = 4;
+   */
+  offset: bigint;
+
+  /**
+   * total size in bytes that the client has given, or 0.
+   *
+   * @generated from field: int64 total = 5;
+   */
+  total: bigint;
+
+  /**
+   * expected digest; usually empty, even if the client has given one.
+   *
+   * @generated from field: string expected = 6;
+   */
+  expected: string;
+};
+
+/**
+ * Describes the message containerd.services.content.v1.Status.
+ * Use `create(StatusSchema)` to create a new message.
+ */
+export const StatusSchema: GenMessage<Status> = /*@__PURE__*/
   messageDesc(file_containerd_services_content_v1_content, 17);
 
 /**
+ * WriteAction is what a message of Write asks for.
+ *
  * @generated from enum containerd.services.content.v1.WriteAction
  */
 export const WriteAction = {
   /**
+   * STAT asks for the state and changes nothing but the total.
+   *
    * @generated from enum value: STAT = 0;
    */
   STAT: 0,
 
   /**
+   * WRITE appends data.
+   *
    * @generated from enum value: WRITE = 1;
    */
   WRITE: 1,
 
   /**
+   * COMMIT appends data, if any, checks size and digest, and makes the blob. The stream ends with it.
+   *
    * @generated from enum value: COMMIT = 2;
    */
   COMMIT: 2,
 } as const;
 
 /**
+ * WriteAction is what a message of Write asks for.
+ *
  * @generated from enum containerd.services.content.v1.WriteAction
  */
 export type WriteAction = (typeof WriteAction)[keyof typeof WriteAction] | UnknownEnum;
@@ -472,10 +599,16 @@ export const WriteActionSchema: GenEnum<WriteAction> = /*@__PURE__*/
   enumDesc(file_containerd_services_content_v1_content, 0);
 
 /**
+ * Content stores immutable blobs under their digests. Bytes are shared between namespaces, knowledge of them is
+ * not: a namespace sees the blobs that it wrote or claimed. Every method needs the namespace header; a lease
+ * header keeps what is written from being collected.
+ *
  * @generated from service containerd.services.content.v1.Content
  */
 export const Content: GenService<{
   /**
+   * Info tells size, times and labels of a blob. A malformed digest is INVALID_ARGUMENT.
+   *
    * @generated from rpc containerd.services.content.v1.Content.Info
    */
   info: {
@@ -484,6 +617,8 @@ export const Content: GenService<{
     output: typeof InfoResponseSchema;
   },
   /**
+   * Update changes the labels of a blob in this namespace.
+   *
    * @generated from rpc containerd.services.content.v1.Content.Update
    */
   update: {
@@ -492,6 +627,9 @@ export const Content: GenService<{
     output: typeof UpdateResponseSchema;
   },
   /**
+   * List sends the blobs of the namespace that match any of the filters, at most 100 in a message, ordered by
+   * digest.
+   *
    * @generated from rpc containerd.services.content.v1.Content.List
    */
   list: {
@@ -500,6 +638,9 @@ export const Content: GenService<{
     output: typeof ListContentResponseSchema;
   },
   /**
+   * Delete takes a blob out of this namespace at once. The bytes go with a later garbage collection, when no
+   * other namespace has the blob.
+   *
    * @generated from rpc containerd.services.content.v1.Content.Delete
    */
   delete: {
@@ -508,6 +649,8 @@ export const Content: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Read sends a blob or a part of it, in messages of at most 1 MiB. An empty part sends no message at all.
+   *
    * @generated from rpc containerd.services.content.v1.Content.Read
    */
   read: {
@@ -516,6 +659,8 @@ export const Content: GenService<{
     output: typeof ReadContentResponseSchema;
   },
   /**
+   * Status tells how far a write has come.
+   *
    * @generated from rpc containerd.services.content.v1.Content.Status
    */
   status: {
@@ -524,6 +669,8 @@ export const Content: GenService<{
     output: typeof StatusResponseSchema;
   },
   /**
+   * ListStatuses tells of all writes of the namespace that are not committed.
+   *
    * @generated from rpc containerd.services.content.v1.Content.ListStatuses
    */
   listStatuses: {
@@ -532,6 +679,12 @@ export const Content: GenService<{
     output: typeof ListStatusesResponseSchema;
   },
   /**
+   * Write receives the bytes of a blob and commits them. One stream at a time holds a ref; another gets
+   * UNAVAILABLE `ref REF locked`, and clients try again. A stream that breaks leaves what was received: whoever
+   * opens the ref next goes on at its offset, within 24 hours or as long as the lease lives. With an expected
+   * digest that the namespace has already, the answer is ALREADY_EXISTS, which clients take for success; so
+   * does a commit of such bytes.
+   *
    * @generated from rpc containerd.services.content.v1.Content.Write
    */
   write: {
@@ -540,6 +693,8 @@ export const Content: GenService<{
     output: typeof WriteContentResponseSchema;
   },
   /**
+   * Abort drops a write that is not committed. It is NOT_FOUND if there is none.
+   *
    * @generated from rpc containerd.services.content.v1.Content.Abort
    */
   abort: {

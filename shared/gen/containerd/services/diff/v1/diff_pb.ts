@@ -2,6 +2,8 @@
 // @generated from file containerd/services/diff/v1/diff.proto (package containerd.services.diff.v1, syntax proto3)
 /* eslint-disable */
 
+// Layers from and to file systems.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Descriptor } from "../../../types/descriptor_pb.ts";
@@ -19,25 +21,37 @@ export const file_containerd_services_diff_v1_diff: GenFile = /*@__PURE__*/
   fileDesc("CiZjb250YWluZXJkL3NlcnZpY2VzL2RpZmYvdjEvZGlmZi5wcm90bxIbY29udGFpbmVyZC5zZXJ2aWNlcy5kaWZmLnYxIoYCCgxBcHBseVJlcXVlc3QSKgoEZGlmZhgBIAEoCzIcLmNvbnRhaW5lcmQudHlwZXMuRGVzY3JpcHRvchInCgZtb3VudHMYAiADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50EkkKCHBheWxvYWRzGAMgAygLMjcuY29udGFpbmVyZC5zZXJ2aWNlcy5kaWZmLnYxLkFwcGx5UmVxdWVzdC5QYXlsb2Fkc0VudHJ5Eg8KB3N5bmNfZnMYBCABKAgaRQoNUGF5bG9hZHNFbnRyeRILCgNrZXkYASABKAkSIwoFdmFsdWUYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55OgI4ASI+Cg1BcHBseVJlc3BvbnNlEi0KB2FwcGxpZWQYASABKAsyHC5jb250YWluZXJkLnR5cGVzLkRlc2NyaXB0b3IiqQIKC0RpZmZSZXF1ZXN0EiUKBGxlZnQYASADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50EiYKBXJpZ2h0GAIgAygLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBISCgptZWRpYV90eXBlGAMgASgJEgsKA3JlZhgEIAEoCRJECgZsYWJlbHMYBSADKAsyNC5jb250YWluZXJkLnNlcnZpY2VzLmRpZmYudjEuRGlmZlJlcXVlc3QuTGFiZWxzRW50cnkSNQoRc291cmNlX2RhdGVfZXBvY2gYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOgoMRGlmZlJlc3BvbnNlEioKBGRpZmYYAyABKAsyHC5jb250YWluZXJkLnR5cGVzLkRlc2NyaXB0b3IywwEKBERpZmYSXgoFQXBwbHkSKS5jb250YWluZXJkLnNlcnZpY2VzLmRpZmYudjEuQXBwbHlSZXF1ZXN0GiouY29udGFpbmVyZC5zZXJ2aWNlcy5kaWZmLnYxLkFwcGx5UmVzcG9uc2USWwoERGlmZhIoLmNvbnRhaW5lcmQuc2VydmljZXMuZGlmZi52MS5EaWZmUmVxdWVzdBopLmNvbnRhaW5lcmQuc2VydmljZXMuZGlmZi52MS5EaWZmUmVzcG9uc2ViBnByb3RvMw", [file_containerd_types_descriptor, file_containerd_types_mount, file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
+ * ApplyRequest names a layer and where it goes.
+ *
  * @generated from message containerd.services.diff.v1.ApplyRequest
  */
 export type ApplyRequest = Message<"containerd.services.diff.v1.ApplyRequest"> & {
   /**
+   * diff describes the blob that holds the layer. Its media type decides how it is read; the type
+   * `application/vnd.docker.image.rootfs.diff.tar` may be compressed nevertheless.
+   *
    * @generated from field: containerd.types.Descriptor diff = 1;
    */
   diff?: Descriptor | undefined;
 
   /**
+   * mounts of the file system to change, as a snapshot gives them. A single overlay is written to directly,
+   * without being mounted.
+   *
    * @generated from field: repeated containerd.types.Mount mounts = 2;
    */
   mounts: Mount[];
 
   /**
+   * payloads for the stream processors, by their ids.
+   *
    * @generated from field: map<string, google.protobuf.Any> payloads = 3;
    */
   payloads: { [key: string]: Any };
 
   /**
+   * sync_fs asks to flush the file system before the answer, so that the layer outlives a power cut.
+   *
    * @generated from field: bool sync_fs = 4;
    */
   syncFs: boolean;
@@ -51,10 +65,14 @@ export const ApplyRequestSchema: GenMessage<ApplyRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_diff_v1_diff, 0);
 
 /**
+ * ApplyResponse tells what was unpacked.
+ *
  * @generated from message containerd.services.diff.v1.ApplyResponse
  */
 export type ApplyResponse = Message<"containerd.services.diff.v1.ApplyResponse"> & {
   /**
+   * applied describes the uncompressed tar: its digest and its size.
+   *
    * @generated from field: containerd.types.Descriptor applied = 1;
    */
   applied?: Descriptor | undefined;
@@ -68,35 +86,51 @@ export const ApplyResponseSchema: GenMessage<ApplyResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_diff_v1_diff, 1);
 
 /**
+ * DiffRequest names two file systems.
+ *
  * @generated from message containerd.services.diff.v1.DiffRequest
  */
 export type DiffRequest = Message<"containerd.services.diff.v1.DiffRequest"> & {
   /**
+   * left is the older one, the parent.
+   *
    * @generated from field: repeated containerd.types.Mount left = 1;
    */
   left: Mount[];
 
   /**
+   * right is the newer one.
+   *
    * @generated from field: repeated containerd.types.Mount right = 2;
    */
   right: Mount[];
 
   /**
+   * media_type of the layer to write: plain, gzip (if empty) or zstd. Others are UNIMPLEMENTED.
+   *
    * @generated from field: string media_type = 3;
    */
   mediaType: string;
 
   /**
+   * ref for writing to the content store. What was written under it before is dropped. Without one, a random
+   * ref is taken.
+   *
    * @generated from field: string ref = 4;
    */
   ref: string;
 
   /**
+   * labels for the blob. `containerd.io/uncompressed` is added.
+   *
    * @generated from field: map<string, string> labels = 5;
    */
   labels: { [key: string]: string };
 
   /**
+   * source_date_epoch is the newest time that files may have in the layer, and the time of its whiteouts; for
+   * builds that can be reproduced.
+   *
    * @generated from field: google.protobuf.Timestamp source_date_epoch = 6;
    */
   sourceDateEpoch?: Timestamp | undefined;
@@ -110,10 +144,14 @@ export const DiffRequestSchema: GenMessage<DiffRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_diff_v1_diff, 2);
 
 /**
+ * DiffResponse names the result.
+ *
  * @generated from message containerd.services.diff.v1.DiffResponse
  */
 export type DiffResponse = Message<"containerd.services.diff.v1.DiffResponse"> & {
   /**
+   * diff describes the blob that was written.
+   *
    * @generated from field: containerd.types.Descriptor diff = 3;
    */
   diff?: Descriptor | undefined;
@@ -127,10 +165,15 @@ export const DiffResponseSchema: GenMessage<DiffResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_diff_v1_diff, 3);
 
 /**
+ * Diff turns blobs into changes of a file system and back.
+ *
  * @generated from service containerd.services.diff.v1.Diff
  */
 export const Diff: GenService<{
   /**
+   * Apply unpacks a layer onto mounts, converting it by stream processors first if its media type asks for
+   * that. It returns the uncompressed form, whose digest is the layer's diff id.
+   *
    * @generated from rpc containerd.services.diff.v1.Diff.Apply
    */
   apply: {
@@ -139,6 +182,9 @@ export const Diff: GenService<{
     output: typeof ApplyResponseSchema;
   },
   /**
+   * Diff writes what changed between two file systems as a layer to the content store. It is made again each
+   * time, so the same change need not give the same digest.
+   *
    * @generated from rpc containerd.services.diff.v1.Diff.Diff
    */
   diff: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/events/v1/events.proto (package containerd.services.events.v1, syntax proto3)
 /* eslint-disable */
 
+// Events: what happened, told to whoever listens.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Envelope, EnvelopeSchema } from "../../../types/event_pb.ts";
@@ -14,35 +16,24 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/events/v1/events.proto.
  */
 export const file_containerd_services_events_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL2V2ZW50cy92MS9ldmVudHMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMuZXZlbnRzLnYxIj4KDkZvcndhcmRSZXF1ZXN0EiwKCGVudmVsb3BlGAEgASgLMhouY29udGFpbmVyZC50eXBlcy5FbnZlbG9wZSJECg5QdWJsaXNoUmVxdWVzdBINCgV0b3BpYxgBIAEoCRIjCgVldmVudBgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiIwoQU3Vic2NyaWJlUmVxdWVzdBIPCgdmaWx0ZXJzGAEgAygJMo0CCgZFdmVudHMSUAoHUHVibGlzaBItLmNvbnRhaW5lcmQuc2VydmljZXMuZXZlbnRzLnYxLlB1Ymxpc2hSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5ElAKB0ZvcndhcmQSLS5jb250YWluZXJkLnNlcnZpY2VzLmV2ZW50cy52MS5Gb3J3YXJkUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJfCglTdWJzY3JpYmUSLy5jb250YWluZXJkLnNlcnZpY2VzLmV2ZW50cy52MS5TdWJzY3JpYmVSZXF1ZXN0GhouY29udGFpbmVyZC50eXBlcy5FbnZlbG9wZSIDkAIBMAFiBnByb3RvMw", [file_containerd_types_event, file_google_protobuf_any, file_google_protobuf_empty]);
+  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL2V2ZW50cy92MS9ldmVudHMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMuZXZlbnRzLnYxIkQKDlB1Ymxpc2hSZXF1ZXN0Eg0KBXRvcGljGAEgASgJEiMKBWV2ZW50GAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSI+Cg5Gb3J3YXJkUmVxdWVzdBIsCghlbnZlbG9wZRgBIAEoCzIaLmNvbnRhaW5lcmQudHlwZXMuRW52ZWxvcGUiIwoQU3Vic2NyaWJlUmVxdWVzdBIPCgdmaWx0ZXJzGAEgAygJMo0CCgZFdmVudHMSUAoHUHVibGlzaBItLmNvbnRhaW5lcmQuc2VydmljZXMuZXZlbnRzLnYxLlB1Ymxpc2hSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5ElAKB0ZvcndhcmQSLS5jb250YWluZXJkLnNlcnZpY2VzLmV2ZW50cy52MS5Gb3J3YXJkUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJfCglTdWJzY3JpYmUSLy5jb250YWluZXJkLnNlcnZpY2VzLmV2ZW50cy52MS5TdWJzY3JpYmVSZXF1ZXN0GhouY29udGFpbmVyZC50eXBlcy5FbnZlbG9wZSIDkAIBMAFiBnByb3RvMw", [file_containerd_types_event, file_google_protobuf_any, file_google_protobuf_empty]);
 
 /**
- * @generated from message containerd.services.events.v1.ForwardRequest
- */
-export type ForwardRequest = Message<"containerd.services.events.v1.ForwardRequest"> & {
-  /**
-   * @generated from field: containerd.types.Envelope envelope = 1;
-   */
-  envelope?: Envelope | undefined;
-};
-
-/**
- * Describes the message containerd.services.events.v1.ForwardRequest.
- * Use `create(ForwardRequestSchema)` to create a new message.
- */
-export const ForwardRequestSchema: GenMessage<ForwardRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_events_v1_events, 0);
-
-/**
+ * PublishRequest carries an event.
+ *
  * @generated from message containerd.services.events.v1.PublishRequest
  */
 export type PublishRequest = Message<"containerd.services.events.v1.PublishRequest"> & {
   /**
+   * topic such as `/tasks/exit`: parts that are identifiers, each with a slash before it.
+   *
    * @generated from field: string topic = 1;
    */
   topic: string;
 
   /**
+   * event of any type. Its type name stands bare, without `type.googleapis.com/`.
+   *
    * @generated from field: google.protobuf.Any event = 2;
    */
   event?: Any | undefined;
@@ -53,13 +44,40 @@ export type PublishRequest = Message<"containerd.services.events.v1.PublishReque
  * Use `create(PublishRequestSchema)` to create a new message.
  */
 export const PublishRequestSchema: GenMessage<PublishRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_events_v1_events, 0);
+
+/**
+ * ForwardRequest carries an event that happened elsewhere.
+ *
+ * @generated from message containerd.services.events.v1.ForwardRequest
+ */
+export type ForwardRequest = Message<"containerd.services.events.v1.ForwardRequest"> & {
+  /**
+   * envelope needs a namespace, a topic and a time.
+   *
+   * @generated from field: containerd.types.Envelope envelope = 1;
+   */
+  envelope?: Envelope | undefined;
+};
+
+/**
+ * Describes the message containerd.services.events.v1.ForwardRequest.
+ * Use `create(ForwardRequestSchema)` to create a new message.
+ */
+export const ForwardRequestSchema: GenMessage<ForwardRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_events_v1_events, 1);
 
 /**
+ * SubscribeRequest chooses events.
+ *
  * @generated from message containerd.services.events.v1.SubscribeRequest
  */
 export type SubscribeRequest = Message<"containerd.services.events.v1.SubscribeRequest"> & {
   /**
+   * filters are alternatives; without any, all match. Fields: `namespace`, `topic`, and fields of the event
+   * that are texts, such as `event.container_id` or `event.labels.<key>`. Others, such as `event.pid`, never
+   * match.
+   *
    * @generated from field: repeated string filters = 1;
    */
   filters: string[];
@@ -73,10 +91,15 @@ export const SubscribeRequestSchema: GenMessage<SubscribeRequest> = /*@__PURE__*
   messageDesc(file_containerd_services_events_v1_events, 2);
 
 /**
+ * Events passes events from publishers to subscribers. Of the daemon's own, those of tasks come from shims, all
+ * others are published after the change is recorded.
+ *
  * @generated from service containerd.services.events.v1.Events
  */
 export const Events: GenService<{
   /**
+   * Publish sends an event in the namespace of the header, with the present time.
+   *
    * @generated from rpc containerd.services.events.v1.Events.Publish
    */
   publish: {
@@ -85,6 +108,8 @@ export const Events: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Forward sends an event with the namespace and the time that the envelope has. The header does not count.
+   *
    * @generated from rpc containerd.services.events.v1.Events.Forward
    */
   forward: {
@@ -93,6 +118,10 @@ export const Events: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Subscribe sends events from now on, each publisher's in its order, until the client cancels. The namespace
+   * header does not count: without a filter `namespace==NS` the events of all namespaces come. Bad filters are
+   * UNKNOWN.
+   *
    * @generated from rpc containerd.services.events.v1.Events.Subscribe
    */
   subscribe: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/images/v1/images.proto (package containerd.services.images.v1, syntax proto3)
 /* eslint-disable */
 
+// Records of images: names for descriptors.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Descriptor } from "../../../types/descriptor_pb.ts";
@@ -14,75 +16,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/images/v1/images.proto.
  */
 export const file_containerd_services_images_v1_images: GenFile = /*@__PURE__*/
-  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL2ltYWdlcy92MS9pbWFnZXMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxIoABChJDcmVhdGVJbWFnZVJlcXVlc3QSMwoFaW1hZ2UYASABKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5JbWFnZRI1ChFzb3VyY2VfZGF0ZV9lcG9jaBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSgoTQ3JlYXRlSW1hZ2VSZXNwb25zZRIzCgVpbWFnZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlIm4KEkRlbGV0ZUltYWdlUmVxdWVzdBIMCgRuYW1lGAEgASgJEgwKBHN5bmMYAiABKAgSMQoGdGFyZ2V0GAMgASgLMhwuY29udGFpbmVyZC50eXBlcy5EZXNjcmlwdG9ySACIAQFCCQoHX3RhcmdldCIfCg9HZXRJbWFnZVJlcXVlc3QSDAoEbmFtZRgBIAEoCSJHChBHZXRJbWFnZVJlc3BvbnNlEjMKBWltYWdlGAEgASgLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuSW1hZ2UilAIKBUltYWdlEgwKBG5hbWUYASABKAkSQAoGbGFiZWxzGAIgAygLMjAuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuSW1hZ2UuTGFiZWxzRW50cnkSLAoGdGFyZ2V0GAMgASgLMhwuY29udGFpbmVyZC50eXBlcy5EZXNjcmlwdG9yEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikgEKC0ltYWdlQ3JlYXRlEgwKBG5hbWUYASABKAkSRgoGbGFiZWxzGAIgAygLMjYuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuSW1hZ2VDcmVhdGUuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIbCgtJbWFnZURlbGV0ZRIMCgRuYW1lGAEgASgJIpIBCgtJbWFnZVVwZGF0ZRIMCgRuYW1lGAEgASgJEkYKBmxhYmVscxgCIAMoCzI2LmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlVXBkYXRlLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiJAoRTGlzdEltYWdlc1JlcXVlc3QSDwoHZmlsdGVycxgBIAMoCSJKChJMaXN0SW1hZ2VzUmVzcG9uc2USNAoGaW1hZ2VzGAEgAygLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuSW1hZ2UisQEKElVwZGF0ZUltYWdlUmVxdWVzdBIzCgVpbWFnZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxI1ChFzb3VyY2VfZGF0ZV9lcG9jaBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSgoTVXBkYXRlSW1hZ2VSZXNwb25zZRIzCgVpbWFnZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlMp4ECgZJbWFnZXMSawoDR2V0Ei4uY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuR2V0SW1hZ2VSZXF1ZXN0Gi8uY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuR2V0SW1hZ2VSZXNwb25zZSIDkAIBEnAKBExpc3QSMC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5MaXN0SW1hZ2VzUmVxdWVzdBoxLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkxpc3RJbWFnZXNSZXNwb25zZSIDkAIBEm8KBkNyZWF0ZRIxLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkNyZWF0ZUltYWdlUmVxdWVzdBoyLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkNyZWF0ZUltYWdlUmVzcG9uc2USbwoGVXBkYXRlEjEuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuVXBkYXRlSW1hZ2VSZXF1ZXN0GjIuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuVXBkYXRlSW1hZ2VSZXNwb25zZRJTCgZEZWxldGUSMS5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5EZWxldGVJbWFnZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_containerd_types_descriptor, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL2ltYWdlcy92MS9pbWFnZXMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxIh8KD0dldEltYWdlUmVxdWVzdBIMCgRuYW1lGAEgASgJIkcKEEdldEltYWdlUmVzcG9uc2USMwoFaW1hZ2UYASABKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5JbWFnZSIkChFMaXN0SW1hZ2VzUmVxdWVzdBIPCgdmaWx0ZXJzGAEgAygJIkoKEkxpc3RJbWFnZXNSZXNwb25zZRI0CgZpbWFnZXMYASADKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5JbWFnZSKAAQoSQ3JlYXRlSW1hZ2VSZXF1ZXN0EjMKBWltYWdlGAEgASgLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuSW1hZ2USNQoRc291cmNlX2RhdGVfZXBvY2gYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkoKE0NyZWF0ZUltYWdlUmVzcG9uc2USMwoFaW1hZ2UYASABKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5JbWFnZSKxAQoSVXBkYXRlSW1hZ2VSZXF1ZXN0EjMKBWltYWdlGAEgASgLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuSW1hZ2USLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEjUKEXNvdXJjZV9kYXRlX2Vwb2NoGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJKChNVcGRhdGVJbWFnZVJlc3BvbnNlEjMKBWltYWdlGAEgASgLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuSW1hZ2UibgoSRGVsZXRlSW1hZ2VSZXF1ZXN0EgwKBG5hbWUYASABKAkSDAoEc3luYxgCIAEoCBIxCgZ0YXJnZXQYAyABKAsyHC5jb250YWluZXJkLnR5cGVzLkRlc2NyaXB0b3JIAIgBAUIJCgdfdGFyZ2V0IpQCCgVJbWFnZRIMCgRuYW1lGAEgASgJEkAKBmxhYmVscxgCIAMoCzIwLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlLkxhYmVsc0VudHJ5EiwKBnRhcmdldBgDIAEoCzIcLmNvbnRhaW5lcmQudHlwZXMuRGVzY3JpcHRvchIuCgpjcmVhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpIBCgtJbWFnZUNyZWF0ZRIMCgRuYW1lGAEgASgJEkYKBmxhYmVscxgCIAMoCzI2LmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlQ3JlYXRlLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikgEKC0ltYWdlVXBkYXRlEgwKBG5hbWUYASABKAkSRgoGbGFiZWxzGAIgAygLMjYuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuSW1hZ2VVcGRhdGUuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIbCgtJbWFnZURlbGV0ZRIMCgRuYW1lGAEgASgJMp4ECgZJbWFnZXMSawoDR2V0Ei4uY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuR2V0SW1hZ2VSZXF1ZXN0Gi8uY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuR2V0SW1hZ2VSZXNwb25zZSIDkAIBEnAKBExpc3QSMC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5MaXN0SW1hZ2VzUmVxdWVzdBoxLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkxpc3RJbWFnZXNSZXNwb25zZSIDkAIBEm8KBkNyZWF0ZRIxLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkNyZWF0ZUltYWdlUmVxdWVzdBoyLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkNyZWF0ZUltYWdlUmVzcG9uc2USbwoGVXBkYXRlEjEuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuVXBkYXRlSW1hZ2VSZXF1ZXN0GjIuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuVXBkYXRlSW1hZ2VSZXNwb25zZRJTCgZEZWxldGUSMS5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5EZWxldGVJbWFnZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_containerd_types_descriptor, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.services.images.v1.CreateImageRequest
- */
-export type CreateImageRequest = Message<"containerd.services.images.v1.CreateImageRequest"> & {
-  /**
-   * @generated from field: containerd.services.images.v1.Image image = 1;
-   */
-  image?: Image | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp source_date_epoch = 2;
-   */
-  sourceDateEpoch?: Timestamp | undefined;
-};
-
-/**
- * Describes the message containerd.services.images.v1.CreateImageRequest.
- * Use `create(CreateImageRequestSchema)` to create a new message.
- */
-export const CreateImageRequestSchema: GenMessage<CreateImageRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 0);
-
-/**
- * @generated from message containerd.services.images.v1.CreateImageResponse
- */
-export type CreateImageResponse = Message<"containerd.services.images.v1.CreateImageResponse"> & {
-  /**
-   * @generated from field: containerd.services.images.v1.Image image = 1;
-   */
-  image?: Image | undefined;
-};
-
-/**
- * Describes the message containerd.services.images.v1.CreateImageResponse.
- * Use `create(CreateImageResponseSchema)` to create a new message.
- */
-export const CreateImageResponseSchema: GenMessage<CreateImageResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 1);
-
-/**
- * @generated from message containerd.services.images.v1.DeleteImageRequest
- */
-export type DeleteImageRequest = Message<"containerd.services.images.v1.DeleteImageRequest"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * @generated from field: bool sync = 2;
-   */
-  sync: boolean;
-
-  /**
-   * @generated from field: optional containerd.types.Descriptor target = 3;
-   */
-  target?: Descriptor | undefined;
-};
-
-/**
- * Describes the message containerd.services.images.v1.DeleteImageRequest.
- * Use `create(DeleteImageRequestSchema)` to create a new message.
- */
-export const DeleteImageRequestSchema: GenMessage<DeleteImageRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 2);
-
-/**
+ * GetImageRequest names an image.
+ *
  * @generated from message containerd.services.images.v1.GetImageRequest
  */
 export type GetImageRequest = Message<"containerd.services.images.v1.GetImageRequest"> & {
@@ -97,9 +35,11 @@ export type GetImageRequest = Message<"containerd.services.images.v1.GetImageReq
  * Use `create(GetImageRequestSchema)` to create a new message.
  */
 export const GetImageRequestSchema: GenMessage<GetImageRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 3);
+  messageDesc(file_containerd_services_images_v1_images, 0);
 
 /**
+ * GetImageResponse carries the image.
+ *
  * @generated from message containerd.services.images.v1.GetImageResponse
  */
 export type GetImageResponse = Message<"containerd.services.images.v1.GetImageResponse"> & {
@@ -114,23 +54,209 @@ export type GetImageResponse = Message<"containerd.services.images.v1.GetImageRe
  * Use `create(GetImageResponseSchema)` to create a new message.
  */
 export const GetImageResponseSchema: GenMessage<GetImageResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_images_v1_images, 1);
+
+/**
+ * ListImagesRequest chooses images.
+ *
+ * @generated from message containerd.services.images.v1.ListImagesRequest
+ */
+export type ListImagesRequest = Message<"containerd.services.images.v1.ListImagesRequest"> & {
+  /**
+   * filters are alternatives; without any, all match. Fields: `name`, `target.digest`, `target.mediatype`,
+   * `labels.<key>`, `annotations.<key>`.
+   *
+   * @generated from field: repeated string filters = 1;
+   */
+  filters: string[];
+};
+
+/**
+ * Describes the message containerd.services.images.v1.ListImagesRequest.
+ * Use `create(ListImagesRequestSchema)` to create a new message.
+ */
+export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_images_v1_images, 2);
+
+/**
+ * ListImagesResponse carries the images, ordered by name.
+ *
+ * @generated from message containerd.services.images.v1.ListImagesResponse
+ */
+export type ListImagesResponse = Message<"containerd.services.images.v1.ListImagesResponse"> & {
+  /**
+   * @generated from field: repeated containerd.services.images.v1.Image images = 1;
+   */
+  images: Image[];
+};
+
+/**
+ * Describes the message containerd.services.images.v1.ListImagesResponse.
+ * Use `create(ListImagesResponseSchema)` to create a new message.
+ */
+export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_images_v1_images, 3);
+
+/**
+ * CreateImageRequest carries the image to record.
+ *
+ * @generated from message containerd.services.images.v1.CreateImageRequest
+ */
+export type CreateImageRequest = Message<"containerd.services.images.v1.CreateImageRequest"> & {
+  /**
+   * image needs a name and a target with digest, media type and a size above 0. Its times are ignored.
+   *
+   * @generated from field: containerd.services.images.v1.Image image = 1;
+   */
+  image?: Image | undefined;
+
+  /**
+   * source_date_epoch becomes created_at and updated_at, for builds that can be reproduced.
+   *
+   * @generated from field: google.protobuf.Timestamp source_date_epoch = 2;
+   */
+  sourceDateEpoch?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message containerd.services.images.v1.CreateImageRequest.
+ * Use `create(CreateImageRequestSchema)` to create a new message.
+ */
+export const CreateImageRequestSchema: GenMessage<CreateImageRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_images_v1_images, 4);
 
 /**
- * @generated from message containerd.services.images.v1.Image
+ * CreateImageResponse carries the image as it was recorded.
+ *
+ * @generated from message containerd.services.images.v1.CreateImageResponse
  */
-export type Image = Message<"containerd.services.images.v1.Image"> & {
+export type CreateImageResponse = Message<"containerd.services.images.v1.CreateImageResponse"> & {
+  /**
+   * @generated from field: containerd.services.images.v1.Image image = 1;
+   */
+  image?: Image | undefined;
+};
+
+/**
+ * Describes the message containerd.services.images.v1.CreateImageResponse.
+ * Use `create(CreateImageResponseSchema)` to create a new message.
+ */
+export const CreateImageResponseSchema: GenMessage<CreateImageResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_images_v1_images, 5);
+
+/**
+ * UpdateImageRequest carries new values and says which of them count.
+ *
+ * @generated from message containerd.services.images.v1.UpdateImageRequest
+ */
+export type UpdateImageRequest = Message<"containerd.services.images.v1.UpdateImageRequest"> & {
+  /**
+   * image holds the new values under the name of the image to change.
+   *
+   * @generated from field: containerd.services.images.v1.Image image = 1;
+   */
+  image?: Image | undefined;
+
+  /**
+   * update_mask lists `labels`, `labels.<key>`, `target` (only as a whole), `annotations`, `annotations.<key>`;
+   * without one, labels and target are replaced.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * source_date_epoch becomes updated_at.
+   *
+   * @generated from field: google.protobuf.Timestamp source_date_epoch = 3;
+   */
+  sourceDateEpoch?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message containerd.services.images.v1.UpdateImageRequest.
+ * Use `create(UpdateImageRequestSchema)` to create a new message.
+ */
+export const UpdateImageRequestSchema: GenMessage<UpdateImageRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_images_v1_images, 6);
+
+/**
+ * UpdateImageResponse carries the image after the change.
+ *
+ * @generated from message containerd.services.images.v1.UpdateImageResponse
+ */
+export type UpdateImageResponse = Message<"containerd.services.images.v1.UpdateImageResponse"> & {
+  /**
+   * @generated from field: containerd.services.images.v1.Image image = 1;
+   */
+  image?: Image | undefined;
+};
+
+/**
+ * Describes the message containerd.services.images.v1.UpdateImageResponse.
+ * Use `create(UpdateImageResponseSchema)` to create a new message.
+ */
+export const UpdateImageResponseSchema: GenMessage<UpdateImageResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_images_v1_images, 7);
+
+/**
+ * DeleteImageRequest names an image.
+ *
+ * @generated from message containerd.services.images.v1.DeleteImageRequest
+ */
+export type DeleteImageRequest = Message<"containerd.services.images.v1.DeleteImageRequest"> & {
   /**
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
+   * sync makes the call wait for a whole garbage collection, so that the space is free when it returns.
+   *
+   * @generated from field: bool sync = 2;
+   */
+  sync: boolean;
+
+  /**
+   * target that the image must still have; with another one it is NOT_FOUND, and nothing is deleted.
+   *
+   * @generated from field: optional containerd.types.Descriptor target = 3;
+   */
+  target?: Descriptor | undefined;
+};
+
+/**
+ * Describes the message containerd.services.images.v1.DeleteImageRequest.
+ * Use `create(DeleteImageRequestSchema)` to create a new message.
+ */
+export const DeleteImageRequestSchema: GenMessage<DeleteImageRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_images_v1_images, 8);
+
+/**
+ * Image is a name for content.
+ *
+ * @generated from message containerd.services.images.v1.Image
+ */
+export type Image = Message<"containerd.services.images.v1.Image"> & {
+  /**
+   * name is any text, usually a reference such as `docker.io/library/alpine:latest`. It is not parsed.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * labels are the client's own, and those that guide the garbage collector. `containerd.io/gc.expire` holds
+   * the time at which the image is removed.
+   *
    * @generated from field: map<string, string> labels = 2;
    */
   labels: { [key: string]: string };
 
   /**
+   * target describes the topmost blob, an index or a manifest. It is kept from being collected, and with it all
+   * that its labels refer to.
+   *
    * @generated from field: containerd.types.Descriptor target = 3;
    */
   target?: Descriptor | undefined;
@@ -151,9 +277,11 @@ export type Image = Message<"containerd.services.images.v1.Image"> & {
  * Use `create(ImageSchema)` to create a new message.
  */
 export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 5);
+  messageDesc(file_containerd_services_images_v1_images, 9);
 
 /**
+ * ImageCreate is the event `/images/create`. The events of images are in this package, unlike all others.
+ *
  * @generated from message containerd.services.images.v1.ImageCreate
  */
 export type ImageCreate = Message<"containerd.services.images.v1.ImageCreate"> & {
@@ -173,26 +301,11 @@ export type ImageCreate = Message<"containerd.services.images.v1.ImageCreate"> &
  * Use `create(ImageCreateSchema)` to create a new message.
  */
 export const ImageCreateSchema: GenMessage<ImageCreate> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 6);
+  messageDesc(file_containerd_services_images_v1_images, 10);
 
 /**
- * @generated from message containerd.services.images.v1.ImageDelete
- */
-export type ImageDelete = Message<"containerd.services.images.v1.ImageDelete"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-};
-
-/**
- * Describes the message containerd.services.images.v1.ImageDelete.
- * Use `create(ImageDeleteSchema)` to create a new message.
- */
-export const ImageDeleteSchema: GenMessage<ImageDelete> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 7);
-
-/**
+ * ImageUpdate is the event `/images/update`.
+ *
  * @generated from message containerd.services.images.v1.ImageUpdate
  */
 export type ImageUpdate = Message<"containerd.services.images.v1.ImageUpdate"> & {
@@ -212,91 +325,37 @@ export type ImageUpdate = Message<"containerd.services.images.v1.ImageUpdate"> &
  * Use `create(ImageUpdateSchema)` to create a new message.
  */
 export const ImageUpdateSchema: GenMessage<ImageUpdate> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 8);
-
-/**
- * @generated from message containerd.services.images.v1.ListImagesRequest
- */
-export type ListImagesRequest = Message<"containerd.services.images.v1.ListImagesRequest"> & {
-  /**
-   * @generated from field: repeated string filters = 1;
-   */
-  filters: string[];
-};
-
-/**
- * Describes the message containerd.services.images.v1.ListImagesRequest.
- * Use `create(ListImagesRequestSchema)` to create a new message.
- */
-export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 9);
-
-/**
- * @generated from message containerd.services.images.v1.ListImagesResponse
- */
-export type ListImagesResponse = Message<"containerd.services.images.v1.ListImagesResponse"> & {
-  /**
-   * @generated from field: repeated containerd.services.images.v1.Image images = 1;
-   */
-  images: Image[];
-};
-
-/**
- * Describes the message containerd.services.images.v1.ListImagesResponse.
- * Use `create(ListImagesResponseSchema)` to create a new message.
- */
-export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 10);
-
-/**
- * @generated from message containerd.services.images.v1.UpdateImageRequest
- */
-export type UpdateImageRequest = Message<"containerd.services.images.v1.UpdateImageRequest"> & {
-  /**
-   * @generated from field: containerd.services.images.v1.Image image = 1;
-   */
-  image?: Image | undefined;
-
-  /**
-   * @generated from field: google.protobuf.FieldMask update_mask = 2;
-   */
-  updateMask?: FieldMask | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp source_date_epoch = 3;
-   */
-  sourceDateEpoch?: Timestamp | undefined;
-};
-
-/**
- * Describes the message containerd.services.images.v1.UpdateImageRequest.
- * Use `create(UpdateImageRequestSchema)` to create a new message.
- */
-export const UpdateImageRequestSchema: GenMessage<UpdateImageRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_images_v1_images, 11);
 
 /**
- * @generated from message containerd.services.images.v1.UpdateImageResponse
+ * ImageDelete is the event `/images/delete`, sent for an image that has expired too.
+ *
+ * @generated from message containerd.services.images.v1.ImageDelete
  */
-export type UpdateImageResponse = Message<"containerd.services.images.v1.UpdateImageResponse"> & {
+export type ImageDelete = Message<"containerd.services.images.v1.ImageDelete"> & {
   /**
-   * @generated from field: containerd.services.images.v1.Image image = 1;
+   * @generated from field: string name = 1;
    */
-  image?: Image | undefined;
+  name: string;
 };
 
 /**
- * Describes the message containerd.services.images.v1.UpdateImageResponse.
- * Use `create(UpdateImageResponseSchema)` to create a new message.
+ * Describes the message containerd.services.images.v1.ImageDelete.
+ * Use `create(ImageDeleteSchema)` to create a new message.
  */
-export const UpdateImageResponseSchema: GenMessage<UpdateImageResponse> = /*@__PURE__*/
+export const ImageDeleteSchema: GenMessage<ImageDelete> = /*@__PURE__*/
   messageDesc(file_containerd_services_images_v1_images, 12);
 
 /**
+ * Images keeps names for content. An image is nothing but a name and the descriptor of its topmost blob;
+ * whether it is unpacked is not recorded but follows from the snapshots that there are.
+ *
  * @generated from service containerd.services.images.v1.Images
  */
 export const Images: GenService<{
   /**
+   * Get returns one image, or NOT_FOUND `image "NAME": not found`.
+   *
    * @generated from rpc containerd.services.images.v1.Images.Get
    */
   get: {
@@ -305,6 +364,8 @@ export const Images: GenService<{
     output: typeof GetImageResponseSchema;
   },
   /**
+   * List returns the images that match any of the filters.
+   *
    * @generated from rpc containerd.services.images.v1.Images.List
    */
   list: {
@@ -313,6 +374,8 @@ export const Images: GenService<{
     output: typeof ListImagesResponseSchema;
   },
   /**
+   * Create records an image. The blobs need not be there.
+   *
    * @generated from rpc containerd.services.images.v1.Images.Create
    */
   create: {
@@ -321,6 +384,8 @@ export const Images: GenService<{
     output: typeof CreateImageResponseSchema;
   },
   /**
+   * Update changes labels or target of an image that exists; it is NOT_FOUND otherwise.
+   *
    * @generated from rpc containerd.services.images.v1.Images.Update
    */
   update: {
@@ -329,6 +394,8 @@ export const Images: GenService<{
     output: typeof UpdateImageResponseSchema;
   },
   /**
+   * Delete removes the name. What only it referred to goes with the next garbage collection.
+   *
    * @generated from rpc containerd.services.images.v1.Images.Delete
    */
   delete: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/introspection/v1/introspection.proto (package containerd.services.introspection.v1, syntax proto3)
 /* eslint-disable */
 
+// What this daemon is made of.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Platform } from "../../../types/platform_pb.ts";
@@ -16,136 +18,17 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/introspection/v1/introspection.proto.
  */
 export const file_containerd_services_introspection_v1_introspection: GenFile = /*@__PURE__*/
-  fileDesc("Cjhjb250YWluZXJkL3NlcnZpY2VzL2ludHJvc3BlY3Rpb24vdjEvaW50cm9zcGVjdGlvbi5wcm90bxIkY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxImYKEkRlcHJlY2F0aW9uV2FybmluZxIKCgJpZBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEjMKD2xhc3Rfb2NjdXJyZW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAimwIKBlBsdWdpbhIMCgR0eXBlGAEgASgJEgoKAmlkGAIgASgJEhAKCHJlcXVpcmVzGAMgAygJEi0KCXBsYXRmb3JtcxgEIAMoCzIaLmNvbnRhaW5lcmQudHlwZXMuUGxhdGZvcm0SSgoHZXhwb3J0cxgFIAMoCzI5LmNvbnRhaW5lcmQuc2VydmljZXMuaW50cm9zcGVjdGlvbi52MS5QbHVnaW4uRXhwb3J0c0VudHJ5EhQKDGNhcGFiaWxpdGllcxgGIAMoCRIkCghpbml0X2VychgHIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzGi4KDEV4cG9ydHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlQKEVBsdWdpbkluZm9SZXF1ZXN0EgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkidwoSUGx1Z2luSW5mb1Jlc3BvbnNlEjwKBnBsdWdpbhgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuaW50cm9zcGVjdGlvbi52MS5QbHVnaW4SIwoFZXh0cmEYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IiEKDlBsdWdpbnNSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiUAoPUGx1Z2luc1Jlc3BvbnNlEj0KB3BsdWdpbnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luIooBCg5TZXJ2ZXJSZXNwb25zZRIMCgR1dWlkGAEgASgJEgsKA3BpZBgCIAEoBBINCgVwaWRucxgDIAEoBBJOCgxkZXByZWNhdGlvbnMYBCADKAsyOC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuRGVwcmVjYXRpb25XYXJuaW5nMvACCg1JbnRyb3NwZWN0aW9uEnsKB1BsdWdpbnMSNC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luc1JlcXVlc3QaNS5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luc1Jlc3BvbnNlIgOQAgESWwoGU2VydmVyEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5GjQuY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxLlNlcnZlclJlc3BvbnNlIgOQAgEShAEKClBsdWdpbkluZm8SNy5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luSW5mb1JlcXVlc3QaOC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luSW5mb1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_containerd_types_platform, file_google_protobuf_any, file_google_protobuf_empty, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("Cjhjb250YWluZXJkL3NlcnZpY2VzL2ludHJvc3BlY3Rpb24vdjEvaW50cm9zcGVjdGlvbi5wcm90bxIkY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxIiEKDlBsdWdpbnNSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiUAoPUGx1Z2luc1Jlc3BvbnNlEj0KB3BsdWdpbnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luIooBCg5TZXJ2ZXJSZXNwb25zZRIMCgR1dWlkGAEgASgJEgsKA3BpZBgCIAEoBBINCgVwaWRucxgDIAEoBBJOCgxkZXByZWNhdGlvbnMYBCADKAsyOC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuRGVwcmVjYXRpb25XYXJuaW5nIlQKEVBsdWdpbkluZm9SZXF1ZXN0EgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkidwoSUGx1Z2luSW5mb1Jlc3BvbnNlEjwKBnBsdWdpbhgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuaW50cm9zcGVjdGlvbi52MS5QbHVnaW4SIwoFZXh0cmEYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IpsCCgZQbHVnaW4SDAoEdHlwZRgBIAEoCRIKCgJpZBgCIAEoCRIQCghyZXF1aXJlcxgDIAMoCRItCglwbGF0Zm9ybXMYBCADKAsyGi5jb250YWluZXJkLnR5cGVzLlBsYXRmb3JtEkoKB2V4cG9ydHMYBSADKAsyOS5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luLkV4cG9ydHNFbnRyeRIUCgxjYXBhYmlsaXRpZXMYBiADKAkSJAoIaW5pdF9lcnIYByABKAsyEi5nb29nbGUucnBjLlN0YXR1cxouCgxFeHBvcnRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJmChJEZXByZWNhdGlvbldhcm5pbmcSCgoCaWQYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIzCg9sYXN0X29jY3VycmVuY2UYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMvACCg1JbnRyb3NwZWN0aW9uEnsKB1BsdWdpbnMSNC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luc1JlcXVlc3QaNS5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luc1Jlc3BvbnNlIgOQAgESWwoGU2VydmVyEhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5GjQuY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxLlNlcnZlclJlc3BvbnNlIgOQAgEShAEKClBsdWdpbkluZm8SNy5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luSW5mb1JlcXVlc3QaOC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luSW5mb1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_containerd_types_platform, file_google_protobuf_any, file_google_protobuf_empty, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
- * @generated from message containerd.services.introspection.v1.DeprecationWarning
- */
-export type DeprecationWarning = Message<"containerd.services.introspection.v1.DeprecationWarning"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string message = 2;
-   */
-  message: string;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp last_occurrence = 3;
-   */
-  lastOccurrence?: Timestamp | undefined;
-};
-
-/**
- * Describes the message containerd.services.introspection.v1.DeprecationWarning.
- * Use `create(DeprecationWarningSchema)` to create a new message.
- */
-export const DeprecationWarningSchema: GenMessage<DeprecationWarning> = /*@__PURE__*/
-  messageDesc(file_containerd_services_introspection_v1_introspection, 0);
-
-/**
- * @generated from message containerd.services.introspection.v1.Plugin
- */
-export type Plugin = Message<"containerd.services.introspection.v1.Plugin"> & {
-  /**
-   * @generated from field: string type = 1;
-   */
-  type: string;
-
-  /**
-   * @generated from field: string id = 2;
-   */
-  id: string;
-
-  /**
-   * @generated from field: repeated string requires = 3;
-   */
-  requires: string[];
-
-  /**
-   * @generated from field: repeated containerd.types.Platform platforms = 4;
-   */
-  platforms: Platform[];
-
-  /**
-   * @generated from field: map<string, string> exports = 5;
-   */
-  exports: { [key: string]: string };
-
-  /**
-   * @generated from field: repeated string capabilities = 6;
-   */
-  capabilities: string[];
-
-  /**
-   * @generated from field: google.rpc.Status init_err = 7;
-   */
-  initErr?: Status | undefined;
-};
-
-/**
- * Describes the message containerd.services.introspection.v1.Plugin.
- * Use `create(PluginSchema)` to create a new message.
- */
-export const PluginSchema: GenMessage<Plugin> = /*@__PURE__*/
-  messageDesc(file_containerd_services_introspection_v1_introspection, 1);
-
-/**
- * @generated from message containerd.services.introspection.v1.PluginInfoRequest
- */
-export type PluginInfoRequest = Message<"containerd.services.introspection.v1.PluginInfoRequest"> & {
-  /**
-   * @generated from field: string type = 1;
-   */
-  type: string;
-
-  /**
-   * @generated from field: string id = 2;
-   */
-  id: string;
-
-  /**
-   * @generated from field: google.protobuf.Any options = 3;
-   */
-  options?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.services.introspection.v1.PluginInfoRequest.
- * Use `create(PluginInfoRequestSchema)` to create a new message.
- */
-export const PluginInfoRequestSchema: GenMessage<PluginInfoRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_introspection_v1_introspection, 2);
-
-/**
- * @generated from message containerd.services.introspection.v1.PluginInfoResponse
- */
-export type PluginInfoResponse = Message<"containerd.services.introspection.v1.PluginInfoResponse"> & {
-  /**
-   * @generated from field: containerd.services.introspection.v1.Plugin plugin = 1;
-   */
-  plugin?: Plugin | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Any extra = 2;
-   */
-  extra?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.services.introspection.v1.PluginInfoResponse.
- * Use `create(PluginInfoResponseSchema)` to create a new message.
- */
-export const PluginInfoResponseSchema: GenMessage<PluginInfoResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_introspection_v1_introspection, 3);
-
-/**
+ * PluginsRequest chooses plugins.
+ *
  * @generated from message containerd.services.introspection.v1.PluginsRequest
  */
 export type PluginsRequest = Message<"containerd.services.introspection.v1.PluginsRequest"> & {
   /**
+   * filters are alternatives; without any, all match. Fields: `type`, `id`.
+   *
    * @generated from field: repeated string filters = 1;
    */
   filters: string[];
@@ -156,9 +39,11 @@ export type PluginsRequest = Message<"containerd.services.introspection.v1.Plugi
  * Use `create(PluginsRequestSchema)` to create a new message.
  */
 export const PluginsRequestSchema: GenMessage<PluginsRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_introspection_v1_introspection, 4);
+  messageDesc(file_containerd_services_introspection_v1_introspection, 0);
 
 /**
+ * PluginsResponse carries the plugins in the order in which they were started.
+ *
  * @generated from message containerd.services.introspection.v1.PluginsResponse
  */
 export type PluginsResponse = Message<"containerd.services.introspection.v1.PluginsResponse"> & {
@@ -173,28 +58,38 @@ export type PluginsResponse = Message<"containerd.services.introspection.v1.Plug
  * Use `create(PluginsResponseSchema)` to create a new message.
  */
 export const PluginsResponseSchema: GenMessage<PluginsResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_introspection_v1_introspection, 5);
+  messageDesc(file_containerd_services_introspection_v1_introspection, 1);
 
 /**
+ * ServerResponse identifies a daemon.
+ *
  * @generated from message containerd.services.introspection.v1.ServerResponse
  */
 export type ServerResponse = Message<"containerd.services.introspection.v1.ServerResponse"> & {
   /**
+   * uuid is made at the first start and kept in the root directory.
+   *
    * @generated from field: string uuid = 1;
    */
   uuid: string;
 
   /**
+   * pid of the daemon, as seen in its own pid namespace.
+   *
    * @generated from field: uint64 pid = 2;
    */
   pid: bigint;
 
   /**
+   * pidns is the inode of the pid namespace of the daemon, 0 if unknown.
+   *
    * @generated from field: uint64 pidns = 3;
    */
   pidns: bigint;
 
   /**
+   * deprecations that were used since the start.
+   *
    * @generated from field: repeated containerd.services.introspection.v1.DeprecationWarning deprecations = 4;
    */
   deprecations: DeprecationWarning[];
@@ -205,13 +100,175 @@ export type ServerResponse = Message<"containerd.services.introspection.v1.Serve
  * Use `create(ServerResponseSchema)` to create a new message.
  */
 export const ServerResponseSchema: GenMessage<ServerResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_introspection_v1_introspection, 2);
+
+/**
+ * PluginInfoRequest names a plugin.
+ *
+ * @generated from message containerd.services.introspection.v1.PluginInfoRequest
+ */
+export type PluginInfoRequest = Message<"containerd.services.introspection.v1.PluginInfoRequest"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * options for the plugin: for the task runtime a `containerd.types.RuntimeRequest`. Without them only the
+   * plugin itself is described.
+   *
+   * @generated from field: google.protobuf.Any options = 3;
+   */
+  options?: Any | undefined;
+};
+
+/**
+ * Describes the message containerd.services.introspection.v1.PluginInfoRequest.
+ * Use `create(PluginInfoRequestSchema)` to create a new message.
+ */
+export const PluginInfoRequestSchema: GenMessage<PluginInfoRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_introspection_v1_introspection, 3);
+
+/**
+ * PluginInfoResponse describes a plugin.
+ *
+ * @generated from message containerd.services.introspection.v1.PluginInfoResponse
+ */
+export type PluginInfoResponse = Message<"containerd.services.introspection.v1.PluginInfoResponse"> & {
+  /**
+   * @generated from field: containerd.services.introspection.v1.Plugin plugin = 1;
+   */
+  plugin?: Plugin | undefined;
+
+  /**
+   * extra is what the plugin tells for the options: of the task runtime a `containerd.types.RuntimeInfo`.
+   *
+   * @generated from field: google.protobuf.Any extra = 2;
+   */
+  extra?: Any | undefined;
+};
+
+/**
+ * Describes the message containerd.services.introspection.v1.PluginInfoResponse.
+ * Use `create(PluginInfoResponseSchema)` to create a new message.
+ */
+export const PluginInfoResponseSchema: GenMessage<PluginInfoResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_introspection_v1_introspection, 4);
+
+/**
+ * Plugin is a part of the daemon.
+ *
+ * @generated from message containerd.services.introspection.v1.Plugin
+ */
+export type Plugin = Message<"containerd.services.introspection.v1.Plugin"> & {
+  /**
+   * type such as `io.containerd.snapshotter.v1`.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * id of the plugin among those of its type, such as `overlayfs`.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * requires lists the types of plugins that are started before this one.
+   *
+   * @generated from field: repeated string requires = 3;
+   */
+  requires: string[];
+
+  /**
+   * platforms that the plugin serves; empty if that does not matter to it.
+   *
+   * @generated from field: repeated containerd.types.Platform platforms = 4;
+   */
+  platforms: Platform[];
+
+  /**
+   * exports are facts for clients, such as `root`, the directory of a snapshotter.
+   *
+   * @generated from field: map<string, string> exports = 5;
+   */
+  exports: { [key: string]: string };
+
+  /**
+   * capabilities such as `rebase` or `remap-ids` of a snapshotter.
+   *
+   * @generated from field: repeated string capabilities = 6;
+   */
+  capabilities: string[];
+
+  /**
+   * init_err tells why the plugin did not start. The message of one that does not fit this machine ends in
+   * `skip plugin`.
+   *
+   * @generated from field: google.rpc.Status init_err = 7;
+   */
+  initErr?: Status | undefined;
+};
+
+/**
+ * Describes the message containerd.services.introspection.v1.Plugin.
+ * Use `create(PluginSchema)` to create a new message.
+ */
+export const PluginSchema: GenMessage<Plugin> = /*@__PURE__*/
+  messageDesc(file_containerd_services_introspection_v1_introspection, 5);
+
+/**
+ * DeprecationWarning tells that something will go away.
+ *
+ * @generated from message containerd.services.introspection.v1.DeprecationWarning
+ */
+export type DeprecationWarning = Message<"containerd.services.introspection.v1.DeprecationWarning"> & {
+  /**
+   * id such as `io.containerd.deprecation/cgroup-v1`.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * message for the user.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * last_occurrence is when it was last used.
+   *
+   * @generated from field: google.protobuf.Timestamp last_occurrence = 3;
+   */
+  lastOccurrence?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message containerd.services.introspection.v1.DeprecationWarning.
+ * Use `create(DeprecationWarningSchema)` to create a new message.
+ */
+export const DeprecationWarningSchema: GenMessage<DeprecationWarning> = /*@__PURE__*/
   messageDesc(file_containerd_services_introspection_v1_introspection, 6);
 
 /**
+ * Introspection tells about the daemon. It needs no namespace.
+ *
  * @generated from service containerd.services.introspection.v1.Introspection
  */
 export const Introspection: GenService<{
   /**
+   * Plugins lists the plugins, those that were skipped or failed too. Clients choose snapshotters and runtimes
+   * by it.
+   *
    * @generated from rpc containerd.services.introspection.v1.Introspection.Plugins
    */
   plugins: {
@@ -220,6 +277,8 @@ export const Introspection: GenService<{
     output: typeof PluginsResponseSchema;
   },
   /**
+   * Server tells which daemon this is.
+   *
    * @generated from rpc containerd.services.introspection.v1.Introspection.Server
    */
   server: {
@@ -228,6 +287,9 @@ export const Introspection: GenService<{
     output: typeof ServerResponseSchema;
   },
   /**
+   * PluginInfo tells more about one plugin, as far as that plugin has more to tell. UNIMPLEMENTED if it has
+   * not, FAILED_PRECONDITION if it failed to start.
+   *
    * @generated from rpc containerd.services.introspection.v1.Introspection.PluginInfo
    */
   pluginInfo: {

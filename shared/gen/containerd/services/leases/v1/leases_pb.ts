@@ -2,6 +2,8 @@
 // @generated from file containerd/services/leases/v1/leases.proto (package containerd.services.leases.v1, syntax proto3)
 /* eslint-disable */
 
+// Leases: what a client is still working with.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { EmptySchema, Timestamp } from "@bufbuild/protobuf/wkt";
@@ -12,13 +14,132 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/leases/v1/leases.proto.
  */
 export const file_containerd_services_leases_v1_leases: GenFile = /*@__PURE__*/
-  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL2xlYXNlcy92MS9sZWFzZXMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxIlsKEkFkZFJlc291cmNlUmVxdWVzdBIKCgJpZBgBIAEoCRI5CghyZXNvdXJjZRgCIAEoCzInLmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLlJlc291cmNlIpQBCg1DcmVhdGVSZXF1ZXN0EgoKAmlkGAEgASgJEkgKBmxhYmVscxgDIAMoCzI4LmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkNyZWF0ZVJlcXVlc3QuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJFCg5DcmVhdGVSZXNwb25zZRIzCgVsZWFzZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkxlYXNlIikKDURlbGV0ZVJlcXVlc3QSCgoCaWQYASABKAkSDAoEc3luYxgCIAEoCCJeChVEZWxldGVSZXNvdXJjZVJlcXVlc3QSCgoCaWQYASABKAkSOQoIcmVzb3VyY2UYAiABKAsyJy5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5SZXNvdXJjZSK0AQoFTGVhc2USCgoCaWQYASABKAkSLgoKY3JlYXRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASQAoGbGFiZWxzGAMgAygLMjAuY29udGFpbmVyZC5zZXJ2aWNlcy5sZWFzZXMudjEuTGVhc2UuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIeCgtMaXN0UmVxdWVzdBIPCgdmaWx0ZXJzGAEgAygJIiIKFExpc3RSZXNvdXJjZXNSZXF1ZXN0EgoKAmlkGAEgASgJIlMKFUxpc3RSZXNvdXJjZXNSZXNwb25zZRI6CglyZXNvdXJjZXMYASADKAsyJy5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5SZXNvdXJjZSJECgxMaXN0UmVzcG9uc2USNAoGbGVhc2VzGAEgAygLMiQuY29udGFpbmVyZC5zZXJ2aWNlcy5sZWFzZXMudjEuTGVhc2UiJAoIUmVzb3VyY2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCTLgBAoGTGVhc2VzEmUKBkNyZWF0ZRIsLmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkNyZWF0ZVJlcXVlc3QaLS5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5DcmVhdGVSZXNwb25zZRJOCgZEZWxldGUSLC5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5EZWxldGVSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EmQKBExpc3QSKi5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5MaXN0UmVxdWVzdBorLmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkxpc3RSZXNwb25zZSIDkAIBElgKC0FkZFJlc291cmNlEjEuY29udGFpbmVyZC5zZXJ2aWNlcy5sZWFzZXMudjEuQWRkUmVzb3VyY2VSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5El4KDkRlbGV0ZVJlc291cmNlEjQuY29udGFpbmVyZC5zZXJ2aWNlcy5sZWFzZXMudjEuRGVsZXRlUmVzb3VyY2VSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5En8KDUxpc3RSZXNvdXJjZXMSMy5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5MaXN0UmVzb3VyY2VzUmVxdWVzdBo0LmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkxpc3RSZXNvdXJjZXNSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_google_protobuf_empty, file_google_protobuf_timestamp]);
+  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL2xlYXNlcy92MS9sZWFzZXMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxIpQBCg1DcmVhdGVSZXF1ZXN0EgoKAmlkGAEgASgJEkgKBmxhYmVscxgDIAMoCzI4LmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkNyZWF0ZVJlcXVlc3QuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJFCg5DcmVhdGVSZXNwb25zZRIzCgVsZWFzZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkxlYXNlIikKDURlbGV0ZVJlcXVlc3QSCgoCaWQYASABKAkSDAoEc3luYxgCIAEoCCIeCgtMaXN0UmVxdWVzdBIPCgdmaWx0ZXJzGAEgAygJIkQKDExpc3RSZXNwb25zZRI0CgZsZWFzZXMYASADKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5MZWFzZSJbChJBZGRSZXNvdXJjZVJlcXVlc3QSCgoCaWQYASABKAkSOQoIcmVzb3VyY2UYAiABKAsyJy5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5SZXNvdXJjZSJeChVEZWxldGVSZXNvdXJjZVJlcXVlc3QSCgoCaWQYASABKAkSOQoIcmVzb3VyY2UYAiABKAsyJy5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5SZXNvdXJjZSIiChRMaXN0UmVzb3VyY2VzUmVxdWVzdBIKCgJpZBgBIAEoCSJTChVMaXN0UmVzb3VyY2VzUmVzcG9uc2USOgoJcmVzb3VyY2VzGAEgAygLMicuY29udGFpbmVyZC5zZXJ2aWNlcy5sZWFzZXMudjEuUmVzb3VyY2UitAEKBUxlYXNlEgoKAmlkGAEgASgJEi4KCmNyZWF0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEkAKBmxhYmVscxgDIAMoCzIwLmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkxlYXNlLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiJAoIUmVzb3VyY2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCTLgBAoGTGVhc2VzEmUKBkNyZWF0ZRIsLmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkNyZWF0ZVJlcXVlc3QaLS5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5DcmVhdGVSZXNwb25zZRJOCgZEZWxldGUSLC5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5EZWxldGVSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EmQKBExpc3QSKi5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5MaXN0UmVxdWVzdBorLmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkxpc3RSZXNwb25zZSIDkAIBElgKC0FkZFJlc291cmNlEjEuY29udGFpbmVyZC5zZXJ2aWNlcy5sZWFzZXMudjEuQWRkUmVzb3VyY2VSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5El4KDkRlbGV0ZVJlc291cmNlEjQuY29udGFpbmVyZC5zZXJ2aWNlcy5sZWFzZXMudjEuRGVsZXRlUmVzb3VyY2VSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5En8KDUxpc3RSZXNvdXJjZXMSMy5jb250YWluZXJkLnNlcnZpY2VzLmxlYXNlcy52MS5MaXN0UmVzb3VyY2VzUmVxdWVzdBo0LmNvbnRhaW5lcmQuc2VydmljZXMubGVhc2VzLnYxLkxpc3RSZXNvdXJjZXNSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_google_protobuf_empty, file_google_protobuf_timestamp]);
 
 /**
+ * CreateRequest describes a lease.
+ *
+ * @generated from message containerd.services.leases.v1.CreateRequest
+ */
+export type CreateRequest = Message<"containerd.services.leases.v1.CreateRequest"> & {
+  /**
+   * id is any text that is unique in the namespace.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * labels of the lease. `containerd.io/gc.expire` holds the time (RFC 3339) at which it ends by itself;
+   * `containerd.io/gc.flat`, with any value, makes it hold its resources without what their labels refer to.
+   *
+   * @generated from field: map<string, string> labels = 3;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.services.leases.v1.CreateRequest.
+ * Use `create(CreateRequestSchema)` to create a new message.
+ */
+export const CreateRequestSchema: GenMessage<CreateRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_leases_v1_leases, 0);
+
+/**
+ * CreateResponse carries the new lease.
+ *
+ * @generated from message containerd.services.leases.v1.CreateResponse
+ */
+export type CreateResponse = Message<"containerd.services.leases.v1.CreateResponse"> & {
+  /**
+   * @generated from field: containerd.services.leases.v1.Lease lease = 1;
+   */
+  lease?: Lease | undefined;
+};
+
+/**
+ * Describes the message containerd.services.leases.v1.CreateResponse.
+ * Use `create(CreateResponseSchema)` to create a new message.
+ */
+export const CreateResponseSchema: GenMessage<CreateResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_leases_v1_leases, 1);
+
+/**
+ * DeleteRequest names a lease.
+ *
+ * @generated from message containerd.services.leases.v1.DeleteRequest
+ */
+export type DeleteRequest = Message<"containerd.services.leases.v1.DeleteRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * sync makes the call wait for a whole garbage collection. A client can start one by deleting an empty lease
+   * so.
+   *
+   * @generated from field: bool sync = 2;
+   */
+  sync: boolean;
+};
+
+/**
+ * Describes the message containerd.services.leases.v1.DeleteRequest.
+ * Use `create(DeleteRequestSchema)` to create a new message.
+ */
+export const DeleteRequestSchema: GenMessage<DeleteRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_leases_v1_leases, 2);
+
+/**
+ * ListRequest chooses leases.
+ *
+ * @generated from message containerd.services.leases.v1.ListRequest
+ */
+export type ListRequest = Message<"containerd.services.leases.v1.ListRequest"> & {
+  /**
+   * filters are alternatives; without any, all match. Fields: `id`, `labels.<key>`.
+   *
+   * @generated from field: repeated string filters = 1;
+   */
+  filters: string[];
+};
+
+/**
+ * Describes the message containerd.services.leases.v1.ListRequest.
+ * Use `create(ListRequestSchema)` to create a new message.
+ */
+export const ListRequestSchema: GenMessage<ListRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_leases_v1_leases, 3);
+
+/**
+ * ListResponse carries the leases.
+ *
+ * @generated from message containerd.services.leases.v1.ListResponse
+ */
+export type ListResponse = Message<"containerd.services.leases.v1.ListResponse"> & {
+  /**
+   * @generated from field: repeated containerd.services.leases.v1.Lease leases = 1;
+   */
+  leases: Lease[];
+};
+
+/**
+ * Describes the message containerd.services.leases.v1.ListResponse.
+ * Use `create(ListResponseSchema)` to create a new message.
+ */
+export const ListResponseSchema: GenMessage<ListResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_leases_v1_leases, 4);
+
+/**
+ * AddResourceRequest names a lease and a resource.
+ *
  * @generated from message containerd.services.leases.v1.AddResourceRequest
  */
 export type AddResourceRequest = Message<"containerd.services.leases.v1.AddResourceRequest"> & {
   /**
+   * id of the lease.
+   *
    * @generated from field: string id = 1;
    */
   id: string;
@@ -34,74 +155,17 @@ export type AddResourceRequest = Message<"containerd.services.leases.v1.AddResou
  * Use `create(AddResourceRequestSchema)` to create a new message.
  */
 export const AddResourceRequestSchema: GenMessage<AddResourceRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 0);
+  messageDesc(file_containerd_services_leases_v1_leases, 5);
 
 /**
- * @generated from message containerd.services.leases.v1.CreateRequest
- */
-export type CreateRequest = Message<"containerd.services.leases.v1.CreateRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: map<string, string> labels = 3;
-   */
-  labels: { [key: string]: string };
-};
-
-/**
- * Describes the message containerd.services.leases.v1.CreateRequest.
- * Use `create(CreateRequestSchema)` to create a new message.
- */
-export const CreateRequestSchema: GenMessage<CreateRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 1);
-
-/**
- * @generated from message containerd.services.leases.v1.CreateResponse
- */
-export type CreateResponse = Message<"containerd.services.leases.v1.CreateResponse"> & {
-  /**
-   * @generated from field: containerd.services.leases.v1.Lease lease = 1;
-   */
-  lease?: Lease | undefined;
-};
-
-/**
- * Describes the message containerd.services.leases.v1.CreateResponse.
- * Use `create(CreateResponseSchema)` to create a new message.
- */
-export const CreateResponseSchema: GenMessage<CreateResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 2);
-
-/**
- * @generated from message containerd.services.leases.v1.DeleteRequest
- */
-export type DeleteRequest = Message<"containerd.services.leases.v1.DeleteRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: bool sync = 2;
-   */
-  sync: boolean;
-};
-
-/**
- * Describes the message containerd.services.leases.v1.DeleteRequest.
- * Use `create(DeleteRequestSchema)` to create a new message.
- */
-export const DeleteRequestSchema: GenMessage<DeleteRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 3);
-
-/**
+ * DeleteResourceRequest names a lease and a resource.
+ *
  * @generated from message containerd.services.leases.v1.DeleteResourceRequest
  */
 export type DeleteResourceRequest = Message<"containerd.services.leases.v1.DeleteResourceRequest"> & {
   /**
+   * id of the lease.
+   *
    * @generated from field: string id = 1;
    */
   id: string;
@@ -117,9 +181,49 @@ export type DeleteResourceRequest = Message<"containerd.services.leases.v1.Delet
  * Use `create(DeleteResourceRequestSchema)` to create a new message.
  */
 export const DeleteResourceRequestSchema: GenMessage<DeleteResourceRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 4);
+  messageDesc(file_containerd_services_leases_v1_leases, 6);
 
 /**
+ * ListResourcesRequest names a lease.
+ *
+ * @generated from message containerd.services.leases.v1.ListResourcesRequest
+ */
+export type ListResourcesRequest = Message<"containerd.services.leases.v1.ListResourcesRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message containerd.services.leases.v1.ListResourcesRequest.
+ * Use `create(ListResourcesRequestSchema)` to create a new message.
+ */
+export const ListResourcesRequestSchema: GenMessage<ListResourcesRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_leases_v1_leases, 7);
+
+/**
+ * ListResourcesResponse carries what the lease holds.
+ *
+ * @generated from message containerd.services.leases.v1.ListResourcesResponse
+ */
+export type ListResourcesResponse = Message<"containerd.services.leases.v1.ListResourcesResponse"> & {
+  /**
+   * @generated from field: repeated containerd.services.leases.v1.Resource resources = 1;
+   */
+  resources: Resource[];
+};
+
+/**
+ * Describes the message containerd.services.leases.v1.ListResourcesResponse.
+ * Use `create(ListResourcesResponseSchema)` to create a new message.
+ */
+export const ListResourcesResponseSchema: GenMessage<ListResourcesResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_leases_v1_leases, 8);
+
+/**
+ * Lease is a hold on resources.
+ *
  * @generated from message containerd.services.leases.v1.Lease
  */
 export type Lease = Message<"containerd.services.leases.v1.Lease"> & {
@@ -144,86 +248,24 @@ export type Lease = Message<"containerd.services.leases.v1.Lease"> & {
  * Use `create(LeaseSchema)` to create a new message.
  */
 export const LeaseSchema: GenMessage<Lease> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 5);
-
-/**
- * @generated from message containerd.services.leases.v1.ListRequest
- */
-export type ListRequest = Message<"containerd.services.leases.v1.ListRequest"> & {
-  /**
-   * @generated from field: repeated string filters = 1;
-   */
-  filters: string[];
-};
-
-/**
- * Describes the message containerd.services.leases.v1.ListRequest.
- * Use `create(ListRequestSchema)` to create a new message.
- */
-export const ListRequestSchema: GenMessage<ListRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 6);
-
-/**
- * @generated from message containerd.services.leases.v1.ListResourcesRequest
- */
-export type ListResourcesRequest = Message<"containerd.services.leases.v1.ListResourcesRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-};
-
-/**
- * Describes the message containerd.services.leases.v1.ListResourcesRequest.
- * Use `create(ListResourcesRequestSchema)` to create a new message.
- */
-export const ListResourcesRequestSchema: GenMessage<ListResourcesRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 7);
-
-/**
- * @generated from message containerd.services.leases.v1.ListResourcesResponse
- */
-export type ListResourcesResponse = Message<"containerd.services.leases.v1.ListResourcesResponse"> & {
-  /**
-   * @generated from field: repeated containerd.services.leases.v1.Resource resources = 1;
-   */
-  resources: Resource[];
-};
-
-/**
- * Describes the message containerd.services.leases.v1.ListResourcesResponse.
- * Use `create(ListResourcesResponseSchema)` to create a new message.
- */
-export const ListResourcesResponseSchema: GenMessage<ListResourcesResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_leases_v1_leases, 8);
-
-/**
- * @generated from message containerd.services.leases.v1.ListResponse
- */
-export type ListResponse = Message<"containerd.services.leases.v1.ListResponse"> & {
-  /**
-   * @generated from field: repeated containerd.services.leases.v1.Lease leases = 1;
-   */
-  leases: Lease[];
-};
-
-/**
- * Describes the message containerd.services.leases.v1.ListResponse.
- * Use `create(ListResponseSchema)` to create a new message.
- */
-export const ListResponseSchema: GenMessage<ListResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_leases_v1_leases, 9);
 
 /**
+ * Resource is something that can be held.
+ *
  * @generated from message containerd.services.leases.v1.Resource
  */
 export type Resource = Message<"containerd.services.leases.v1.Resource"> & {
   /**
+   * id of the resource: a digest, a ref, an image name or a snapshot key, by the type.
+   *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
+   * type is `content`, `ingests`, `images` or `snapshots/<snapshotter>`.
+   *
    * @generated from field: string type = 2;
    */
   type: string;
@@ -237,10 +279,15 @@ export const ResourceSchema: GenMessage<Resource> = /*@__PURE__*/
   messageDesc(file_containerd_services_leases_v1_leases, 10);
 
 /**
+ * Leases keep resources from being collected while a client works. A client makes one, gives its id in the
+ * lease header of its calls, and deletes it when images or containers hold what it made.
+ *
  * @generated from service containerd.services.leases.v1.Leases
  */
 export const Leases: GenService<{
   /**
+   * Create makes a lease. The id is the client's or, if empty, made up.
+   *
    * @generated from rpc containerd.services.leases.v1.Leases.Create
    */
   create: {
@@ -249,6 +296,8 @@ export const Leases: GenService<{
     output: typeof CreateResponseSchema;
   },
   /**
+   * Delete ends a lease. What only it held goes with the next garbage collection.
+   *
    * @generated from rpc containerd.services.leases.v1.Leases.Delete
    */
   delete: {
@@ -257,6 +306,9 @@ export const Leases: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * List returns the leases that match any of the filters, those that have expired and were not yet collected
+   * too.
+   *
    * @generated from rpc containerd.services.leases.v1.Leases.List
    */
   list: {
@@ -265,6 +317,8 @@ export const Leases: GenService<{
     output: typeof ListResponseSchema;
   },
   /**
+   * AddResource puts a resource under the lease. The resource need not exist. Doing it twice is no error.
+   *
    * @generated from rpc containerd.services.leases.v1.Leases.AddResource
    */
   addResource: {
@@ -273,6 +327,8 @@ export const Leases: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * DeleteResource takes a resource out of the lease. The resource itself stays.
+   *
    * @generated from rpc containerd.services.leases.v1.Leases.DeleteResource
    */
   deleteResource: {
@@ -281,6 +337,8 @@ export const Leases: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * ListResources lists what the lease holds: content, then images, writes in progress, snapshots.
+   *
    * @generated from rpc containerd.services.leases.v1.Leases.ListResources
    */
   listResources: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/mounts/v1/mounts.proto (package containerd.services.mounts.v1, syntax proto3)
 /* eslint-disable */
 
+// Mounts that the daemon itself carries out.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { ActivationInfo, Mount } from "../../../types/mount_pb.ts";
@@ -14,28 +16,39 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/mounts/v1/mounts.proto.
  */
 export const file_containerd_services_mounts_v1_mounts: GenFile = /*@__PURE__*/
-  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL21vdW50cy92MS9tb3VudHMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxItYBCg9BY3RpdmF0ZVJlcXVlc3QSDAoEbmFtZRgBIAEoCRInCgZtb3VudHMYAiADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50EkoKBmxhYmVscxgDIAMoCzI6LmNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxLkFjdGl2YXRlUmVxdWVzdC5MYWJlbHNFbnRyeRIRCgl0ZW1wb3JhcnkYBCABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJCChBBY3RpdmF0ZVJlc3BvbnNlEi4KBGluZm8YASABKAsyIC5jb250YWluZXJkLnR5cGVzLkFjdGl2YXRpb25JbmZvIiEKEURlYWN0aXZhdGVSZXF1ZXN0EgwKBG5hbWUYASABKAkiGwoLSW5mb1JlcXVlc3QSDAoEbmFtZRgBIAEoCSI+CgxJbmZvUmVzcG9uc2USLgoEaW5mbxgBIAEoCzIgLmNvbnRhaW5lcmQudHlwZXMuQWN0aXZhdGlvbkluZm8iPQoLTGlzdE1lc3NhZ2USLgoEaW5mbxgBIAEoCzIgLmNvbnRhaW5lcmQudHlwZXMuQWN0aXZhdGlvbkluZm8iHgoLTGlzdFJlcXVlc3QSDwoHZmlsdGVycxgBIAMoCSJwCg1VcGRhdGVSZXF1ZXN0Ei4KBGluZm8YASABKAsyIC5jb250YWluZXJkLnR5cGVzLkFjdGl2YXRpb25JbmZvEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJACg5VcGRhdGVSZXNwb25zZRIuCgRpbmZvGAEgASgLMiAuY29udGFpbmVyZC50eXBlcy5BY3RpdmF0aW9uSW5mbzKBBAoGTW91bnRzEmsKCEFjdGl2YXRlEi4uY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuQWN0aXZhdGVSZXF1ZXN0Gi8uY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuQWN0aXZhdGVSZXNwb25zZRJWCgpEZWFjdGl2YXRlEjAuY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuRGVhY3RpdmF0ZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSZAoESW5mbxIqLmNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxLkluZm9SZXF1ZXN0GisuY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuSW5mb1Jlc3BvbnNlIgOQAgESZQoGVXBkYXRlEiwuY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuVXBkYXRlUmVxdWVzdBotLmNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxLlVwZGF0ZVJlc3BvbnNlEmUKBExpc3QSKi5jb250YWluZXJkLnNlcnZpY2VzLm1vdW50cy52MS5MaXN0UmVxdWVzdBoqLmNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxLkxpc3RNZXNzYWdlIgOQAgEwAWIGcHJvdG8z", [file_containerd_types_mount, file_google_protobuf_empty, file_google_protobuf_field_mask]);
+  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL21vdW50cy92MS9tb3VudHMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxItYBCg9BY3RpdmF0ZVJlcXVlc3QSDAoEbmFtZRgBIAEoCRInCgZtb3VudHMYAiADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50EkoKBmxhYmVscxgDIAMoCzI6LmNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxLkFjdGl2YXRlUmVxdWVzdC5MYWJlbHNFbnRyeRIRCgl0ZW1wb3JhcnkYBCABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJCChBBY3RpdmF0ZVJlc3BvbnNlEi4KBGluZm8YASABKAsyIC5jb250YWluZXJkLnR5cGVzLkFjdGl2YXRpb25JbmZvIiEKEURlYWN0aXZhdGVSZXF1ZXN0EgwKBG5hbWUYASABKAkiGwoLSW5mb1JlcXVlc3QSDAoEbmFtZRgBIAEoCSI+CgxJbmZvUmVzcG9uc2USLgoEaW5mbxgBIAEoCzIgLmNvbnRhaW5lcmQudHlwZXMuQWN0aXZhdGlvbkluZm8icAoNVXBkYXRlUmVxdWVzdBIuCgRpbmZvGAEgASgLMiAuY29udGFpbmVyZC50eXBlcy5BY3RpdmF0aW9uSW5mbxIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siQAoOVXBkYXRlUmVzcG9uc2USLgoEaW5mbxgBIAEoCzIgLmNvbnRhaW5lcmQudHlwZXMuQWN0aXZhdGlvbkluZm8iHgoLTGlzdFJlcXVlc3QSDwoHZmlsdGVycxgBIAMoCSI9CgtMaXN0TWVzc2FnZRIuCgRpbmZvGAEgASgLMiAuY29udGFpbmVyZC50eXBlcy5BY3RpdmF0aW9uSW5mbzKBBAoGTW91bnRzEmsKCEFjdGl2YXRlEi4uY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuQWN0aXZhdGVSZXF1ZXN0Gi8uY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuQWN0aXZhdGVSZXNwb25zZRJWCgpEZWFjdGl2YXRlEjAuY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuRGVhY3RpdmF0ZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSZAoESW5mbxIqLmNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxLkluZm9SZXF1ZXN0GisuY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuSW5mb1Jlc3BvbnNlIgOQAgESZQoGVXBkYXRlEiwuY29udGFpbmVyZC5zZXJ2aWNlcy5tb3VudHMudjEuVXBkYXRlUmVxdWVzdBotLmNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxLlVwZGF0ZVJlc3BvbnNlEmUKBExpc3QSKi5jb250YWluZXJkLnNlcnZpY2VzLm1vdW50cy52MS5MaXN0UmVxdWVzdBoqLmNvbnRhaW5lcmQuc2VydmljZXMubW91bnRzLnYxLkxpc3RNZXNzYWdlIgOQAgEwAWIGcHJvdG8z", [file_containerd_types_mount, file_google_protobuf_empty, file_google_protobuf_field_mask]);
 
 /**
+ * ActivateRequest names an activation and its mounts.
+ *
  * @generated from message containerd.services.mounts.v1.ActivateRequest
  */
 export type ActivateRequest = Message<"containerd.services.mounts.v1.ActivateRequest"> & {
   /**
+   * name of the activation in the namespace, any text.
+   *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
+   * mounts in their order. A type may begin with `format/`, `mkfs/` or `mkdir/`, and options may refer to the
+   * mounts before it.
+   *
    * @generated from field: repeated containerd.types.Mount mounts = 2;
    */
   mounts: Mount[];
 
   /**
+   * labels of the activation. `containerd.io/gc.bref.container` ties its life to that of a container.
+   *
    * @generated from field: map<string, string> labels = 3;
    */
   labels: { [key: string]: string };
 
   /**
+   * temporary makes the daemon mount everything, so that the caller only has to bind the result.
+   *
    * @generated from field: bool temporary = 4;
    */
   temporary: boolean;
@@ -49,6 +62,8 @@ export const ActivateRequestSchema: GenMessage<ActivateRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_mounts_v1_mounts, 0);
 
 /**
+ * ActivateResponse carries the new activation.
+ *
  * @generated from message containerd.services.mounts.v1.ActivateResponse
  */
 export type ActivateResponse = Message<"containerd.services.mounts.v1.ActivateResponse"> & {
@@ -66,6 +81,8 @@ export const ActivateResponseSchema: GenMessage<ActivateResponse> = /*@__PURE__*
   messageDesc(file_containerd_services_mounts_v1_mounts, 1);
 
 /**
+ * DeactivateRequest names an activation.
+ *
  * @generated from message containerd.services.mounts.v1.DeactivateRequest
  */
 export type DeactivateRequest = Message<"containerd.services.mounts.v1.DeactivateRequest"> & {
@@ -83,6 +100,8 @@ export const DeactivateRequestSchema: GenMessage<DeactivateRequest> = /*@__PURE_
   messageDesc(file_containerd_services_mounts_v1_mounts, 2);
 
 /**
+ * InfoRequest names an activation.
+ *
  * @generated from message containerd.services.mounts.v1.InfoRequest
  */
 export type InfoRequest = Message<"containerd.services.mounts.v1.InfoRequest"> & {
@@ -100,6 +119,8 @@ export const InfoRequestSchema: GenMessage<InfoRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_mounts_v1_mounts, 3);
 
 /**
+ * InfoResponse carries the activation.
+ *
  * @generated from message containerd.services.mounts.v1.InfoResponse
  */
 export type InfoResponse = Message<"containerd.services.mounts.v1.InfoResponse"> & {
@@ -117,40 +138,8 @@ export const InfoResponseSchema: GenMessage<InfoResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_mounts_v1_mounts, 4);
 
 /**
- * @generated from message containerd.services.mounts.v1.ListMessage
- */
-export type ListMessage = Message<"containerd.services.mounts.v1.ListMessage"> & {
-  /**
-   * @generated from field: containerd.types.ActivationInfo info = 1;
-   */
-  info?: ActivationInfo | undefined;
-};
-
-/**
- * Describes the message containerd.services.mounts.v1.ListMessage.
- * Use `create(ListMessageSchema)` to create a new message.
- */
-export const ListMessageSchema: GenMessage<ListMessage> = /*@__PURE__*/
-  messageDesc(file_containerd_services_mounts_v1_mounts, 5);
-
-/**
- * @generated from message containerd.services.mounts.v1.ListRequest
- */
-export type ListRequest = Message<"containerd.services.mounts.v1.ListRequest"> & {
-  /**
-   * @generated from field: repeated string filters = 1;
-   */
-  filters: string[];
-};
-
-/**
- * Describes the message containerd.services.mounts.v1.ListRequest.
- * Use `create(ListRequestSchema)` to create a new message.
- */
-export const ListRequestSchema: GenMessage<ListRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_mounts_v1_mounts, 6);
-
-/**
+ * UpdateRequest carries new values.
+ *
  * @generated from message containerd.services.mounts.v1.UpdateRequest
  */
 export type UpdateRequest = Message<"containerd.services.mounts.v1.UpdateRequest"> & {
@@ -170,9 +159,11 @@ export type UpdateRequest = Message<"containerd.services.mounts.v1.UpdateRequest
  * Use `create(UpdateRequestSchema)` to create a new message.
  */
 export const UpdateRequestSchema: GenMessage<UpdateRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_mounts_v1_mounts, 7);
+  messageDesc(file_containerd_services_mounts_v1_mounts, 5);
 
 /**
+ * UpdateResponse carries the activation after the change.
+ *
  * @generated from message containerd.services.mounts.v1.UpdateResponse
  */
 export type UpdateResponse = Message<"containerd.services.mounts.v1.UpdateResponse"> & {
@@ -187,13 +178,58 @@ export type UpdateResponse = Message<"containerd.services.mounts.v1.UpdateRespon
  * Use `create(UpdateResponseSchema)` to create a new message.
  */
 export const UpdateResponseSchema: GenMessage<UpdateResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_mounts_v1_mounts, 6);
+
+/**
+ * ListRequest chooses activations.
+ *
+ * @generated from message containerd.services.mounts.v1.ListRequest
+ */
+export type ListRequest = Message<"containerd.services.mounts.v1.ListRequest"> & {
+  /**
+   * @generated from field: repeated string filters = 1;
+   */
+  filters: string[];
+};
+
+/**
+ * Describes the message containerd.services.mounts.v1.ListRequest.
+ * Use `create(ListRequestSchema)` to create a new message.
+ */
+export const ListRequestSchema: GenMessage<ListRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_mounts_v1_mounts, 7);
+
+/**
+ * ListMessage is one step of List.
+ *
+ * @generated from message containerd.services.mounts.v1.ListMessage
+ */
+export type ListMessage = Message<"containerd.services.mounts.v1.ListMessage"> & {
+  /**
+   * @generated from field: containerd.types.ActivationInfo info = 1;
+   */
+  info?: ActivationInfo | undefined;
+};
+
+/**
+ * Describes the message containerd.services.mounts.v1.ListMessage.
+ * Use `create(ListMessageSchema)` to create a new message.
+ */
+export const ListMessageSchema: GenMessage<ListMessage> = /*@__PURE__*/
   messageDesc(file_containerd_services_mounts_v1_mounts, 8);
 
 /**
+ * Mounts does the part of a list of mounts that mount(2) cannot do alone, such as formatting a device or
+ * filling in a template, and keeps it until it is released. What is active is forgotten at a reboot.
+ *
  * @generated from service containerd.services.mounts.v1.Mounts
  */
 export const Mounts: GenService<{
   /**
+   * Activate carries out what needs the daemon and returns what is left for the caller to mount. UNIMPLEMENTED
+   * says that nothing needs it: the caller then mounts everything as usual. ALREADY_EXISTS if the name is
+   * active.
+   *
    * @generated from rpc containerd.services.mounts.v1.Mounts.Activate
    */
   activate: {
@@ -202,6 +238,8 @@ export const Mounts: GenService<{
     output: typeof ActivateResponseSchema;
   },
   /**
+   * Deactivate undoes an activation. The caller unmounts its own part before.
+   *
    * @generated from rpc containerd.services.mounts.v1.Mounts.Deactivate
    */
   deactivate: {
@@ -210,6 +248,8 @@ export const Mounts: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Info tells about one activation.
+   *
    * @generated from rpc containerd.services.mounts.v1.Mounts.Info
    */
   info: {
@@ -218,6 +258,8 @@ export const Mounts: GenService<{
     output: typeof InfoResponseSchema;
   },
   /**
+   * Update is UNIMPLEMENTED.
+   *
    * @generated from rpc containerd.services.mounts.v1.Mounts.Update
    */
   update: {
@@ -226,6 +268,8 @@ export const Mounts: GenService<{
     output: typeof UpdateResponseSchema;
   },
   /**
+   * List sends all activations. The filters do not count.
+   *
    * @generated from rpc containerd.services.mounts.v1.Mounts.List
    */
   list: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/namespaces/v1/namespaces.proto (package containerd.services.namespaces.v1, syntax proto3)
 /* eslint-disable */
 
+// Namespaces: tenants who do not see each other.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { EmptySchema, FieldMask } from "@bufbuild/protobuf/wkt";
@@ -12,60 +14,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/namespaces/v1/namespaces.proto.
  */
 export const file_containerd_services_namespaces_v1_namespaces: GenFile = /*@__PURE__*/
-  fileDesc("CjJjb250YWluZXJkL3NlcnZpY2VzL25hbWVzcGFjZXMvdjEvbmFtZXNwYWNlcy5wcm90bxIhY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxIlkKFkNyZWF0ZU5hbWVzcGFjZVJlcXVlc3QSPwoJbmFtZXNwYWNlGAEgASgLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLk5hbWVzcGFjZSJaChdDcmVhdGVOYW1lc3BhY2VSZXNwb25zZRI/CgluYW1lc3BhY2UYASABKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuTmFtZXNwYWNlIiYKFkRlbGV0ZU5hbWVzcGFjZVJlcXVlc3QSDAoEbmFtZRgBIAEoCSIjChNHZXROYW1lc3BhY2VSZXF1ZXN0EgwKBG5hbWUYASABKAkiVwoUR2V0TmFtZXNwYWNlUmVzcG9uc2USPwoJbmFtZXNwYWNlGAEgASgLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLk5hbWVzcGFjZSInChVMaXN0TmFtZXNwYWNlc1JlcXVlc3QSDgoGZmlsdGVyGAEgASgJIloKFkxpc3ROYW1lc3BhY2VzUmVzcG9uc2USQAoKbmFtZXNwYWNlcxgBIAMoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5OYW1lc3BhY2UikgEKCU5hbWVzcGFjZRIMCgRuYW1lGAEgASgJEkgKBmxhYmVscxgCIAMoCzI4LmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5OYW1lc3BhY2UuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKKAQoWVXBkYXRlTmFtZXNwYWNlUmVxdWVzdBI/CgluYW1lc3BhY2UYASABKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuTmFtZXNwYWNlEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJaChdVcGRhdGVOYW1lc3BhY2VSZXNwb25zZRI/CgluYW1lc3BhY2UYASABKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuTmFtZXNwYWNlMusECgpOYW1lc3BhY2VzEnsKA0dldBI2LmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5HZXROYW1lc3BhY2VSZXF1ZXN0GjcuY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLkdldE5hbWVzcGFjZVJlc3BvbnNlIgOQAgESgAEKBExpc3QSOC5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuTGlzdE5hbWVzcGFjZXNSZXF1ZXN0GjkuY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLkxpc3ROYW1lc3BhY2VzUmVzcG9uc2UiA5ACARJ/CgZDcmVhdGUSOS5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuQ3JlYXRlTmFtZXNwYWNlUmVxdWVzdBo6LmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5DcmVhdGVOYW1lc3BhY2VSZXNwb25zZRJ/CgZVcGRhdGUSOS5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuVXBkYXRlTmFtZXNwYWNlUmVxdWVzdBo6LmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5VcGRhdGVOYW1lc3BhY2VSZXNwb25zZRJbCgZEZWxldGUSOS5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuRGVsZXRlTmFtZXNwYWNlUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eWIGcHJvdG8z", [file_google_protobuf_empty, file_google_protobuf_field_mask]);
+  fileDesc("CjJjb250YWluZXJkL3NlcnZpY2VzL25hbWVzcGFjZXMvdjEvbmFtZXNwYWNlcy5wcm90bxIhY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxIiMKE0dldE5hbWVzcGFjZVJlcXVlc3QSDAoEbmFtZRgBIAEoCSJXChRHZXROYW1lc3BhY2VSZXNwb25zZRI/CgluYW1lc3BhY2UYASABKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuTmFtZXNwYWNlIicKFUxpc3ROYW1lc3BhY2VzUmVxdWVzdBIOCgZmaWx0ZXIYASABKAkiWgoWTGlzdE5hbWVzcGFjZXNSZXNwb25zZRJACgpuYW1lc3BhY2VzGAEgAygLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLk5hbWVzcGFjZSJZChZDcmVhdGVOYW1lc3BhY2VSZXF1ZXN0Ej8KCW5hbWVzcGFjZRgBIAEoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5OYW1lc3BhY2UiWgoXQ3JlYXRlTmFtZXNwYWNlUmVzcG9uc2USPwoJbmFtZXNwYWNlGAEgASgLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLk5hbWVzcGFjZSKKAQoWVXBkYXRlTmFtZXNwYWNlUmVxdWVzdBI/CgluYW1lc3BhY2UYASABKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuTmFtZXNwYWNlEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJaChdVcGRhdGVOYW1lc3BhY2VSZXNwb25zZRI/CgluYW1lc3BhY2UYASABKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuTmFtZXNwYWNlIiYKFkRlbGV0ZU5hbWVzcGFjZVJlcXVlc3QSDAoEbmFtZRgBIAEoCSKSAQoJTmFtZXNwYWNlEgwKBG5hbWUYASABKAkSSAoGbGFiZWxzGAIgAygLMjguY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLk5hbWVzcGFjZS5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBMusECgpOYW1lc3BhY2VzEnsKA0dldBI2LmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5HZXROYW1lc3BhY2VSZXF1ZXN0GjcuY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLkdldE5hbWVzcGFjZVJlc3BvbnNlIgOQAgESgAEKBExpc3QSOC5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuTGlzdE5hbWVzcGFjZXNSZXF1ZXN0GjkuY29udGFpbmVyZC5zZXJ2aWNlcy5uYW1lc3BhY2VzLnYxLkxpc3ROYW1lc3BhY2VzUmVzcG9uc2UiA5ACARJ/CgZDcmVhdGUSOS5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuQ3JlYXRlTmFtZXNwYWNlUmVxdWVzdBo6LmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5DcmVhdGVOYW1lc3BhY2VSZXNwb25zZRJ/CgZVcGRhdGUSOS5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuVXBkYXRlTmFtZXNwYWNlUmVxdWVzdBo6LmNvbnRhaW5lcmQuc2VydmljZXMubmFtZXNwYWNlcy52MS5VcGRhdGVOYW1lc3BhY2VSZXNwb25zZRJbCgZEZWxldGUSOS5jb250YWluZXJkLnNlcnZpY2VzLm5hbWVzcGFjZXMudjEuRGVsZXRlTmFtZXNwYWNlUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eWIGcHJvdG8z", [file_google_protobuf_empty, file_google_protobuf_field_mask]);
 
 /**
- * @generated from message containerd.services.namespaces.v1.CreateNamespaceRequest
- */
-export type CreateNamespaceRequest = Message<"containerd.services.namespaces.v1.CreateNamespaceRequest"> & {
-  /**
-   * @generated from field: containerd.services.namespaces.v1.Namespace namespace = 1;
-   */
-  namespace?: Namespace | undefined;
-};
-
-/**
- * Describes the message containerd.services.namespaces.v1.CreateNamespaceRequest.
- * Use `create(CreateNamespaceRequestSchema)` to create a new message.
- */
-export const CreateNamespaceRequestSchema: GenMessage<CreateNamespaceRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 0);
-
-/**
- * @generated from message containerd.services.namespaces.v1.CreateNamespaceResponse
- */
-export type CreateNamespaceResponse = Message<"containerd.services.namespaces.v1.CreateNamespaceResponse"> & {
-  /**
-   * @generated from field: containerd.services.namespaces.v1.Namespace namespace = 1;
-   */
-  namespace?: Namespace | undefined;
-};
-
-/**
- * Describes the message containerd.services.namespaces.v1.CreateNamespaceResponse.
- * Use `create(CreateNamespaceResponseSchema)` to create a new message.
- */
-export const CreateNamespaceResponseSchema: GenMessage<CreateNamespaceResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 1);
-
-/**
- * @generated from message containerd.services.namespaces.v1.DeleteNamespaceRequest
- */
-export type DeleteNamespaceRequest = Message<"containerd.services.namespaces.v1.DeleteNamespaceRequest"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-};
-
-/**
- * Describes the message containerd.services.namespaces.v1.DeleteNamespaceRequest.
- * Use `create(DeleteNamespaceRequestSchema)` to create a new message.
- */
-export const DeleteNamespaceRequestSchema: GenMessage<DeleteNamespaceRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 2);
-
-/**
+ * GetNamespaceRequest names a namespace.
+ *
  * @generated from message containerd.services.namespaces.v1.GetNamespaceRequest
  */
 export type GetNamespaceRequest = Message<"containerd.services.namespaces.v1.GetNamespaceRequest"> & {
@@ -80,9 +33,11 @@ export type GetNamespaceRequest = Message<"containerd.services.namespaces.v1.Get
  * Use `create(GetNamespaceRequestSchema)` to create a new message.
  */
 export const GetNamespaceRequestSchema: GenMessage<GetNamespaceRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 3);
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 0);
 
 /**
+ * GetNamespaceResponse carries the namespace.
+ *
  * @generated from message containerd.services.namespaces.v1.GetNamespaceResponse
  */
 export type GetNamespaceResponse = Message<"containerd.services.namespaces.v1.GetNamespaceResponse"> & {
@@ -97,13 +52,17 @@ export type GetNamespaceResponse = Message<"containerd.services.namespaces.v1.Ge
  * Use `create(GetNamespaceResponseSchema)` to create a new message.
  */
 export const GetNamespaceResponseSchema: GenMessage<GetNamespaceResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 4);
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 1);
 
 /**
+ * ListNamespacesRequest asks for all namespaces.
+ *
  * @generated from message containerd.services.namespaces.v1.ListNamespacesRequest
  */
 export type ListNamespacesRequest = Message<"containerd.services.namespaces.v1.ListNamespacesRequest"> & {
   /**
+   * filter does not count.
+   *
    * @generated from field: string filter = 1;
    */
   filter: string;
@@ -114,9 +73,11 @@ export type ListNamespacesRequest = Message<"containerd.services.namespaces.v1.L
  * Use `create(ListNamespacesRequestSchema)` to create a new message.
  */
 export const ListNamespacesRequestSchema: GenMessage<ListNamespacesRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 5);
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 2);
 
 /**
+ * ListNamespacesResponse carries the namespaces, ordered by name.
+ *
  * @generated from message containerd.services.namespaces.v1.ListNamespacesResponse
  */
 export type ListNamespacesResponse = Message<"containerd.services.namespaces.v1.ListNamespacesResponse"> & {
@@ -131,31 +92,49 @@ export type ListNamespacesResponse = Message<"containerd.services.namespaces.v1.
  * Use `create(ListNamespacesResponseSchema)` to create a new message.
  */
 export const ListNamespacesResponseSchema: GenMessage<ListNamespacesResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 6);
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 3);
 
 /**
- * @generated from message containerd.services.namespaces.v1.Namespace
+ * CreateNamespaceRequest carries the namespace to make.
+ *
+ * @generated from message containerd.services.namespaces.v1.CreateNamespaceRequest
  */
-export type Namespace = Message<"containerd.services.namespaces.v1.Namespace"> & {
+export type CreateNamespaceRequest = Message<"containerd.services.namespaces.v1.CreateNamespaceRequest"> & {
   /**
-   * @generated from field: string name = 1;
+   * @generated from field: containerd.services.namespaces.v1.Namespace namespace = 1;
    */
-  name: string;
-
-  /**
-   * @generated from field: map<string, string> labels = 2;
-   */
-  labels: { [key: string]: string };
+  namespace?: Namespace | undefined;
 };
 
 /**
- * Describes the message containerd.services.namespaces.v1.Namespace.
- * Use `create(NamespaceSchema)` to create a new message.
+ * Describes the message containerd.services.namespaces.v1.CreateNamespaceRequest.
+ * Use `create(CreateNamespaceRequestSchema)` to create a new message.
  */
-export const NamespaceSchema: GenMessage<Namespace> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 7);
+export const CreateNamespaceRequestSchema: GenMessage<CreateNamespaceRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 4);
 
 /**
+ * CreateNamespaceResponse carries the namespace as it was made.
+ *
+ * @generated from message containerd.services.namespaces.v1.CreateNamespaceResponse
+ */
+export type CreateNamespaceResponse = Message<"containerd.services.namespaces.v1.CreateNamespaceResponse"> & {
+  /**
+   * @generated from field: containerd.services.namespaces.v1.Namespace namespace = 1;
+   */
+  namespace?: Namespace | undefined;
+};
+
+/**
+ * Describes the message containerd.services.namespaces.v1.CreateNamespaceResponse.
+ * Use `create(CreateNamespaceResponseSchema)` to create a new message.
+ */
+export const CreateNamespaceResponseSchema: GenMessage<CreateNamespaceResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 5);
+
+/**
+ * UpdateNamespaceRequest carries new labels.
+ *
  * @generated from message containerd.services.namespaces.v1.UpdateNamespaceRequest
  */
 export type UpdateNamespaceRequest = Message<"containerd.services.namespaces.v1.UpdateNamespaceRequest"> & {
@@ -165,6 +144,8 @@ export type UpdateNamespaceRequest = Message<"containerd.services.namespaces.v1.
   namespace?: Namespace | undefined;
 
   /**
+   * update_mask lists `labels.<key>`; `labels` alone is refused. Without a mask all labels are replaced.
+   *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
   updateMask?: FieldMask | undefined;
@@ -175,9 +156,11 @@ export type UpdateNamespaceRequest = Message<"containerd.services.namespaces.v1.
  * Use `create(UpdateNamespaceRequestSchema)` to create a new message.
  */
 export const UpdateNamespaceRequestSchema: GenMessage<UpdateNamespaceRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_namespaces_v1_namespaces, 8);
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 6);
 
 /**
+ * UpdateNamespaceResponse carries an empty namespace.
+ *
  * @generated from message containerd.services.namespaces.v1.UpdateNamespaceResponse
  */
 export type UpdateNamespaceResponse = Message<"containerd.services.namespaces.v1.UpdateNamespaceResponse"> & {
@@ -192,13 +175,66 @@ export type UpdateNamespaceResponse = Message<"containerd.services.namespaces.v1
  * Use `create(UpdateNamespaceResponseSchema)` to create a new message.
  */
 export const UpdateNamespaceResponseSchema: GenMessage<UpdateNamespaceResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 7);
+
+/**
+ * DeleteNamespaceRequest names a namespace.
+ *
+ * @generated from message containerd.services.namespaces.v1.DeleteNamespaceRequest
+ */
+export type DeleteNamespaceRequest = Message<"containerd.services.namespaces.v1.DeleteNamespaceRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message containerd.services.namespaces.v1.DeleteNamespaceRequest.
+ * Use `create(DeleteNamespaceRequestSchema)` to create a new message.
+ */
+export const DeleteNamespaceRequestSchema: GenMessage<DeleteNamespaceRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_namespaces_v1_namespaces, 8);
+
+/**
+ * Namespace separates what one group of clients works with from others.
+ *
+ * @generated from message containerd.services.namespaces.v1.Namespace
+ */
+export type Namespace = Message<"containerd.services.namespaces.v1.Namespace"> & {
+  /**
+   * name is an identifier of at most 76 bytes.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * labels with defaults for clients, such as `containerd.io/defaults/snapshotter`, and
+   * `containerd.io/namespace.shareable`, by which others may use the blobs even where namespaces are isolated.
+   *
+   * @generated from field: map<string, string> labels = 2;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.services.namespaces.v1.Namespace.
+ * Use `create(NamespaceSchema)` to create a new message.
+ */
+export const NamespaceSchema: GenMessage<Namespace> = /*@__PURE__*/
   messageDesc(file_containerd_services_namespaces_v1_namespaces, 9);
 
 /**
+ * Namespaces keeps the namespaces and their labels. It needs no namespace header. Any write in a namespace
+ * brings it into being, so few clients create one.
+ *
  * @generated from service containerd.services.namespaces.v1.Namespaces
  */
 export const Namespaces: GenService<{
   /**
+   * Get returns a namespace. One that does not exist is returned too, without labels.
+   *
    * @generated from rpc containerd.services.namespaces.v1.Namespaces.Get
    */
   get: {
@@ -207,6 +243,8 @@ export const Namespaces: GenService<{
     output: typeof GetNamespaceResponseSchema;
   },
   /**
+   * List returns all namespaces.
+   *
    * @generated from rpc containerd.services.namespaces.v1.Namespaces.List
    */
   list: {
@@ -215,6 +253,8 @@ export const Namespaces: GenService<{
     output: typeof ListNamespacesResponseSchema;
   },
   /**
+   * Create makes a namespace, or is ALREADY_EXISTS.
+   *
    * @generated from rpc containerd.services.namespaces.v1.Namespaces.Create
    */
   create: {
@@ -223,6 +263,9 @@ export const Namespaces: GenService<{
     output: typeof CreateNamespaceResponseSchema;
   },
   /**
+   * Update changes labels; a namespace that does not exist comes into being. The namespace in the response is
+   * empty.
+   *
    * @generated from rpc containerd.services.namespaces.v1.Namespaces.Update
    */
   update: {
@@ -231,6 +274,9 @@ export const Namespaces: GenService<{
     output: typeof UpdateNamespaceResponseSchema;
   },
   /**
+   * Delete removes an empty namespace. FAILED_PRECONDITION tells what is left: images, blobs, containers or
+   * snapshots. Leases, sandboxes and unfinished writes do not count.
+   *
    * @generated from rpc containerd.services.namespaces.v1.Namespaces.Delete
    */
   delete: {

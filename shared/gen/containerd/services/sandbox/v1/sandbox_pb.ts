@@ -2,6 +2,8 @@
 // @generated from file containerd/services/sandbox/v1/sandbox.proto (package containerd.services.sandbox.v1, syntax proto3)
 /* eslint-disable */
 
+// Sandboxes: environments that several containers share, such as pods.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Metric } from "../../../types/metrics_pb.ts";
@@ -20,9 +22,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/sandbox/v1/sandbox.proto.
  */
 export const file_containerd_services_sandbox_v1_sandbox: GenFile = /*@__PURE__*/
-  fileDesc("Cixjb250YWluZXJkL3NlcnZpY2VzL3NhbmRib3gvdjEvc2FuZGJveC5wcm90bxIeY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxIuMCChdDb250cm9sbGVyQ3JlYXRlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEicKBnJvb3RmcxgCIAMoCzIXLmNvbnRhaW5lcmQudHlwZXMuTW91bnQSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSEgoKbmV0bnNfcGF0aBgEIAEoCRJdCgthbm5vdGF0aW9ucxgFIAMoCzJILmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyQ3JlYXRlUmVxdWVzdC5Bbm5vdGF0aW9uc0VudHJ5EioKB3NhbmRib3gYBiABKAsyGS5jb250YWluZXJkLnR5cGVzLlNhbmRib3gSEQoJc2FuZGJveGVyGAogASgJGjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIuChhDb250cm9sbGVyQ3JlYXRlUmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCSJBChhDb250cm9sbGVyTWV0cmljc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIRCglzYW5kYm94ZXIYCiABKAkiRgoZQ29udHJvbGxlck1ldHJpY3NSZXNwb25zZRIpCgdtZXRyaWNzGAEgASgLMhguY29udGFpbmVyZC50eXBlcy5NZXRyaWMiQgoZQ29udHJvbGxlclBsYXRmb3JtUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhEKCXNhbmRib3hlchgKIAEoCSJKChpDb250cm9sbGVyUGxhdGZvcm1SZXNwb25zZRIsCghwbGF0Zm9ybRgBIAEoCzIaLmNvbnRhaW5lcmQudHlwZXMuUGxhdGZvcm0iQgoZQ29udHJvbGxlclNodXRkb3duUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhEKCXNhbmRib3hlchgKIAEoCSIcChpDb250cm9sbGVyU2h1dGRvd25SZXNwb25zZSI/ChZDb250cm9sbGVyU3RhcnRSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSEQoJc2FuZGJveGVyGAogASgJIrQCChdDb250cm9sbGVyU3RhcnRSZXNwb25zZRISCgpzYW5kYm94X2lkGAEgASgJEgsKA3BpZBgCIAEoDRIuCgpjcmVhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJTCgZsYWJlbHMYBCADKAsyQy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXJ0UmVzcG9uc2UuTGFiZWxzRW50cnkSDwoHYWRkcmVzcxgFIAEoCRIPCgd2ZXJzaW9uGAYgASgNEiIKBHNwZWMYByABKAsyFC5nb29nbGUucHJvdG9idWYuQW55Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUQoXQ29udHJvbGxlclN0YXR1c1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIPCgd2ZXJib3NlGAIgASgIEhEKCXNhbmRib3hlchgKIAEoCSLvAgoYQ29udHJvbGxlclN0YXR1c1Jlc3BvbnNlEhIKCnNhbmRib3hfaWQYASABKAkSCwoDcGlkGAIgASgNEg0KBXN0YXRlGAMgASgJElAKBGluZm8YBCADKAsyQi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXR1c1Jlc3BvbnNlLkluZm9FbnRyeRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCglleGl0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBWV4dHJhGAcgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIPCgdhZGRyZXNzGAggASgJEg8KB3ZlcnNpb24YCSABKA0aKwoJSW5mb0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiVAoVQ29udHJvbGxlclN0b3BSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSFAoMdGltZW91dF9zZWNzGAIgASgNEhEKCXNhbmRib3hlchgKIAEoCSIYChZDb250cm9sbGVyU3RvcFJlc3BvbnNlInwKF0NvbnRyb2xsZXJVcGRhdGVSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSEQoJc2FuZGJveGVyGAIgASgJEioKB3NhbmRib3gYAyABKAsyGS5jb250YWluZXJkLnR5cGVzLlNhbmRib3gSDgoGZmllbGRzGAQgAygJIhoKGENvbnRyb2xsZXJVcGRhdGVSZXNwb25zZSI+ChVDb250cm9sbGVyV2FpdFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIRCglzYW5kYm94ZXIYCiABKAkiXAoWQ29udHJvbGxlcldhaXRSZXNwb25zZRITCgtleGl0X3N0YXR1cxgBIAEoDRItCglleGl0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkAKElN0b3JlQ3JlYXRlUmVxdWVzdBIqCgdzYW5kYm94GAEgASgLMhkuY29udGFpbmVyZC50eXBlcy5TYW5kYm94IkEKE1N0b3JlQ3JlYXRlUmVzcG9uc2USKgoHc2FuZGJveBgBIAEoCzIZLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveCIoChJTdG9yZURlbGV0ZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSIVChNTdG9yZURlbGV0ZVJlc3BvbnNlIiUKD1N0b3JlR2V0UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIj4KEFN0b3JlR2V0UmVzcG9uc2USKgoHc2FuZGJveBgBIAEoCzIZLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveCIjChBTdG9yZUxpc3RSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiPAoRU3RvcmVMaXN0UmVzcG9uc2USJwoEbGlzdBgBIAMoCzIZLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveCJQChJTdG9yZVVwZGF0ZVJlcXVlc3QSKgoHc2FuZGJveBgBIAEoCzIZLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveBIOCgZmaWVsZHMYAiADKAkiQQoTU3RvcmVVcGRhdGVSZXNwb25zZRIqCgdzYW5kYm94GAEgASgLMhkuY29udGFpbmVyZC50eXBlcy5TYW5kYm94MokJCgpDb250cm9sbGVyEnsKBkNyZWF0ZRI3LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyQ3JlYXRlUmVxdWVzdBo4LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyQ3JlYXRlUmVzcG9uc2USeAoFU3RhcnQSNi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXJ0UmVxdWVzdBo3LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyU3RhcnRSZXNwb25zZRKGAQoIUGxhdGZvcm0SOS5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclBsYXRmb3JtUmVxdWVzdBo6LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyUGxhdGZvcm1SZXNwb25zZSIDkAIBEnUKBFN0b3ASNS5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0b3BSZXF1ZXN0GjYuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLkNvbnRyb2xsZXJTdG9wUmVzcG9uc2USegoEV2FpdBI1LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyV2FpdFJlcXVlc3QaNi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlcldhaXRSZXNwb25zZSIDkAIBEoABCgZTdGF0dXMSNy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXR1c1JlcXVlc3QaOC5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXR1c1Jlc3BvbnNlIgOQAgESgQEKCFNodXRkb3duEjkuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLkNvbnRyb2xsZXJTaHV0ZG93blJlcXVlc3QaOi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclNodXRkb3duUmVzcG9uc2USgwEKB01ldHJpY3MSOC5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlck1ldHJpY3NSZXF1ZXN0GjkuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLkNvbnRyb2xsZXJNZXRyaWNzUmVzcG9uc2UiA5ACARJ7CgZVcGRhdGUSNy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclVwZGF0ZVJlcXVlc3QaOC5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclVwZGF0ZVJlc3BvbnNlMsEECgVTdG9yZRJxCgZDcmVhdGUSMi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuU3RvcmVDcmVhdGVSZXF1ZXN0GjMuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLlN0b3JlQ3JlYXRlUmVzcG9uc2UScQoGVXBkYXRlEjIuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLlN0b3JlVXBkYXRlUmVxdWVzdBozLmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5TdG9yZVVwZGF0ZVJlc3BvbnNlEnEKBkRlbGV0ZRIyLmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5TdG9yZURlbGV0ZVJlcXVlc3QaMy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuU3RvcmVEZWxldGVSZXNwb25zZRJwCgRMaXN0EjAuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLlN0b3JlTGlzdFJlcXVlc3QaMS5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuU3RvcmVMaXN0UmVzcG9uc2UiA5ACARJtCgNHZXQSLy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuU3RvcmVHZXRSZXF1ZXN0GjAuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLlN0b3JlR2V0UmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_containerd_types_metrics, file_containerd_types_mount, file_containerd_types_platform, file_containerd_types_sandbox, file_google_protobuf_any, file_google_protobuf_timestamp]);
+  fileDesc("Cixjb250YWluZXJkL3NlcnZpY2VzL3NhbmRib3gvdjEvc2FuZGJveC5wcm90bxIeY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxIuMCChdDb250cm9sbGVyQ3JlYXRlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEicKBnJvb3RmcxgCIAMoCzIXLmNvbnRhaW5lcmQudHlwZXMuTW91bnQSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSEgoKbmV0bnNfcGF0aBgEIAEoCRJdCgthbm5vdGF0aW9ucxgFIAMoCzJILmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyQ3JlYXRlUmVxdWVzdC5Bbm5vdGF0aW9uc0VudHJ5EioKB3NhbmRib3gYBiABKAsyGS5jb250YWluZXJkLnR5cGVzLlNhbmRib3gSEQoJc2FuZGJveGVyGAogASgJGjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIuChhDb250cm9sbGVyQ3JlYXRlUmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCSI/ChZDb250cm9sbGVyU3RhcnRSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSEQoJc2FuZGJveGVyGAogASgJIrQCChdDb250cm9sbGVyU3RhcnRSZXNwb25zZRISCgpzYW5kYm94X2lkGAEgASgJEgsKA3BpZBgCIAEoDRIuCgpjcmVhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJTCgZsYWJlbHMYBCADKAsyQy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXJ0UmVzcG9uc2UuTGFiZWxzRW50cnkSDwoHYWRkcmVzcxgFIAEoCRIPCgd2ZXJzaW9uGAYgASgNEiIKBHNwZWMYByABKAsyFC5nb29nbGUucHJvdG9idWYuQW55Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiQgoZQ29udHJvbGxlclBsYXRmb3JtUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhEKCXNhbmRib3hlchgKIAEoCSJKChpDb250cm9sbGVyUGxhdGZvcm1SZXNwb25zZRIsCghwbGF0Zm9ybRgBIAEoCzIaLmNvbnRhaW5lcmQudHlwZXMuUGxhdGZvcm0iVAoVQ29udHJvbGxlclN0b3BSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSFAoMdGltZW91dF9zZWNzGAIgASgNEhEKCXNhbmRib3hlchgKIAEoCSIYChZDb250cm9sbGVyU3RvcFJlc3BvbnNlIj4KFUNvbnRyb2xsZXJXYWl0UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhEKCXNhbmRib3hlchgKIAEoCSJcChZDb250cm9sbGVyV2FpdFJlc3BvbnNlEhMKC2V4aXRfc3RhdHVzGAEgASgNEi0KCWV4aXRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiUQoXQ29udHJvbGxlclN0YXR1c1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIPCgd2ZXJib3NlGAIgASgIEhEKCXNhbmRib3hlchgKIAEoCSLvAgoYQ29udHJvbGxlclN0YXR1c1Jlc3BvbnNlEhIKCnNhbmRib3hfaWQYASABKAkSCwoDcGlkGAIgASgNEg0KBXN0YXRlGAMgASgJElAKBGluZm8YBCADKAsyQi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXR1c1Jlc3BvbnNlLkluZm9FbnRyeRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCglleGl0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBWV4dHJhGAcgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIPCgdhZGRyZXNzGAggASgJEg8KB3ZlcnNpb24YCSABKA0aKwoJSW5mb0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiQgoZQ29udHJvbGxlclNodXRkb3duUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhEKCXNhbmRib3hlchgKIAEoCSIcChpDb250cm9sbGVyU2h1dGRvd25SZXNwb25zZSJBChhDb250cm9sbGVyTWV0cmljc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIRCglzYW5kYm94ZXIYCiABKAkiRgoZQ29udHJvbGxlck1ldHJpY3NSZXNwb25zZRIpCgdtZXRyaWNzGAEgASgLMhguY29udGFpbmVyZC50eXBlcy5NZXRyaWMifAoXQ29udHJvbGxlclVwZGF0ZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIRCglzYW5kYm94ZXIYAiABKAkSKgoHc2FuZGJveBgDIAEoCzIZLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveBIOCgZmaWVsZHMYBCADKAkiGgoYQ29udHJvbGxlclVwZGF0ZVJlc3BvbnNlIkAKElN0b3JlQ3JlYXRlUmVxdWVzdBIqCgdzYW5kYm94GAEgASgLMhkuY29udGFpbmVyZC50eXBlcy5TYW5kYm94IkEKE1N0b3JlQ3JlYXRlUmVzcG9uc2USKgoHc2FuZGJveBgBIAEoCzIZLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveCJQChJTdG9yZVVwZGF0ZVJlcXVlc3QSKgoHc2FuZGJveBgBIAEoCzIZLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveBIOCgZmaWVsZHMYAiADKAkiQQoTU3RvcmVVcGRhdGVSZXNwb25zZRIqCgdzYW5kYm94GAEgASgLMhkuY29udGFpbmVyZC50eXBlcy5TYW5kYm94IigKElN0b3JlRGVsZXRlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIhUKE1N0b3JlRGVsZXRlUmVzcG9uc2UiIwoQU3RvcmVMaXN0UmVxdWVzdBIPCgdmaWx0ZXJzGAEgAygJIjwKEVN0b3JlTGlzdFJlc3BvbnNlEicKBGxpc3QYASADKAsyGS5jb250YWluZXJkLnR5cGVzLlNhbmRib3giJQoPU3RvcmVHZXRSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiPgoQU3RvcmVHZXRSZXNwb25zZRIqCgdzYW5kYm94GAEgASgLMhkuY29udGFpbmVyZC50eXBlcy5TYW5kYm94MokJCgpDb250cm9sbGVyEnsKBkNyZWF0ZRI3LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyQ3JlYXRlUmVxdWVzdBo4LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyQ3JlYXRlUmVzcG9uc2USeAoFU3RhcnQSNi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXJ0UmVxdWVzdBo3LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyU3RhcnRSZXNwb25zZRKGAQoIUGxhdGZvcm0SOS5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclBsYXRmb3JtUmVxdWVzdBo6LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyUGxhdGZvcm1SZXNwb25zZSIDkAIBEnUKBFN0b3ASNS5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0b3BSZXF1ZXN0GjYuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLkNvbnRyb2xsZXJTdG9wUmVzcG9uc2USegoEV2FpdBI1LmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5Db250cm9sbGVyV2FpdFJlcXVlc3QaNi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlcldhaXRSZXNwb25zZSIDkAIBEoABCgZTdGF0dXMSNy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXR1c1JlcXVlc3QaOC5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclN0YXR1c1Jlc3BvbnNlIgOQAgESgQEKCFNodXRkb3duEjkuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLkNvbnRyb2xsZXJTaHV0ZG93blJlcXVlc3QaOi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclNodXRkb3duUmVzcG9uc2USgwEKB01ldHJpY3MSOC5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlck1ldHJpY3NSZXF1ZXN0GjkuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLkNvbnRyb2xsZXJNZXRyaWNzUmVzcG9uc2UiA5ACARJ7CgZVcGRhdGUSNy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclVwZGF0ZVJlcXVlc3QaOC5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuQ29udHJvbGxlclVwZGF0ZVJlc3BvbnNlMsEECgVTdG9yZRJxCgZDcmVhdGUSMi5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuU3RvcmVDcmVhdGVSZXF1ZXN0GjMuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLlN0b3JlQ3JlYXRlUmVzcG9uc2UScQoGVXBkYXRlEjIuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLlN0b3JlVXBkYXRlUmVxdWVzdBozLmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5TdG9yZVVwZGF0ZVJlc3BvbnNlEnEKBkRlbGV0ZRIyLmNvbnRhaW5lcmQuc2VydmljZXMuc2FuZGJveC52MS5TdG9yZURlbGV0ZVJlcXVlc3QaMy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuU3RvcmVEZWxldGVSZXNwb25zZRJwCgRMaXN0EjAuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLlN0b3JlTGlzdFJlcXVlc3QaMS5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuU3RvcmVMaXN0UmVzcG9uc2UiA5ACARJtCgNHZXQSLy5jb250YWluZXJkLnNlcnZpY2VzLnNhbmRib3gudjEuU3RvcmVHZXRSZXF1ZXN0GjAuY29udGFpbmVyZC5zZXJ2aWNlcy5zYW5kYm94LnYxLlN0b3JlR2V0UmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_containerd_types_metrics, file_containerd_types_mount, file_containerd_types_platform, file_containerd_types_sandbox, file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
+ * ControllerCreateRequest describes the sandbox to prepare.
+ *
  * @generated from message containerd.services.sandbox.v1.ControllerCreateRequest
  */
 export type ControllerCreateRequest = Message<"containerd.services.sandbox.v1.ControllerCreateRequest"> & {
@@ -32,31 +36,43 @@ export type ControllerCreateRequest = Message<"containerd.services.sandbox.v1.Co
   sandboxId: string;
 
   /**
+   * rootfs are the mounts of the sandbox's own root file system, if it has one.
+   *
    * @generated from field: repeated containerd.types.Mount rootfs = 2;
    */
   rootfs: Mount[];
 
   /**
+   * options for the controller, of its own type.
+   *
    * @generated from field: google.protobuf.Any options = 3;
    */
   options?: Any | undefined;
 
   /**
+   * netns_path of the network namespace to join.
+   *
    * @generated from field: string netns_path = 4;
    */
   netnsPath: string;
 
   /**
+   * annotations for the runtime.
+   *
    * @generated from field: map<string, string> annotations = 5;
    */
   annotations: { [key: string]: string };
 
   /**
+   * sandbox is the record, as in the Store.
+   *
    * @generated from field: containerd.types.Sandbox sandbox = 6;
    */
   sandbox?: Sandbox | undefined;
 
   /**
+   * sandboxer names the controller.
+   *
    * @generated from field: string sandboxer = 10;
    */
   sandboxer: string;
@@ -70,6 +86,8 @@ export const ControllerCreateRequestSchema: GenMessage<ControllerCreateRequest> 
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 0);
 
 /**
+ * ControllerCreateResponse names the sandbox.
+ *
  * @generated from message containerd.services.sandbox.v1.ControllerCreateResponse
  */
 export type ControllerCreateResponse = Message<"containerd.services.sandbox.v1.ControllerCreateResponse"> & {
@@ -87,9 +105,11 @@ export const ControllerCreateResponseSchema: GenMessage<ControllerCreateResponse
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 1);
 
 /**
- * @generated from message containerd.services.sandbox.v1.ControllerMetricsRequest
+ * ControllerStartRequest names a sandbox.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerStartRequest
  */
-export type ControllerMetricsRequest = Message<"containerd.services.sandbox.v1.ControllerMetricsRequest"> & {
+export type ControllerStartRequest = Message<"containerd.services.sandbox.v1.ControllerStartRequest"> & {
   /**
    * @generated from field: string sandbox_id = 1;
    */
@@ -102,30 +122,73 @@ export type ControllerMetricsRequest = Message<"containerd.services.sandbox.v1.C
 };
 
 /**
- * Describes the message containerd.services.sandbox.v1.ControllerMetricsRequest.
- * Use `create(ControllerMetricsRequestSchema)` to create a new message.
+ * Describes the message containerd.services.sandbox.v1.ControllerStartRequest.
+ * Use `create(ControllerStartRequestSchema)` to create a new message.
  */
-export const ControllerMetricsRequestSchema: GenMessage<ControllerMetricsRequest> = /*@__PURE__*/
+export const ControllerStartRequestSchema: GenMessage<ControllerStartRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 2);
 
 /**
- * @generated from message containerd.services.sandbox.v1.ControllerMetricsResponse
+ * ControllerStartResponse tells what was started.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerStartResponse
  */
-export type ControllerMetricsResponse = Message<"containerd.services.sandbox.v1.ControllerMetricsResponse"> & {
+export type ControllerStartResponse = Message<"containerd.services.sandbox.v1.ControllerStartResponse"> & {
   /**
-   * @generated from field: containerd.types.Metric metrics = 1;
+   * @generated from field: string sandbox_id = 1;
    */
-  metrics?: Metric | undefined;
+  sandboxId: string;
+
+  /**
+   * pid of the process that keeps the sandbox alive.
+   *
+   * @generated from field: uint32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 3;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * address of the task API for containers of the sandbox, such as `ttrpc+unix:///path` or
+   * `grpc+vsock://CID:PORT`.
+   *
+   * @generated from field: string address = 5;
+   */
+  address: string;
+
+  /**
+   * version of the task API.
+   *
+   * @generated from field: uint32 version = 6;
+   */
+  version: number;
+
+  /**
+   * spec of the sandbox, if the runtime tells it, of a type of its own.
+   *
+   * @generated from field: google.protobuf.Any spec = 7;
+   */
+  spec?: Any | undefined;
 };
 
 /**
- * Describes the message containerd.services.sandbox.v1.ControllerMetricsResponse.
- * Use `create(ControllerMetricsResponseSchema)` to create a new message.
+ * Describes the message containerd.services.sandbox.v1.ControllerStartResponse.
+ * Use `create(ControllerStartResponseSchema)` to create a new message.
  */
-export const ControllerMetricsResponseSchema: GenMessage<ControllerMetricsResponse> = /*@__PURE__*/
+export const ControllerStartResponseSchema: GenMessage<ControllerStartResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 3);
 
 /**
+ * ControllerPlatformRequest names a sandbox.
+ *
  * @generated from message containerd.services.sandbox.v1.ControllerPlatformRequest
  */
 export type ControllerPlatformRequest = Message<"containerd.services.sandbox.v1.ControllerPlatformRequest"> & {
@@ -148,6 +211,8 @@ export const ControllerPlatformRequestSchema: GenMessage<ControllerPlatformReque
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 4);
 
 /**
+ * ControllerPlatformResponse carries the platform.
+ *
  * @generated from message containerd.services.sandbox.v1.ControllerPlatformResponse
  */
 export type ControllerPlatformResponse = Message<"containerd.services.sandbox.v1.ControllerPlatformResponse"> & {
@@ -165,194 +230,8 @@ export const ControllerPlatformResponseSchema: GenMessage<ControllerPlatformResp
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 5);
 
 /**
- * @generated from message containerd.services.sandbox.v1.ControllerShutdownRequest
- */
-export type ControllerShutdownRequest = Message<"containerd.services.sandbox.v1.ControllerShutdownRequest"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-
-  /**
-   * @generated from field: string sandboxer = 10;
-   */
-  sandboxer: string;
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.ControllerShutdownRequest.
- * Use `create(ControllerShutdownRequestSchema)` to create a new message.
- */
-export const ControllerShutdownRequestSchema: GenMessage<ControllerShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 6);
-
-/**
- * @generated from message containerd.services.sandbox.v1.ControllerShutdownResponse
- */
-export type ControllerShutdownResponse = Message<"containerd.services.sandbox.v1.ControllerShutdownResponse"> & {
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.ControllerShutdownResponse.
- * Use `create(ControllerShutdownResponseSchema)` to create a new message.
- */
-export const ControllerShutdownResponseSchema: GenMessage<ControllerShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 7);
-
-/**
- * @generated from message containerd.services.sandbox.v1.ControllerStartRequest
- */
-export type ControllerStartRequest = Message<"containerd.services.sandbox.v1.ControllerStartRequest"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-
-  /**
-   * @generated from field: string sandboxer = 10;
-   */
-  sandboxer: string;
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.ControllerStartRequest.
- * Use `create(ControllerStartRequestSchema)` to create a new message.
- */
-export const ControllerStartRequestSchema: GenMessage<ControllerStartRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 8);
-
-/**
- * @generated from message containerd.services.sandbox.v1.ControllerStartResponse
- */
-export type ControllerStartResponse = Message<"containerd.services.sandbox.v1.ControllerStartResponse"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-
-  /**
-   * @generated from field: uint32 pid = 2;
-   */
-  pid: number;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp created_at = 3;
-   */
-  createdAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: map<string, string> labels = 4;
-   */
-  labels: { [key: string]: string };
-
-  /**
-   * @generated from field: string address = 5;
-   */
-  address: string;
-
-  /**
-   * @generated from field: uint32 version = 6;
-   */
-  version: number;
-
-  /**
-   * @generated from field: google.protobuf.Any spec = 7;
-   */
-  spec?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.ControllerStartResponse.
- * Use `create(ControllerStartResponseSchema)` to create a new message.
- */
-export const ControllerStartResponseSchema: GenMessage<ControllerStartResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 9);
-
-/**
- * @generated from message containerd.services.sandbox.v1.ControllerStatusRequest
- */
-export type ControllerStatusRequest = Message<"containerd.services.sandbox.v1.ControllerStatusRequest"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-
-  /**
-   * @generated from field: bool verbose = 2;
-   */
-  verbose: boolean;
-
-  /**
-   * @generated from field: string sandboxer = 10;
-   */
-  sandboxer: string;
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.ControllerStatusRequest.
- * Use `create(ControllerStatusRequestSchema)` to create a new message.
- */
-export const ControllerStatusRequestSchema: GenMessage<ControllerStatusRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 10);
-
-/**
- * @generated from message containerd.services.sandbox.v1.ControllerStatusResponse
- */
-export type ControllerStatusResponse = Message<"containerd.services.sandbox.v1.ControllerStatusResponse"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-
-  /**
-   * @generated from field: uint32 pid = 2;
-   */
-  pid: number;
-
-  /**
-   * @generated from field: string state = 3;
-   */
-  state: string;
-
-  /**
-   * @generated from field: map<string, string> info = 4;
-   */
-  info: { [key: string]: string };
-
-  /**
-   * @generated from field: google.protobuf.Timestamp created_at = 5;
-   */
-  createdAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp exited_at = 6;
-   */
-  exitedAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Any extra = 7;
-   */
-  extra?: Any | undefined;
-
-  /**
-   * @generated from field: string address = 8;
-   */
-  address: string;
-
-  /**
-   * @generated from field: uint32 version = 9;
-   */
-  version: number;
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.ControllerStatusResponse.
- * Use `create(ControllerStatusResponseSchema)` to create a new message.
- */
-export const ControllerStatusResponseSchema: GenMessage<ControllerStatusResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 11);
-
-/**
+ * ControllerStopRequest names a sandbox.
+ *
  * @generated from message containerd.services.sandbox.v1.ControllerStopRequest
  */
 export type ControllerStopRequest = Message<"containerd.services.sandbox.v1.ControllerStopRequest"> & {
@@ -362,6 +241,8 @@ export type ControllerStopRequest = Message<"containerd.services.sandbox.v1.Cont
   sandboxId: string;
 
   /**
+   * timeout_secs before what still runs is killed, in seconds.
+   *
    * @generated from field: uint32 timeout_secs = 2;
    */
   timeoutSecs: number;
@@ -377,9 +258,11 @@ export type ControllerStopRequest = Message<"containerd.services.sandbox.v1.Cont
  * Use `create(ControllerStopRequestSchema)` to create a new message.
  */
 export const ControllerStopRequestSchema: GenMessage<ControllerStopRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 12);
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 6);
 
 /**
+ * ControllerStopResponse is empty.
+ *
  * @generated from message containerd.services.sandbox.v1.ControllerStopResponse
  */
 export type ControllerStopResponse = Message<"containerd.services.sandbox.v1.ControllerStopResponse"> & {
@@ -390,54 +273,11 @@ export type ControllerStopResponse = Message<"containerd.services.sandbox.v1.Con
  * Use `create(ControllerStopResponseSchema)` to create a new message.
  */
 export const ControllerStopResponseSchema: GenMessage<ControllerStopResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 13);
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 7);
 
 /**
- * @generated from message containerd.services.sandbox.v1.ControllerUpdateRequest
- */
-export type ControllerUpdateRequest = Message<"containerd.services.sandbox.v1.ControllerUpdateRequest"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-
-  /**
-   * @generated from field: string sandboxer = 2;
-   */
-  sandboxer: string;
-
-  /**
-   * @generated from field: containerd.types.Sandbox sandbox = 3;
-   */
-  sandbox?: Sandbox | undefined;
-
-  /**
-   * @generated from field: repeated string fields = 4;
-   */
-  fields: string[];
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.ControllerUpdateRequest.
- * Use `create(ControllerUpdateRequestSchema)` to create a new message.
- */
-export const ControllerUpdateRequestSchema: GenMessage<ControllerUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 14);
-
-/**
- * @generated from message containerd.services.sandbox.v1.ControllerUpdateResponse
- */
-export type ControllerUpdateResponse = Message<"containerd.services.sandbox.v1.ControllerUpdateResponse"> & {
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.ControllerUpdateResponse.
- * Use `create(ControllerUpdateResponseSchema)` to create a new message.
- */
-export const ControllerUpdateResponseSchema: GenMessage<ControllerUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 15);
-
-/**
+ * ControllerWaitRequest names a sandbox.
+ *
  * @generated from message containerd.services.sandbox.v1.ControllerWaitRequest
  */
 export type ControllerWaitRequest = Message<"containerd.services.sandbox.v1.ControllerWaitRequest"> & {
@@ -457,9 +297,11 @@ export type ControllerWaitRequest = Message<"containerd.services.sandbox.v1.Cont
  * Use `create(ControllerWaitRequestSchema)` to create a new message.
  */
 export const ControllerWaitRequestSchema: GenMessage<ControllerWaitRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 16);
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 8);
 
 /**
+ * ControllerWaitResponse tells how the sandbox ended.
+ *
  * @generated from message containerd.services.sandbox.v1.ControllerWaitResponse
  */
 export type ControllerWaitResponse = Message<"containerd.services.sandbox.v1.ControllerWaitResponse"> & {
@@ -479,9 +321,244 @@ export type ControllerWaitResponse = Message<"containerd.services.sandbox.v1.Con
  * Use `create(ControllerWaitResponseSchema)` to create a new message.
  */
 export const ControllerWaitResponseSchema: GenMessage<ControllerWaitResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 9);
+
+/**
+ * ControllerStatusRequest names a sandbox.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerStatusRequest
+ */
+export type ControllerStatusRequest = Message<"containerd.services.sandbox.v1.ControllerStatusRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * verbose asks for the map info.
+   *
+   * @generated from field: bool verbose = 2;
+   */
+  verbose: boolean;
+
+  /**
+   * @generated from field: string sandboxer = 10;
+   */
+  sandboxer: string;
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.ControllerStatusRequest.
+ * Use `create(ControllerStatusRequestSchema)` to create a new message.
+ */
+export const ControllerStatusRequestSchema: GenMessage<ControllerStatusRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 10);
+
+/**
+ * ControllerStatusResponse tells the state of a sandbox.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerStatusResponse
+ */
+export type ControllerStatusResponse = Message<"containerd.services.sandbox.v1.ControllerStatusResponse"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: uint32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * state in the words of the runtime, such as `SANDBOX_READY` or `SANDBOX_NOTREADY`.
+   *
+   * @generated from field: string state = 3;
+   */
+  state: string;
+
+  /**
+   * info that the runtime adds, by its own keys.
+   *
+   * @generated from field: map<string, string> info = 4;
+   */
+  info: { [key: string]: string };
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 5;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp exited_at = 6;
+   */
+  exitedAt?: Timestamp | undefined;
+
+  /**
+   * extra that the runtime adds, of its own type.
+   *
+   * @generated from field: google.protobuf.Any extra = 7;
+   */
+  extra?: Any | undefined;
+
+  /**
+   * address of the task API for containers of the sandbox.
+   *
+   * @generated from field: string address = 8;
+   */
+  address: string;
+
+  /**
+   * version of the task API.
+   *
+   * @generated from field: uint32 version = 9;
+   */
+  version: number;
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.ControllerStatusResponse.
+ * Use `create(ControllerStatusResponseSchema)` to create a new message.
+ */
+export const ControllerStatusResponseSchema: GenMessage<ControllerStatusResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 11);
+
+/**
+ * ControllerShutdownRequest names a sandbox.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerShutdownRequest
+ */
+export type ControllerShutdownRequest = Message<"containerd.services.sandbox.v1.ControllerShutdownRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string sandboxer = 10;
+   */
+  sandboxer: string;
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.ControllerShutdownRequest.
+ * Use `create(ControllerShutdownRequestSchema)` to create a new message.
+ */
+export const ControllerShutdownRequestSchema: GenMessage<ControllerShutdownRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 12);
+
+/**
+ * ControllerShutdownResponse is empty.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerShutdownResponse
+ */
+export type ControllerShutdownResponse = Message<"containerd.services.sandbox.v1.ControllerShutdownResponse"> & {
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.ControllerShutdownResponse.
+ * Use `create(ControllerShutdownResponseSchema)` to create a new message.
+ */
+export const ControllerShutdownResponseSchema: GenMessage<ControllerShutdownResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 13);
+
+/**
+ * ControllerMetricsRequest names a sandbox.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerMetricsRequest
+ */
+export type ControllerMetricsRequest = Message<"containerd.services.sandbox.v1.ControllerMetricsRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string sandboxer = 10;
+   */
+  sandboxer: string;
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.ControllerMetricsRequest.
+ * Use `create(ControllerMetricsRequestSchema)` to create a new message.
+ */
+export const ControllerMetricsRequestSchema: GenMessage<ControllerMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 14);
+
+/**
+ * ControllerMetricsResponse carries the measurement.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerMetricsResponse
+ */
+export type ControllerMetricsResponse = Message<"containerd.services.sandbox.v1.ControllerMetricsResponse"> & {
+  /**
+   * @generated from field: containerd.types.Metric metrics = 1;
+   */
+  metrics?: Metric | undefined;
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.ControllerMetricsResponse.
+ * Use `create(ControllerMetricsResponseSchema)` to create a new message.
+ */
+export const ControllerMetricsResponseSchema: GenMessage<ControllerMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 15);
+
+/**
+ * ControllerUpdateRequest carries new values.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerUpdateRequest
+ */
+export type ControllerUpdateRequest = Message<"containerd.services.sandbox.v1.ControllerUpdateRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string sandboxer = 2;
+   */
+  sandboxer: string;
+
+  /**
+   * @generated from field: containerd.types.Sandbox sandbox = 3;
+   */
+  sandbox?: Sandbox | undefined;
+
+  /**
+   * fields of the sandbox that changed.
+   *
+   * @generated from field: repeated string fields = 4;
+   */
+  fields: string[];
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.ControllerUpdateRequest.
+ * Use `create(ControllerUpdateRequestSchema)` to create a new message.
+ */
+export const ControllerUpdateRequestSchema: GenMessage<ControllerUpdateRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 16);
+
+/**
+ * ControllerUpdateResponse is empty.
+ *
+ * @generated from message containerd.services.sandbox.v1.ControllerUpdateResponse
+ */
+export type ControllerUpdateResponse = Message<"containerd.services.sandbox.v1.ControllerUpdateResponse"> & {
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.ControllerUpdateResponse.
+ * Use `create(ControllerUpdateResponseSchema)` to create a new message.
+ */
+export const ControllerUpdateResponseSchema: GenMessage<ControllerUpdateResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 17);
 
 /**
+ * StoreCreateRequest carries the sandbox to record.
+ *
  * @generated from message containerd.services.sandbox.v1.StoreCreateRequest
  */
 export type StoreCreateRequest = Message<"containerd.services.sandbox.v1.StoreCreateRequest"> & {
@@ -499,6 +576,8 @@ export const StoreCreateRequestSchema: GenMessage<StoreCreateRequest> = /*@__PUR
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 18);
 
 /**
+ * StoreCreateResponse carries the sandbox as it was recorded.
+ *
  * @generated from message containerd.services.sandbox.v1.StoreCreateResponse
  */
 export type StoreCreateResponse = Message<"containerd.services.sandbox.v1.StoreCreateResponse"> & {
@@ -516,6 +595,54 @@ export const StoreCreateResponseSchema: GenMessage<StoreCreateResponse> = /*@__P
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 19);
 
 /**
+ * StoreUpdateRequest carries new values and says which of them count.
+ *
+ * @generated from message containerd.services.sandbox.v1.StoreUpdateRequest
+ */
+export type StoreUpdateRequest = Message<"containerd.services.sandbox.v1.StoreUpdateRequest"> & {
+  /**
+   * @generated from field: containerd.types.Sandbox sandbox = 1;
+   */
+  sandbox?: Sandbox | undefined;
+
+  /**
+   * fields to change: `labels`, `labels.<key>`, `extensions`, `extensions.<key>`, `spec`, `runtime`. Without
+   * any, these four are replaced, and a different runtime name is refused.
+   *
+   * @generated from field: repeated string fields = 2;
+   */
+  fields: string[];
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.StoreUpdateRequest.
+ * Use `create(StoreUpdateRequestSchema)` to create a new message.
+ */
+export const StoreUpdateRequestSchema: GenMessage<StoreUpdateRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 20);
+
+/**
+ * StoreUpdateResponse carries the sandbox after the change.
+ *
+ * @generated from message containerd.services.sandbox.v1.StoreUpdateResponse
+ */
+export type StoreUpdateResponse = Message<"containerd.services.sandbox.v1.StoreUpdateResponse"> & {
+  /**
+   * @generated from field: containerd.types.Sandbox sandbox = 1;
+   */
+  sandbox?: Sandbox | undefined;
+};
+
+/**
+ * Describes the message containerd.services.sandbox.v1.StoreUpdateResponse.
+ * Use `create(StoreUpdateResponseSchema)` to create a new message.
+ */
+export const StoreUpdateResponseSchema: GenMessage<StoreUpdateResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 21);
+
+/**
+ * StoreDeleteRequest names a sandbox.
+ *
  * @generated from message containerd.services.sandbox.v1.StoreDeleteRequest
  */
 export type StoreDeleteRequest = Message<"containerd.services.sandbox.v1.StoreDeleteRequest"> & {
@@ -530,9 +657,11 @@ export type StoreDeleteRequest = Message<"containerd.services.sandbox.v1.StoreDe
  * Use `create(StoreDeleteRequestSchema)` to create a new message.
  */
 export const StoreDeleteRequestSchema: GenMessage<StoreDeleteRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 20);
+  messageDesc(file_containerd_services_sandbox_v1_sandbox, 22);
 
 /**
+ * StoreDeleteResponse is empty.
+ *
  * @generated from message containerd.services.sandbox.v1.StoreDeleteResponse
  */
 export type StoreDeleteResponse = Message<"containerd.services.sandbox.v1.StoreDeleteResponse"> & {
@@ -543,47 +672,17 @@ export type StoreDeleteResponse = Message<"containerd.services.sandbox.v1.StoreD
  * Use `create(StoreDeleteResponseSchema)` to create a new message.
  */
 export const StoreDeleteResponseSchema: GenMessage<StoreDeleteResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 21);
-
-/**
- * @generated from message containerd.services.sandbox.v1.StoreGetRequest
- */
-export type StoreGetRequest = Message<"containerd.services.sandbox.v1.StoreGetRequest"> & {
-  /**
-   * @generated from field: string sandbox_id = 1;
-   */
-  sandboxId: string;
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.StoreGetRequest.
- * Use `create(StoreGetRequestSchema)` to create a new message.
- */
-export const StoreGetRequestSchema: GenMessage<StoreGetRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_sandbox_v1_sandbox, 22);
-
-/**
- * @generated from message containerd.services.sandbox.v1.StoreGetResponse
- */
-export type StoreGetResponse = Message<"containerd.services.sandbox.v1.StoreGetResponse"> & {
-  /**
-   * @generated from field: containerd.types.Sandbox sandbox = 1;
-   */
-  sandbox?: Sandbox | undefined;
-};
-
-/**
- * Describes the message containerd.services.sandbox.v1.StoreGetResponse.
- * Use `create(StoreGetResponseSchema)` to create a new message.
- */
-export const StoreGetResponseSchema: GenMessage<StoreGetResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 23);
 
 /**
+ * StoreListRequest chooses sandboxes.
+ *
  * @generated from message containerd.services.sandbox.v1.StoreListRequest
  */
 export type StoreListRequest = Message<"containerd.services.sandbox.v1.StoreListRequest"> & {
   /**
+   * filters are alternatives; without any, all match. Fields: `id`, `labels.<key>`.
+   *
    * @generated from field: repeated string filters = 1;
    */
   filters: string[];
@@ -597,6 +696,8 @@ export const StoreListRequestSchema: GenMessage<StoreListRequest> = /*@__PURE__*
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 24);
 
 /**
+ * StoreListResponse carries the sandboxes.
+ *
  * @generated from message containerd.services.sandbox.v1.StoreListResponse
  */
 export type StoreListResponse = Message<"containerd.services.sandbox.v1.StoreListResponse"> & {
@@ -614,31 +715,30 @@ export const StoreListResponseSchema: GenMessage<StoreListResponse> = /*@__PURE_
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 25);
 
 /**
- * @generated from message containerd.services.sandbox.v1.StoreUpdateRequest
+ * StoreGetRequest names a sandbox.
+ *
+ * @generated from message containerd.services.sandbox.v1.StoreGetRequest
  */
-export type StoreUpdateRequest = Message<"containerd.services.sandbox.v1.StoreUpdateRequest"> & {
+export type StoreGetRequest = Message<"containerd.services.sandbox.v1.StoreGetRequest"> & {
   /**
-   * @generated from field: containerd.types.Sandbox sandbox = 1;
+   * @generated from field: string sandbox_id = 1;
    */
-  sandbox?: Sandbox | undefined;
-
-  /**
-   * @generated from field: repeated string fields = 2;
-   */
-  fields: string[];
+  sandboxId: string;
 };
 
 /**
- * Describes the message containerd.services.sandbox.v1.StoreUpdateRequest.
- * Use `create(StoreUpdateRequestSchema)` to create a new message.
+ * Describes the message containerd.services.sandbox.v1.StoreGetRequest.
+ * Use `create(StoreGetRequestSchema)` to create a new message.
  */
-export const StoreUpdateRequestSchema: GenMessage<StoreUpdateRequest> = /*@__PURE__*/
+export const StoreGetRequestSchema: GenMessage<StoreGetRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 26);
 
 /**
- * @generated from message containerd.services.sandbox.v1.StoreUpdateResponse
+ * StoreGetResponse carries the sandbox.
+ *
+ * @generated from message containerd.services.sandbox.v1.StoreGetResponse
  */
-export type StoreUpdateResponse = Message<"containerd.services.sandbox.v1.StoreUpdateResponse"> & {
+export type StoreGetResponse = Message<"containerd.services.sandbox.v1.StoreGetResponse"> & {
   /**
    * @generated from field: containerd.types.Sandbox sandbox = 1;
    */
@@ -646,17 +746,22 @@ export type StoreUpdateResponse = Message<"containerd.services.sandbox.v1.StoreU
 };
 
 /**
- * Describes the message containerd.services.sandbox.v1.StoreUpdateResponse.
- * Use `create(StoreUpdateResponseSchema)` to create a new message.
+ * Describes the message containerd.services.sandbox.v1.StoreGetResponse.
+ * Use `create(StoreGetResponseSchema)` to create a new message.
  */
-export const StoreUpdateResponseSchema: GenMessage<StoreUpdateResponse> = /*@__PURE__*/
+export const StoreGetResponseSchema: GenMessage<StoreGetResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_sandbox_v1_sandbox, 27);
 
 /**
+ * Controller runs sandboxes. Which controller answers is said in each request by the sandboxer: without one it
+ * is INVALID_ARGUMENT, with an unknown one NOT_FOUND. The one named `shim` runs a sandbox in a shim.
+ *
  * @generated from service containerd.services.sandbox.v1.Controller
  */
 export const Controller: GenService<{
   /**
+   * Create prepares a sandbox: it starts the shim and hands it the bundle.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Create
    */
   create: {
@@ -665,6 +770,8 @@ export const Controller: GenService<{
     output: typeof ControllerCreateResponseSchema;
   },
   /**
+   * Start starts what keeps the sandbox alive and tells where its API is.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Start
    */
   start: {
@@ -673,6 +780,8 @@ export const Controller: GenService<{
     output: typeof ControllerStartResponseSchema;
   },
   /**
+   * Platform tells what containers of the sandbox run on.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Platform
    */
   platform: {
@@ -681,6 +790,8 @@ export const Controller: GenService<{
     output: typeof ControllerPlatformResponseSchema;
   },
   /**
+   * Stop stops the sandbox with all its containers. One that is gone already is no error.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Stop
    */
   stop: {
@@ -689,6 +800,8 @@ export const Controller: GenService<{
     output: typeof ControllerStopResponseSchema;
   },
   /**
+   * Wait returns when the sandbox exits. Each waiter makes one exit event.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Wait
    */
   wait: {
@@ -697,6 +810,8 @@ export const Controller: GenService<{
     output: typeof ControllerWaitResponseSchema;
   },
   /**
+   * Status tells the state. Of a sandbox that is gone it says that it has exited just now, without an error.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Status
    */
   status: {
@@ -705,6 +820,8 @@ export const Controller: GenService<{
     output: typeof ControllerStatusResponseSchema;
   },
   /**
+   * Shutdown ends the shim and removes what the sandbox has left.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Shutdown
    */
   shutdown: {
@@ -713,6 +830,8 @@ export const Controller: GenService<{
     output: typeof ControllerShutdownResponseSchema;
   },
   /**
+   * Metrics measures the sandbox.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Metrics
    */
   metrics: {
@@ -721,6 +840,8 @@ export const Controller: GenService<{
     output: typeof ControllerMetricsResponseSchema;
   },
   /**
+   * Update tells the controller of changed resources. The controller `shim` does nothing.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Controller.Update
    */
   update: {
@@ -732,10 +853,14 @@ export const Controller: GenService<{
   serviceDesc(file_containerd_services_sandbox_v1_sandbox, 0);
 
 /**
+ * Store keeps the records of sandboxes. Whether one runs is a matter of the Controller.
+ *
  * @generated from service containerd.services.sandbox.v1.Store
  */
 export const Store: GenService<{
   /**
+   * Create records a sandbox.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Store.Create
    */
   create: {
@@ -744,6 +869,8 @@ export const Store: GenService<{
     output: typeof StoreCreateResponseSchema;
   },
   /**
+   * Update changes a record as far as the fields say.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Store.Update
    */
   update: {
@@ -752,6 +879,8 @@ export const Store: GenService<{
     output: typeof StoreUpdateResponseSchema;
   },
   /**
+   * Delete removes a record.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Store.Delete
    */
   delete: {
@@ -760,6 +889,8 @@ export const Store: GenService<{
     output: typeof StoreDeleteResponseSchema;
   },
   /**
+   * List returns the sandboxes that match any of the filters.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Store.List
    */
   list: {
@@ -768,6 +899,8 @@ export const Store: GenService<{
     output: typeof StoreListResponseSchema;
   },
   /**
+   * Get returns one sandbox.
+   *
    * @generated from rpc containerd.services.sandbox.v1.Store.Get
    */
   get: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/snapshots/v1/snapshots.proto (package containerd.services.snapshots.v1, syntax proto3)
 /* eslint-disable */
 
+// Snapshots: file systems made of layers.
+
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Mount } from "../../../types/mount_pb.ts";
@@ -14,202 +16,38 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file containerd/services/snapshots/v1/snapshots.proto.
  */
 export const file_containerd_services_snapshots_v1_snapshots: GenFile = /*@__PURE__*/
-  fileDesc("CjBjb250YWluZXJkL3NlcnZpY2VzL3NuYXBzaG90cy92MS9zbmFwc2hvdHMucHJvdG8SIGNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxIiUKDkNsZWFudXBSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJItsBChVDb21taXRTbmFwc2hvdFJlcXVlc3QSEwoLc25hcHNob3R0ZXIYASABKAkSDAoEbmFtZRgCIAEoCRILCgNrZXkYAyABKAkSUwoGbGFiZWxzGAQgAygLMkMuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuQ29tbWl0U25hcHNob3RSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBnBhcmVudBgFIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIq0CCgRJbmZvEgwKBG5hbWUYASABKAkSDgoGcGFyZW50GAIgASgJEjQKBGtpbmQYAyABKA4yJi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5LaW5kEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEkIKBmxhYmVscxgGIAMoCzIyLmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLkluZm8uTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI8ChRMaXN0U25hcHNob3RzUmVxdWVzdBITCgtzbmFwc2hvdHRlchgBIAEoCRIPCgdmaWx0ZXJzGAIgAygJIk0KFUxpc3RTbmFwc2hvdHNSZXNwb25zZRI0CgRpbmZvGAEgAygLMiYuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuSW5mbyIxCg1Nb3VudHNSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEgsKA2tleRgCIAEoCSI5Cg5Nb3VudHNSZXNwb25zZRInCgZtb3VudHMYASADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50Is8BChZQcmVwYXJlU25hcHNob3RSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEgsKA2tleRgCIAEoCRIOCgZwYXJlbnQYAyABKAkSVAoGbGFiZWxzGAQgAygLMkQuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuUHJlcGFyZVNuYXBzaG90UmVxdWVzdC5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkIKF1ByZXBhcmVTbmFwc2hvdFJlc3BvbnNlEicKBm1vdW50cxgBIAMoCzIXLmNvbnRhaW5lcmQudHlwZXMuTW91bnQiOQoVUmVtb3ZlU25hcHNob3RSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEgsKA2tleRgCIAEoCSI3ChNTdGF0U25hcHNob3RSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEgsKA2tleRgCIAEoCSJMChRTdGF0U25hcHNob3RSZXNwb25zZRI0CgRpbmZvGAEgASgLMiYuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuSW5mbyKTAQoVVXBkYXRlU25hcHNob3RSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEjQKBGluZm8YAiABKAsyJi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5JbmZvEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJOChZVcGRhdGVTbmFwc2hvdFJlc3BvbnNlEjQKBGluZm8YASABKAsyJi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5JbmZvIjAKDFVzYWdlUmVxdWVzdBITCgtzbmFwc2hvdHRlchgBIAEoCRILCgNrZXkYAiABKAkiLQoNVXNhZ2VSZXNwb25zZRIMCgRzaXplGAEgASgDEg4KBmlub2RlcxgCIAEoAyLJAQoTVmlld1NuYXBzaG90UmVxdWVzdBITCgtzbmFwc2hvdHRlchgBIAEoCRILCgNrZXkYAiABKAkSDgoGcGFyZW50GAMgASgJElEKBmxhYmVscxgEIAMoCzJBLmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLlZpZXdTbmFwc2hvdFJlcXVlc3QuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI/ChRWaWV3U25hcHNob3RSZXNwb25zZRInCgZtb3VudHMYASADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50KjgKBEtpbmQSCwoHVU5LTk9XThAAEggKBFZJRVcQARIKCgZBQ1RJVkUQAhINCglDT01NSVRURUQQAzLnCAoJU25hcHNob3RzEn4KB1ByZXBhcmUSOC5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5QcmVwYXJlU25hcHNob3RSZXF1ZXN0GjkuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuUHJlcGFyZVNuYXBzaG90UmVzcG9uc2USdQoEVmlldxI1LmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLlZpZXdTbmFwc2hvdFJlcXVlc3QaNi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5WaWV3U25hcHNob3RSZXNwb25zZRJwCgZNb3VudHMSLy5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5Nb3VudHNSZXF1ZXN0GjAuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuTW91bnRzUmVzcG9uc2UiA5ACARJZCgZDb21taXQSNy5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5Db21taXRTbmFwc2hvdFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSWQoGUmVtb3ZlEjcuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuUmVtb3ZlU25hcHNob3RSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EnoKBFN0YXQSNS5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5TdGF0U25hcHNob3RSZXF1ZXN0GjYuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuU3RhdFNuYXBzaG90UmVzcG9uc2UiA5ACARJ7CgZVcGRhdGUSNy5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5VcGRhdGVTbmFwc2hvdFJlcXVlc3QaOC5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5VcGRhdGVTbmFwc2hvdFJlc3BvbnNlEn4KBExpc3QSNi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5MaXN0U25hcHNob3RzUmVxdWVzdBo3LmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLkxpc3RTbmFwc2hvdHNSZXNwb25zZSIDkAIBMAESbQoFVXNhZ2USLi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5Vc2FnZVJlcXVlc3QaLy5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5Vc2FnZVJlc3BvbnNlIgOQAgESUwoHQ2xlYW51cBIwLmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLkNsZWFudXBSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5YgZwcm90bzM", [file_containerd_types_mount, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("CjBjb250YWluZXJkL3NlcnZpY2VzL3NuYXBzaG90cy92MS9zbmFwc2hvdHMucHJvdG8SIGNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxIs8BChZQcmVwYXJlU25hcHNob3RSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEgsKA2tleRgCIAEoCRIOCgZwYXJlbnQYAyABKAkSVAoGbGFiZWxzGAQgAygLMkQuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuUHJlcGFyZVNuYXBzaG90UmVxdWVzdC5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkIKF1ByZXBhcmVTbmFwc2hvdFJlc3BvbnNlEicKBm1vdW50cxgBIAMoCzIXLmNvbnRhaW5lcmQudHlwZXMuTW91bnQiyQEKE1ZpZXdTbmFwc2hvdFJlcXVlc3QSEwoLc25hcHNob3R0ZXIYASABKAkSCwoDa2V5GAIgASgJEg4KBnBhcmVudBgDIAEoCRJRCgZsYWJlbHMYBCADKAsyQS5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5WaWV3U25hcHNob3RSZXF1ZXN0LkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPwoUVmlld1NuYXBzaG90UmVzcG9uc2USJwoGbW91bnRzGAEgAygLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudCIxCg1Nb3VudHNSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEgsKA2tleRgCIAEoCSI5Cg5Nb3VudHNSZXNwb25zZRInCgZtb3VudHMYASADKAsyFy5jb250YWluZXJkLnR5cGVzLk1vdW50ItsBChVDb21taXRTbmFwc2hvdFJlcXVlc3QSEwoLc25hcHNob3R0ZXIYASABKAkSDAoEbmFtZRgCIAEoCRILCgNrZXkYAyABKAkSUwoGbGFiZWxzGAQgAygLMkMuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuQ29tbWl0U25hcHNob3RSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBnBhcmVudBgFIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjkKFVJlbW92ZVNuYXBzaG90UmVxdWVzdBITCgtzbmFwc2hvdHRlchgBIAEoCRILCgNrZXkYAiABKAkiNwoTU3RhdFNuYXBzaG90UmVxdWVzdBITCgtzbmFwc2hvdHRlchgBIAEoCRILCgNrZXkYAiABKAkiTAoUU3RhdFNuYXBzaG90UmVzcG9uc2USNAoEaW5mbxgBIAEoCzImLmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLkluZm8ikwEKFVVwZGF0ZVNuYXBzaG90UmVxdWVzdBITCgtzbmFwc2hvdHRlchgBIAEoCRI0CgRpbmZvGAIgASgLMiYuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuSW5mbxIvCgt1cGRhdGVfbWFzaxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siTgoWVXBkYXRlU25hcHNob3RSZXNwb25zZRI0CgRpbmZvGAEgASgLMiYuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuSW5mbyI8ChRMaXN0U25hcHNob3RzUmVxdWVzdBITCgtzbmFwc2hvdHRlchgBIAEoCRIPCgdmaWx0ZXJzGAIgAygJIk0KFUxpc3RTbmFwc2hvdHNSZXNwb25zZRI0CgRpbmZvGAEgAygLMiYuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuSW5mbyIwCgxVc2FnZVJlcXVlc3QSEwoLc25hcHNob3R0ZXIYASABKAkSCwoDa2V5GAIgASgJIi0KDVVzYWdlUmVzcG9uc2USDAoEc2l6ZRgBIAEoAxIOCgZpbm9kZXMYAiABKAMiJQoOQ2xlYW51cFJlcXVlc3QSEwoLc25hcHNob3R0ZXIYASABKAkirQIKBEluZm8SDAoEbmFtZRgBIAEoCRIOCgZwYXJlbnQYAiABKAkSNAoEa2luZBgDIAEoDjImLmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLktpbmQSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASQgoGbGFiZWxzGAYgAygLMjIuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuSW5mby5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBKjgKBEtpbmQSCwoHVU5LTk9XThAAEggKBFZJRVcQARIKCgZBQ1RJVkUQAhINCglDT01NSVRURUQQAzLnCAoJU25hcHNob3RzEn4KB1ByZXBhcmUSOC5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5QcmVwYXJlU25hcHNob3RSZXF1ZXN0GjkuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuUHJlcGFyZVNuYXBzaG90UmVzcG9uc2USdQoEVmlldxI1LmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLlZpZXdTbmFwc2hvdFJlcXVlc3QaNi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5WaWV3U25hcHNob3RSZXNwb25zZRJwCgZNb3VudHMSLy5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5Nb3VudHNSZXF1ZXN0GjAuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuTW91bnRzUmVzcG9uc2UiA5ACARJZCgZDb21taXQSNy5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5Db21taXRTbmFwc2hvdFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSWQoGUmVtb3ZlEjcuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuUmVtb3ZlU25hcHNob3RSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EnoKBFN0YXQSNS5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5TdGF0U25hcHNob3RSZXF1ZXN0GjYuY29udGFpbmVyZC5zZXJ2aWNlcy5zbmFwc2hvdHMudjEuU3RhdFNuYXBzaG90UmVzcG9uc2UiA5ACARJ7CgZVcGRhdGUSNy5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5VcGRhdGVTbmFwc2hvdFJlcXVlc3QaOC5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5VcGRhdGVTbmFwc2hvdFJlc3BvbnNlEn4KBExpc3QSNi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5MaXN0U25hcHNob3RzUmVxdWVzdBo3LmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLkxpc3RTbmFwc2hvdHNSZXNwb25zZSIDkAIBMAESbQoFVXNhZ2USLi5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5Vc2FnZVJlcXVlc3QaLy5jb250YWluZXJkLnNlcnZpY2VzLnNuYXBzaG90cy52MS5Vc2FnZVJlc3BvbnNlIgOQAgESUwoHQ2xlYW51cBIwLmNvbnRhaW5lcmQuc2VydmljZXMuc25hcHNob3RzLnYxLkNsZWFudXBSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5YgZwcm90bzM", [file_containerd_types_mount, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.services.snapshots.v1.CleanupRequest
- */
-export type CleanupRequest = Message<"containerd.services.snapshots.v1.CleanupRequest"> & {
-  /**
-   * @generated from field: string snapshotter = 1;
-   */
-  snapshotter: string;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.CleanupRequest.
- * Use `create(CleanupRequestSchema)` to create a new message.
- */
-export const CleanupRequestSchema: GenMessage<CleanupRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 0);
-
-/**
- * @generated from message containerd.services.snapshots.v1.CommitSnapshotRequest
- */
-export type CommitSnapshotRequest = Message<"containerd.services.snapshots.v1.CommitSnapshotRequest"> & {
-  /**
-   * @generated from field: string snapshotter = 1;
-   */
-  snapshotter: string;
-
-  /**
-   * @generated from field: string name = 2;
-   */
-  name: string;
-
-  /**
-   * @generated from field: string key = 3;
-   */
-  key: string;
-
-  /**
-   * @generated from field: map<string, string> labels = 4;
-   */
-  labels: { [key: string]: string };
-
-  /**
-   * @generated from field: string parent = 5;
-   */
-  parent: string;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.CommitSnapshotRequest.
- * Use `create(CommitSnapshotRequestSchema)` to create a new message.
- */
-export const CommitSnapshotRequestSchema: GenMessage<CommitSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 1);
-
-/**
- * @generated from message containerd.services.snapshots.v1.Info
- */
-export type Info = Message<"containerd.services.snapshots.v1.Info"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * @generated from field: string parent = 2;
-   */
-  parent: string;
-
-  /**
-   * @generated from field: containerd.services.snapshots.v1.Kind kind = 3;
-   */
-  kind: Kind;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp created_at = 4;
-   */
-  createdAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp updated_at = 5;
-   */
-  updatedAt?: Timestamp | undefined;
-
-  /**
-   * @generated from field: map<string, string> labels = 6;
-   */
-  labels: { [key: string]: string };
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.Info.
- * Use `create(InfoSchema)` to create a new message.
- */
-export const InfoSchema: GenMessage<Info> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 2);
-
-/**
- * @generated from message containerd.services.snapshots.v1.ListSnapshotsRequest
- */
-export type ListSnapshotsRequest = Message<"containerd.services.snapshots.v1.ListSnapshotsRequest"> & {
-  /**
-   * @generated from field: string snapshotter = 1;
-   */
-  snapshotter: string;
-
-  /**
-   * @generated from field: repeated string filters = 2;
-   */
-  filters: string[];
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.ListSnapshotsRequest.
- * Use `create(ListSnapshotsRequestSchema)` to create a new message.
- */
-export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 3);
-
-/**
- * @generated from message containerd.services.snapshots.v1.ListSnapshotsResponse
- */
-export type ListSnapshotsResponse = Message<"containerd.services.snapshots.v1.ListSnapshotsResponse"> & {
-  /**
-   * @generated from field: repeated containerd.services.snapshots.v1.Info info = 1;
-   */
-  info: Info[];
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.ListSnapshotsResponse.
- * Use `create(ListSnapshotsResponseSchema)` to create a new message.
- */
-export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 4);
-
-/**
- * @generated from message containerd.services.snapshots.v1.MountsRequest
- */
-export type MountsRequest = Message<"containerd.services.snapshots.v1.MountsRequest"> & {
-  /**
-   * @generated from field: string snapshotter = 1;
-   */
-  snapshotter: string;
-
-  /**
-   * @generated from field: string key = 2;
-   */
-  key: string;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.MountsRequest.
- * Use `create(MountsRequestSchema)` to create a new message.
- */
-export const MountsRequestSchema: GenMessage<MountsRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 5);
-
-/**
- * @generated from message containerd.services.snapshots.v1.MountsResponse
- */
-export type MountsResponse = Message<"containerd.services.snapshots.v1.MountsResponse"> & {
-  /**
-   * @generated from field: repeated containerd.types.Mount mounts = 1;
-   */
-  mounts: Mount[];
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.MountsResponse.
- * Use `create(MountsResponseSchema)` to create a new message.
- */
-export const MountsResponseSchema: GenMessage<MountsResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 6);
-
-/**
+ * PrepareSnapshotRequest describes the snapshot to make.
+ *
  * @generated from message containerd.services.snapshots.v1.PrepareSnapshotRequest
  */
 export type PrepareSnapshotRequest = Message<"containerd.services.snapshots.v1.PrepareSnapshotRequest"> & {
   /**
+   * snapshotter that keeps the snapshot, such as `overlayfs`.
+   *
    * @generated from field: string snapshotter = 1;
    */
   snapshotter: string;
 
   /**
+   * key of the snapshot, any text.
+   *
    * @generated from field: string key = 2;
    */
   key: string;
 
   /**
+   * parent is the name of a committed snapshot, empty to begin with nothing.
+   *
    * @generated from field: string parent = 3;
    */
   parent: string;
 
   /**
+   * labels of the snapshot. Those that begin with `containerd.io/snapshot` are given to the snapshotter too.
+   *
    * @generated from field: map<string, string> labels = 4;
    */
   labels: { [key: string]: string };
@@ -220,9 +58,11 @@ export type PrepareSnapshotRequest = Message<"containerd.services.snapshots.v1.P
  * Use `create(PrepareSnapshotRequestSchema)` to create a new message.
  */
 export const PrepareSnapshotRequestSchema: GenMessage<PrepareSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 7);
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 0);
 
 /**
+ * PrepareSnapshotResponse tells how to mount the snapshot.
+ *
  * @generated from message containerd.services.snapshots.v1.PrepareSnapshotResponse
  */
 export type PrepareSnapshotResponse = Message<"containerd.services.snapshots.v1.PrepareSnapshotResponse"> & {
@@ -237,158 +77,11 @@ export type PrepareSnapshotResponse = Message<"containerd.services.snapshots.v1.
  * Use `create(PrepareSnapshotResponseSchema)` to create a new message.
  */
 export const PrepareSnapshotResponseSchema: GenMessage<PrepareSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 8);
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 1);
 
 /**
- * @generated from message containerd.services.snapshots.v1.RemoveSnapshotRequest
- */
-export type RemoveSnapshotRequest = Message<"containerd.services.snapshots.v1.RemoveSnapshotRequest"> & {
-  /**
-   * @generated from field: string snapshotter = 1;
-   */
-  snapshotter: string;
-
-  /**
-   * @generated from field: string key = 2;
-   */
-  key: string;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.RemoveSnapshotRequest.
- * Use `create(RemoveSnapshotRequestSchema)` to create a new message.
- */
-export const RemoveSnapshotRequestSchema: GenMessage<RemoveSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 9);
-
-/**
- * @generated from message containerd.services.snapshots.v1.StatSnapshotRequest
- */
-export type StatSnapshotRequest = Message<"containerd.services.snapshots.v1.StatSnapshotRequest"> & {
-  /**
-   * @generated from field: string snapshotter = 1;
-   */
-  snapshotter: string;
-
-  /**
-   * @generated from field: string key = 2;
-   */
-  key: string;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.StatSnapshotRequest.
- * Use `create(StatSnapshotRequestSchema)` to create a new message.
- */
-export const StatSnapshotRequestSchema: GenMessage<StatSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 10);
-
-/**
- * @generated from message containerd.services.snapshots.v1.StatSnapshotResponse
- */
-export type StatSnapshotResponse = Message<"containerd.services.snapshots.v1.StatSnapshotResponse"> & {
-  /**
-   * @generated from field: containerd.services.snapshots.v1.Info info = 1;
-   */
-  info?: Info | undefined;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.StatSnapshotResponse.
- * Use `create(StatSnapshotResponseSchema)` to create a new message.
- */
-export const StatSnapshotResponseSchema: GenMessage<StatSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 11);
-
-/**
- * @generated from message containerd.services.snapshots.v1.UpdateSnapshotRequest
- */
-export type UpdateSnapshotRequest = Message<"containerd.services.snapshots.v1.UpdateSnapshotRequest"> & {
-  /**
-   * @generated from field: string snapshotter = 1;
-   */
-  snapshotter: string;
-
-  /**
-   * @generated from field: containerd.services.snapshots.v1.Info info = 2;
-   */
-  info?: Info | undefined;
-
-  /**
-   * @generated from field: google.protobuf.FieldMask update_mask = 3;
-   */
-  updateMask?: FieldMask | undefined;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.UpdateSnapshotRequest.
- * Use `create(UpdateSnapshotRequestSchema)` to create a new message.
- */
-export const UpdateSnapshotRequestSchema: GenMessage<UpdateSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 12);
-
-/**
- * @generated from message containerd.services.snapshots.v1.UpdateSnapshotResponse
- */
-export type UpdateSnapshotResponse = Message<"containerd.services.snapshots.v1.UpdateSnapshotResponse"> & {
-  /**
-   * @generated from field: containerd.services.snapshots.v1.Info info = 1;
-   */
-  info?: Info | undefined;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.UpdateSnapshotResponse.
- * Use `create(UpdateSnapshotResponseSchema)` to create a new message.
- */
-export const UpdateSnapshotResponseSchema: GenMessage<UpdateSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 13);
-
-/**
- * @generated from message containerd.services.snapshots.v1.UsageRequest
- */
-export type UsageRequest = Message<"containerd.services.snapshots.v1.UsageRequest"> & {
-  /**
-   * @generated from field: string snapshotter = 1;
-   */
-  snapshotter: string;
-
-  /**
-   * @generated from field: string key = 2;
-   */
-  key: string;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.UsageRequest.
- * Use `create(UsageRequestSchema)` to create a new message.
- */
-export const UsageRequestSchema: GenMessage<UsageRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 14);
-
-/**
- * @generated from message containerd.services.snapshots.v1.UsageResponse
- */
-export type UsageResponse = Message<"containerd.services.snapshots.v1.UsageResponse"> & {
-  /**
-   * @generated from field: int64 size = 1;
-   */
-  size: bigint;
-
-  /**
-   * @generated from field: int64 inodes = 2;
-   */
-  inodes: bigint;
-};
-
-/**
- * Describes the message containerd.services.snapshots.v1.UsageResponse.
- * Use `create(UsageResponseSchema)` to create a new message.
- */
-export const UsageResponseSchema: GenMessage<UsageResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 15);
-
-/**
+ * ViewSnapshotRequest describes the view to make, as PrepareSnapshotRequest does.
+ *
  * @generated from message containerd.services.snapshots.v1.ViewSnapshotRequest
  */
 export type ViewSnapshotRequest = Message<"containerd.services.snapshots.v1.ViewSnapshotRequest"> & {
@@ -418,9 +111,11 @@ export type ViewSnapshotRequest = Message<"containerd.services.snapshots.v1.View
  * Use `create(ViewSnapshotRequestSchema)` to create a new message.
  */
 export const ViewSnapshotRequestSchema: GenMessage<ViewSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_snapshots_v1_snapshots, 16);
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 2);
 
 /**
+ * ViewSnapshotResponse tells how to mount the view.
+ *
  * @generated from message containerd.services.snapshots.v1.ViewSnapshotResponse
  */
 export type ViewSnapshotResponse = Message<"containerd.services.snapshots.v1.ViewSnapshotResponse"> & {
@@ -435,34 +130,425 @@ export type ViewSnapshotResponse = Message<"containerd.services.snapshots.v1.Vie
  * Use `create(ViewSnapshotResponseSchema)` to create a new message.
  */
 export const ViewSnapshotResponseSchema: GenMessage<ViewSnapshotResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 3);
+
+/**
+ * MountsRequest names a snapshot.
+ *
+ * @generated from message containerd.services.snapshots.v1.MountsRequest
+ */
+export type MountsRequest = Message<"containerd.services.snapshots.v1.MountsRequest"> & {
+  /**
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.MountsRequest.
+ * Use `create(MountsRequestSchema)` to create a new message.
+ */
+export const MountsRequestSchema: GenMessage<MountsRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 4);
+
+/**
+ * MountsResponse tells how to mount the snapshot.
+ *
+ * @generated from message containerd.services.snapshots.v1.MountsResponse
+ */
+export type MountsResponse = Message<"containerd.services.snapshots.v1.MountsResponse"> & {
+  /**
+   * mounts, usually one, to be carried out in their order.
+   *
+   * @generated from field: repeated containerd.types.Mount mounts = 1;
+   */
+  mounts: Mount[];
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.MountsResponse.
+ * Use `create(MountsResponseSchema)` to create a new message.
+ */
+export const MountsResponseSchema: GenMessage<MountsResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 5);
+
+/**
+ * CommitSnapshotRequest says under which name a snapshot is committed.
+ *
+ * @generated from message containerd.services.snapshots.v1.CommitSnapshotRequest
+ */
+export type CommitSnapshotRequest = Message<"containerd.services.snapshots.v1.CommitSnapshotRequest"> & {
+  /**
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * name of the committed snapshot: for a layer of an image, the chain id.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * key of the active snapshot.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * labels of the committed snapshot. Those of the active one are not inherited.
+   *
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * parent to put the snapshot on, for a snapshotter with the capability `rebase`, by which layers are unpacked
+   * side by side. Only one that has no parent can be given one.
+   *
+   * @generated from field: string parent = 5;
+   */
+  parent: string;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.CommitSnapshotRequest.
+ * Use `create(CommitSnapshotRequestSchema)` to create a new message.
+ */
+export const CommitSnapshotRequestSchema: GenMessage<CommitSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 6);
+
+/**
+ * RemoveSnapshotRequest names a snapshot of any kind.
+ *
+ * @generated from message containerd.services.snapshots.v1.RemoveSnapshotRequest
+ */
+export type RemoveSnapshotRequest = Message<"containerd.services.snapshots.v1.RemoveSnapshotRequest"> & {
+  /**
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.RemoveSnapshotRequest.
+ * Use `create(RemoveSnapshotRequestSchema)` to create a new message.
+ */
+export const RemoveSnapshotRequestSchema: GenMessage<RemoveSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 7);
+
+/**
+ * StatSnapshotRequest names a snapshot of any kind.
+ *
+ * @generated from message containerd.services.snapshots.v1.StatSnapshotRequest
+ */
+export type StatSnapshotRequest = Message<"containerd.services.snapshots.v1.StatSnapshotRequest"> & {
+  /**
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.StatSnapshotRequest.
+ * Use `create(StatSnapshotRequestSchema)` to create a new message.
+ */
+export const StatSnapshotRequestSchema: GenMessage<StatSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 8);
+
+/**
+ * StatSnapshotResponse carries what is known of the snapshot.
+ *
+ * @generated from message containerd.services.snapshots.v1.StatSnapshotResponse
+ */
+export type StatSnapshotResponse = Message<"containerd.services.snapshots.v1.StatSnapshotResponse"> & {
+  /**
+   * @generated from field: containerd.services.snapshots.v1.Info info = 1;
+   */
+  info?: Info | undefined;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.StatSnapshotResponse.
+ * Use `create(StatSnapshotResponseSchema)` to create a new message.
+ */
+export const StatSnapshotResponseSchema: GenMessage<StatSnapshotResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 9);
+
+/**
+ * UpdateSnapshotRequest carries new labels.
+ *
+ * @generated from message containerd.services.snapshots.v1.UpdateSnapshotRequest
+ */
+export type UpdateSnapshotRequest = Message<"containerd.services.snapshots.v1.UpdateSnapshotRequest"> & {
+  /**
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * info holds the key of the snapshot as name, and the labels.
+   *
+   * @generated from field: containerd.services.snapshots.v1.Info info = 2;
+   */
+  info?: Info | undefined;
+
+  /**
+   * update_mask lists `labels` or `labels.<key>`; without one, all labels are replaced.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 3;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.UpdateSnapshotRequest.
+ * Use `create(UpdateSnapshotRequestSchema)` to create a new message.
+ */
+export const UpdateSnapshotRequestSchema: GenMessage<UpdateSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 10);
+
+/**
+ * UpdateSnapshotResponse carries the snapshot's facts after the change.
+ *
+ * @generated from message containerd.services.snapshots.v1.UpdateSnapshotResponse
+ */
+export type UpdateSnapshotResponse = Message<"containerd.services.snapshots.v1.UpdateSnapshotResponse"> & {
+  /**
+   * @generated from field: containerd.services.snapshots.v1.Info info = 1;
+   */
+  info?: Info | undefined;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.UpdateSnapshotResponse.
+ * Use `create(UpdateSnapshotResponseSchema)` to create a new message.
+ */
+export const UpdateSnapshotResponseSchema: GenMessage<UpdateSnapshotResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 11);
+
+/**
+ * ListSnapshotsRequest chooses snapshots.
+ *
+ * @generated from message containerd.services.snapshots.v1.ListSnapshotsRequest
+ */
+export type ListSnapshotsRequest = Message<"containerd.services.snapshots.v1.ListSnapshotsRequest"> & {
+  /**
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * filters are alternatives; without any, all match. Fields: `kind` (`active`, `view`, `committed`), `name`,
+   * `parent`, `labels.<key>`.
+   *
+   * @generated from field: repeated string filters = 2;
+   */
+  filters: string[];
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.ListSnapshotsRequest.
+ * Use `create(ListSnapshotsRequestSchema)` to create a new message.
+ */
+export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 12);
+
+/**
+ * ListSnapshotsResponse is one step of List.
+ *
+ * @generated from message containerd.services.snapshots.v1.ListSnapshotsResponse
+ */
+export type ListSnapshotsResponse = Message<"containerd.services.snapshots.v1.ListSnapshotsResponse"> & {
+  /**
+   * @generated from field: repeated containerd.services.snapshots.v1.Info info = 1;
+   */
+  info: Info[];
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.ListSnapshotsResponse.
+ * Use `create(ListSnapshotsResponseSchema)` to create a new message.
+ */
+export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 13);
+
+/**
+ * UsageRequest names a snapshot.
+ *
+ * @generated from message containerd.services.snapshots.v1.UsageRequest
+ */
+export type UsageRequest = Message<"containerd.services.snapshots.v1.UsageRequest"> & {
+  /**
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.UsageRequest.
+ * Use `create(UsageRequestSchema)` to create a new message.
+ */
+export const UsageRequestSchema: GenMessage<UsageRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 14);
+
+/**
+ * UsageResponse tells what a snapshot occupies.
+ *
+ * @generated from message containerd.services.snapshots.v1.UsageResponse
+ */
+export type UsageResponse = Message<"containerd.services.snapshots.v1.UsageResponse"> & {
+  /**
+   * size in bytes on disk.
+   *
+   * @generated from field: int64 size = 1;
+   */
+  size: bigint;
+
+  /**
+   * inodes, which is the number of files.
+   *
+   * @generated from field: int64 inodes = 2;
+   */
+  inodes: bigint;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.UsageResponse.
+ * Use `create(UsageResponseSchema)` to create a new message.
+ */
+export const UsageResponseSchema: GenMessage<UsageResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 15);
+
+/**
+ * CleanupRequest names a snapshotter.
+ *
+ * @generated from message containerd.services.snapshots.v1.CleanupRequest
+ */
+export type CleanupRequest = Message<"containerd.services.snapshots.v1.CleanupRequest"> & {
+  /**
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.CleanupRequest.
+ * Use `create(CleanupRequestSchema)` to create a new message.
+ */
+export const CleanupRequestSchema: GenMessage<CleanupRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_snapshots_v1_snapshots, 16);
+
+/**
+ * Info is what a namespace knows of a snapshot.
+ *
+ * @generated from message containerd.services.snapshots.v1.Info
+ */
+export type Info = Message<"containerd.services.snapshots.v1.Info"> & {
+  /**
+   * name of a committed snapshot, key of another.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * parent is the name of the committed snapshot below, empty if there is none.
+   *
+   * @generated from field: string parent = 2;
+   */
+  parent: string;
+
+  /**
+   * @generated from field: containerd.services.snapshots.v1.Kind kind = 3;
+   */
+  kind: Kind;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 4;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp updated_at = 5;
+   */
+  updatedAt?: Timestamp | undefined;
+
+  /**
+   * labels of the snapshot in this namespace; those with `containerd.io/gc.` guide the garbage collector.
+   *
+   * @generated from field: map<string, string> labels = 6;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.services.snapshots.v1.Info.
+ * Use `create(InfoSchema)` to create a new message.
+ */
+export const InfoSchema: GenMessage<Info> = /*@__PURE__*/
   messageDesc(file_containerd_services_snapshots_v1_snapshots, 17);
 
 /**
+ * Kind is what can be done with a snapshot.
+ *
  * @generated from enum containerd.services.snapshots.v1.Kind
  */
 export const Kind = {
   /**
+   * UNKNOWN is never sent.
+   *
    * @generated from enum value: UNKNOWN = 0;
    */
   UNKNOWN: 0,
 
   /**
+   * VIEW can be mounted, read-only.
+   *
    * @generated from enum value: VIEW = 1;
    */
   VIEW: 1,
 
   /**
+   * ACTIVE can be mounted and committed.
+   *
    * @generated from enum value: ACTIVE = 2;
    */
   ACTIVE: 2,
 
   /**
+   * COMMITTED can be a parent.
+   *
    * @generated from enum value: COMMITTED = 3;
    */
   COMMITTED: 3,
 } as const;
 
 /**
+ * Kind is what can be done with a snapshot.
+ *
  * @generated from enum containerd.services.snapshots.v1.Kind
  */
 export type Kind = (typeof Kind)[keyof typeof Kind] | UnknownEnum;
@@ -474,10 +560,19 @@ export const KindSchema: GenEnum<Kind> = /*@__PURE__*/
   enumDesc(file_containerd_services_snapshots_v1_snapshots, 0);
 
 /**
+ * Snapshots keeps file systems that build on each other. An active snapshot can be written to and becomes, by
+ * Commit, a committed one, which never changes and can be a parent; a view is like an active one but read-only.
+ * All three share one space of keys in a namespace and a snapshotter. Every method needs the namespace header
+ * and a snapshotter: an unknown one is INVALID_ARGUMENT, not NOT_FOUND.
+ *
  * @generated from service containerd.services.snapshots.v1.Snapshots
  */
 export const Snapshots: GenService<{
   /**
+   * Prepare makes an active snapshot on top of a committed one. A label `containerd.io/snapshot.ref` names the
+   * committed snapshot that the client is about to make: if that exists, or the snapshotter can fetch it by
+   * itself, the answer is ALREADY_EXISTS, and the client need not download the layer.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.Prepare
    */
   prepare: {
@@ -486,6 +581,8 @@ export const Snapshots: GenService<{
     output: typeof PrepareSnapshotResponseSchema;
   },
   /**
+   * View makes a read-only snapshot on top of a committed one.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.View
    */
   view: {
@@ -494,6 +591,8 @@ export const Snapshots: GenService<{
     output: typeof ViewSnapshotResponseSchema;
   },
   /**
+   * Mounts tells how to mount an active snapshot or a view. A committed one is FAILED_PRECONDITION.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.Mounts
    */
   mounts: {
@@ -502,6 +601,9 @@ export const Snapshots: GenService<{
     output: typeof MountsResponseSchema;
   },
   /**
+   * Commit turns an active snapshot into a committed one with a name of its own; the key is free afterwards. If
+   * the name exists it is ALREADY_EXISTS, and the key stays.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.Commit
    */
   commit: {
@@ -510,6 +612,9 @@ export const Snapshots: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Remove takes a snapshot out of the namespace. One that others build on is FAILED_PRECONDITION. The disk
+   * space is free after a garbage collection, which follows soon.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.Remove
    */
   remove: {
@@ -518,6 +623,8 @@ export const Snapshots: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Stat tells about one snapshot.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.Stat
    */
   stat: {
@@ -526,6 +633,8 @@ export const Snapshots: GenService<{
     output: typeof StatSnapshotResponseSchema;
   },
   /**
+   * Update changes the labels of a snapshot.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.Update
    */
   update: {
@@ -534,6 +643,8 @@ export const Snapshots: GenService<{
     output: typeof UpdateSnapshotResponseSchema;
   },
   /**
+   * List sends the snapshots that match any of the filters, ordered by key.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.List
    */
   list: {
@@ -542,6 +653,9 @@ export const Snapshots: GenService<{
     output: typeof ListSnapshotsResponseSchema;
   },
   /**
+   * Usage measures what the snapshot itself occupies, without its parents. Of an active one this walks all its
+   * files.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.Usage
    */
   usage: {
@@ -550,6 +664,8 @@ export const Snapshots: GenService<{
     output: typeof UsageResponseSchema;
   },
   /**
+   * Cleanup frees the space of removed snapshots now. UNIMPLEMENTED if the snapshotter has nothing to clean up.
+   *
    * @generated from rpc containerd.services.snapshots.v1.Snapshots.Cleanup
    */
   cleanup: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/streaming/v1/streaming.proto (package containerd.services.streaming.v1, syntax proto3)
 /* eslint-disable */
 
+// Streams that other calls refer to by an id.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { AnySchema } from "@bufbuild/protobuf/wkt";
@@ -15,10 +17,14 @@ export const file_containerd_services_streaming_v1_streaming: GenFile = /*@__PUR
   fileDesc("CjBjb250YWluZXJkL3NlcnZpY2VzL3N0cmVhbWluZy92MS9zdHJlYW1pbmcucHJvdG8SIGNvbnRhaW5lcmQuc2VydmljZXMuc3RyZWFtaW5nLnYxIhgKClN0cmVhbUluaXQSCgoCaWQYASABKAkyRQoJU3RyZWFtaW5nEjgKBlN0cmVhbRIULmdvb2dsZS5wcm90b2J1Zi5BbnkaFC5nb29nbGUucHJvdG9idWYuQW55KAEwAWIGcHJvdG8z", [file_google_protobuf_any]);
 
 /**
+ * StreamInit is the first message of a stream.
+ *
  * @generated from message containerd.services.streaming.v1.StreamInit
  */
 export type StreamInit = Message<"containerd.services.streaming.v1.StreamInit"> & {
   /**
+   * id of the stream in its namespace, chosen by the client.
+   *
    * @generated from field: string id = 1;
    */
   id: string;
@@ -32,10 +38,17 @@ export const StreamInitSchema: GenMessage<StreamInit> = /*@__PURE__*/
   messageDesc(file_containerd_services_streaming_v1_streaming, 0);
 
 /**
+ * Streaming lets a client open a stream under an id of its own, which another call, such as Transfer, then uses
+ * to send or receive data.
+ *
  * @generated from service containerd.services.streaming.v1.Streaming
  */
 export const Streaming: GenService<{
   /**
+   * Stream opens a stream. The client sends a StreamInit first, the daemon answers with a
+   * `google.protobuf.Empty` once the id can be used, and from then on the messages are those of the call that
+   * uses it. An id that is taken is UNKNOWN. The stream is closed when its lease ends.
+   *
    * @generated from rpc containerd.services.streaming.v1.Streaming.Stream
    */
   stream: {

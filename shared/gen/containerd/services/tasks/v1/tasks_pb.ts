@@ -2,6 +2,8 @@
 // @generated from file containerd/services/tasks/v1/tasks.proto (package containerd.services.tasks.v1, syntax proto3)
 /* eslint-disable */
 
+// Tasks: containers that run.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Descriptor } from "../../../types/descriptor_pb.ts";
@@ -20,134 +22,89 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/tasks/v1/tasks.proto.
  */
 export const file_containerd_services_tasks_v1_tasks: GenFile = /*@__PURE__*/
-  fileDesc("Cihjb250YWluZXJkL3NlcnZpY2VzL3Rhc2tzL3YxL3Rhc2tzLnByb3RvEhxjb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxIm8KFUNoZWNrcG9pbnRUYXNrUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSGQoRcGFyZW50X2NoZWNrcG9pbnQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiSwoWQ2hlY2twb2ludFRhc2tSZXNwb25zZRIxCgtkZXNjcmlwdG9ycxgBIAMoCzIcLmNvbnRhaW5lcmQudHlwZXMuRGVzY3JpcHRvciJGCg5DbG9zZUlPUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSDwoHZXhlY19pZBgCIAEoCRINCgVzdGRpbhgDIAEoCCK2AgoRQ3JlYXRlVGFza1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEicKBnJvb3RmcxgDIAMoCzIXLmNvbnRhaW5lcmQudHlwZXMuTW91bnQSDQoFc3RkaW4YBCABKAkSDgoGc3Rkb3V0GAUgASgJEg4KBnN0ZGVychgGIAEoCRIQCgh0ZXJtaW5hbBgHIAEoCBIwCgpjaGVja3BvaW50GAggASgLMhwuY29udGFpbmVyZC50eXBlcy5EZXNjcmlwdG9yEiUKB29wdGlvbnMYCSABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EhQKDHJ1bnRpbWVfcGF0aBgKIAEoCRIYChB0YXNrX2FwaV9hZGRyZXNzGAsgASgJEhgKEHRhc2tfYXBpX3ZlcnNpb24YDCABKA0iNwoSQ3JlYXRlVGFza1Jlc3BvbnNlEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRILCgNwaWQYAiABKA0iPQoURGVsZXRlUHJvY2Vzc1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkibQoORGVsZXRlUmVzcG9uc2USCgoCaWQYASABKAkSCwoDcGlkGAIgASgNEhMKC2V4aXRfc3RhdHVzGAMgASgNEi0KCWV4aXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiKQoRRGVsZXRlVGFza1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIqABChJFeGVjUHJvY2Vzc1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg0KBXN0ZGluGAIgASgJEg4KBnN0ZG91dBgDIAEoCRIOCgZzdGRlcnIYBCABKAkSEAoIdGVybWluYWwYBSABKAgSIgoEc3BlYxgGIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSDwoHZXhlY19pZBgHIAEoCSIVChNFeGVjUHJvY2Vzc1Jlc3BvbnNlIjMKCkdldFJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkiPAoLR2V0UmVzcG9uc2USLQoHcHJvY2VzcxgBIAEoCzIcLmNvbnRhaW5lcmQudjEudHlwZXMuUHJvY2VzcyJRCgtLaWxsUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSDwoHZXhlY19pZBgCIAEoCRIOCgZzaWduYWwYAyABKA0SCwoDYWxsGAQgASgIIicKD0xpc3RQaWRzUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiRwoQTGlzdFBpZHNSZXNwb25zZRIzCglwcm9jZXNzZXMYASADKAsyIC5jb250YWluZXJkLnYxLnR5cGVzLlByb2Nlc3NJbmZvIiIKEExpc3RUYXNrc1JlcXVlc3QSDgoGZmlsdGVyGAEgASgJIkAKEUxpc3RUYXNrc1Jlc3BvbnNlEisKBXRhc2tzGAEgAygLMhwuY29udGFpbmVyZC52MS50eXBlcy5Qcm9jZXNzIiEKDk1ldHJpY3NSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiPAoPTWV0cmljc1Jlc3BvbnNlEikKB21ldHJpY3MYASADKAsyGC5jb250YWluZXJkLnR5cGVzLk1ldHJpYyIoChBQYXVzZVRhc2tSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSJYChBSZXNpemVQdHlSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJEg0KBXdpZHRoGAMgASgNEg4KBmhlaWdodBgEIAEoDSIpChFSZXN1bWVUYXNrUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiNQoMU3RhcnRSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJIhwKDVN0YXJ0UmVzcG9uc2USCwoDcGlkGAEgASgNIt0BChFVcGRhdGVUYXNrUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSJwoJcmVzb3VyY2VzGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRJVCgthbm5vdGF0aW9ucxgDIAMoCzJALmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuVXBkYXRlVGFza1JlcXVlc3QuQW5ub3RhdGlvbnNFbnRyeRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiNAoLV2FpdFJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkiUgoMV2FpdFJlc3BvbnNlEhMKC2V4aXRfc3RhdHVzGAEgASgNEi0KCWV4aXRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAy9QwKBVRhc2tzEmsKBkNyZWF0ZRIvLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuQ3JlYXRlVGFza1JlcXVlc3QaMC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkNyZWF0ZVRhc2tSZXNwb25zZRJgCgVTdGFydBIqLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuU3RhcnRSZXF1ZXN0GisuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5TdGFydFJlc3BvbnNlEmcKBkRlbGV0ZRIvLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuRGVsZXRlVGFza1JlcXVlc3QaLC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkRlbGV0ZVJlc3BvbnNlEnEKDURlbGV0ZVByb2Nlc3MSMi5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkRlbGV0ZVByb2Nlc3NSZXF1ZXN0GiwuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5EZWxldGVSZXNwb25zZRJfCgNHZXQSKC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkdldFJlcXVlc3QaKS5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkdldFJlc3BvbnNlIgOQAgESbAoETGlzdBIuLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuTGlzdFRhc2tzUmVxdWVzdBovLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuTGlzdFRhc2tzUmVzcG9uc2UiA5ACARJJCgRLaWxsEikuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5LaWxsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJQCgRFeGVjEjAuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5FeGVjUHJvY2Vzc1JlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSUwoJUmVzaXplUHR5Ei4uY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5SZXNpemVQdHlSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ek8KB0Nsb3NlSU8SLC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkNsb3NlSU9SZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ek8KBVBhdXNlEi4uY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5QYXVzZVRhc2tSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5ElEKBlJlc3VtZRIvLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuUmVzdW1lVGFza1JlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSbgoITGlzdFBpZHMSLS5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkxpc3RQaWRzUmVxdWVzdBouLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuTGlzdFBpZHNSZXNwb25zZSIDkAIBEncKCkNoZWNrcG9pbnQSMy5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkNoZWNrcG9pbnRUYXNrUmVxdWVzdBo0LmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuQ2hlY2twb2ludFRhc2tSZXNwb25zZRJRCgZVcGRhdGUSLy5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLlVwZGF0ZVRhc2tSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EmsKB01ldHJpY3MSLC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLk1ldHJpY3NSZXF1ZXN0Gi0uY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5NZXRyaWNzUmVzcG9uc2UiA5ACARJiCgRXYWl0EikuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5XYWl0UmVxdWVzdBoqLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuV2FpdFJlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_containerd_types_descriptor, file_containerd_types_metrics, file_containerd_types_mount, file_containerd_v1_types_task, file_google_protobuf_any, file_google_protobuf_empty, file_google_protobuf_timestamp]);
+  fileDesc("Cihjb250YWluZXJkL3NlcnZpY2VzL3Rhc2tzL3YxL3Rhc2tzLnByb3RvEhxjb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxIrYCChFDcmVhdGVUYXNrUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSJwoGcm9vdGZzGAMgAygLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBINCgVzdGRpbhgEIAEoCRIOCgZzdGRvdXQYBSABKAkSDgoGc3RkZXJyGAYgASgJEhAKCHRlcm1pbmFsGAcgASgIEjAKCmNoZWNrcG9pbnQYCCABKAsyHC5jb250YWluZXJkLnR5cGVzLkRlc2NyaXB0b3ISJQoHb3B0aW9ucxgJIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSFAoMcnVudGltZV9wYXRoGAogASgJEhgKEHRhc2tfYXBpX2FkZHJlc3MYCyABKAkSGAoQdGFza19hcGlfdmVyc2lvbhgMIAEoDSI3ChJDcmVhdGVUYXNrUmVzcG9uc2USFAoMY29udGFpbmVyX2lkGAEgASgJEgsKA3BpZBgCIAEoDSI1CgxTdGFydFJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkiHAoNU3RhcnRSZXNwb25zZRILCgNwaWQYASABKA0iKQoRRGVsZXRlVGFza1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIm0KDkRlbGV0ZVJlc3BvbnNlEgoKAmlkGAEgASgJEgsKA3BpZBgCIAEoDRITCgtleGl0X3N0YXR1cxgDIAEoDRItCglleGl0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIj0KFERlbGV0ZVByb2Nlc3NSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJIjMKCkdldFJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkiPAoLR2V0UmVzcG9uc2USLQoHcHJvY2VzcxgBIAEoCzIcLmNvbnRhaW5lcmQudjEudHlwZXMuUHJvY2VzcyIiChBMaXN0VGFza3NSZXF1ZXN0Eg4KBmZpbHRlchgBIAEoCSJAChFMaXN0VGFza3NSZXNwb25zZRIrCgV0YXNrcxgBIAMoCzIcLmNvbnRhaW5lcmQudjEudHlwZXMuUHJvY2VzcyJRCgtLaWxsUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSDwoHZXhlY19pZBgCIAEoCRIOCgZzaWduYWwYAyABKA0SCwoDYWxsGAQgASgIIqABChJFeGVjUHJvY2Vzc1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg0KBXN0ZGluGAIgASgJEg4KBnN0ZG91dBgDIAEoCRIOCgZzdGRlcnIYBCABKAkSEAoIdGVybWluYWwYBSABKAgSIgoEc3BlYxgGIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSDwoHZXhlY19pZBgHIAEoCSIVChNFeGVjUHJvY2Vzc1Jlc3BvbnNlIlgKEFJlc2l6ZVB0eVJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkSDQoFd2lkdGgYAyABKA0SDgoGaGVpZ2h0GAQgASgNIkYKDkNsb3NlSU9SZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIPCgdleGVjX2lkGAIgASgJEg0KBXN0ZGluGAMgASgIIigKEFBhdXNlVGFza1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIikKEVJlc3VtZVRhc2tSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSInCg9MaXN0UGlkc1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIkcKEExpc3RQaWRzUmVzcG9uc2USMwoJcHJvY2Vzc2VzGAEgAygLMiAuY29udGFpbmVyZC52MS50eXBlcy5Qcm9jZXNzSW5mbyJvChVDaGVja3BvaW50VGFza1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhkKEXBhcmVudF9jaGVja3BvaW50GAIgASgJEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IksKFkNoZWNrcG9pbnRUYXNrUmVzcG9uc2USMQoLZGVzY3JpcHRvcnMYASADKAsyHC5jb250YWluZXJkLnR5cGVzLkRlc2NyaXB0b3Ii3QEKEVVwZGF0ZVRhc2tSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRInCglyZXNvdXJjZXMYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55ElUKC2Fubm90YXRpb25zGAMgAygLMkAuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5VcGRhdGVUYXNrUmVxdWVzdC5Bbm5vdGF0aW9uc0VudHJ5GjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIhCg5NZXRyaWNzUmVxdWVzdBIPCgdmaWx0ZXJzGAEgAygJIjwKD01ldHJpY3NSZXNwb25zZRIpCgdtZXRyaWNzGAEgAygLMhguY29udGFpbmVyZC50eXBlcy5NZXRyaWMiNAoLV2FpdFJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEg8KB2V4ZWNfaWQYAiABKAkiUgoMV2FpdFJlc3BvbnNlEhMKC2V4aXRfc3RhdHVzGAEgASgNEi0KCWV4aXRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAy9QwKBVRhc2tzEmsKBkNyZWF0ZRIvLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuQ3JlYXRlVGFza1JlcXVlc3QaMC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkNyZWF0ZVRhc2tSZXNwb25zZRJgCgVTdGFydBIqLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuU3RhcnRSZXF1ZXN0GisuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5TdGFydFJlc3BvbnNlEmcKBkRlbGV0ZRIvLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuRGVsZXRlVGFza1JlcXVlc3QaLC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkRlbGV0ZVJlc3BvbnNlEnEKDURlbGV0ZVByb2Nlc3MSMi5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkRlbGV0ZVByb2Nlc3NSZXF1ZXN0GiwuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5EZWxldGVSZXNwb25zZRJfCgNHZXQSKC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkdldFJlcXVlc3QaKS5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkdldFJlc3BvbnNlIgOQAgESbAoETGlzdBIuLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuTGlzdFRhc2tzUmVxdWVzdBovLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuTGlzdFRhc2tzUmVzcG9uc2UiA5ACARJJCgRLaWxsEikuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5LaWxsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJQCgRFeGVjEjAuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5FeGVjUHJvY2Vzc1JlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSUwoJUmVzaXplUHR5Ei4uY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5SZXNpemVQdHlSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ek8KB0Nsb3NlSU8SLC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkNsb3NlSU9SZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ek8KBVBhdXNlEi4uY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5QYXVzZVRhc2tSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5ElEKBlJlc3VtZRIvLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuUmVzdW1lVGFza1JlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSbgoITGlzdFBpZHMSLS5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkxpc3RQaWRzUmVxdWVzdBouLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuTGlzdFBpZHNSZXNwb25zZSIDkAIBEncKCkNoZWNrcG9pbnQSMy5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLkNoZWNrcG9pbnRUYXNrUmVxdWVzdBo0LmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuQ2hlY2twb2ludFRhc2tSZXNwb25zZRJRCgZVcGRhdGUSLy5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLlVwZGF0ZVRhc2tSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EmsKB01ldHJpY3MSLC5jb250YWluZXJkLnNlcnZpY2VzLnRhc2tzLnYxLk1ldHJpY3NSZXF1ZXN0Gi0uY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5NZXRyaWNzUmVzcG9uc2UiA5ACARJiCgRXYWl0EikuY29udGFpbmVyZC5zZXJ2aWNlcy50YXNrcy52MS5XYWl0UmVxdWVzdBoqLmNvbnRhaW5lcmQuc2VydmljZXMudGFza3MudjEuV2FpdFJlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_containerd_types_descriptor, file_containerd_types_metrics, file_containerd_types_mount, file_containerd_v1_types_task, file_google_protobuf_any, file_google_protobuf_empty, file_google_protobuf_timestamp]);
 
 /**
- * @generated from message containerd.services.tasks.v1.CheckpointTaskRequest
- */
-export type CheckpointTaskRequest = Message<"containerd.services.tasks.v1.CheckpointTaskRequest"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: string parent_checkpoint = 2;
-   */
-  parentCheckpoint: string;
-
-  /**
-   * @generated from field: google.protobuf.Any options = 3;
-   */
-  options?: Any | undefined;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.CheckpointTaskRequest.
- * Use `create(CheckpointTaskRequestSchema)` to create a new message.
- */
-export const CheckpointTaskRequestSchema: GenMessage<CheckpointTaskRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 0);
-
-/**
- * @generated from message containerd.services.tasks.v1.CheckpointTaskResponse
- */
-export type CheckpointTaskResponse = Message<"containerd.services.tasks.v1.CheckpointTaskResponse"> & {
-  /**
-   * @generated from field: repeated containerd.types.Descriptor descriptors = 1;
-   */
-  descriptors: Descriptor[];
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.CheckpointTaskResponse.
- * Use `create(CheckpointTaskResponseSchema)` to create a new message.
- */
-export const CheckpointTaskResponseSchema: GenMessage<CheckpointTaskResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 1);
-
-/**
- * @generated from message containerd.services.tasks.v1.CloseIORequest
- */
-export type CloseIORequest = Message<"containerd.services.tasks.v1.CloseIORequest"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-
-  /**
-   * @generated from field: bool stdin = 3;
-   */
-  stdin: boolean;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.CloseIORequest.
- * Use `create(CloseIORequestSchema)` to create a new message.
- */
-export const CloseIORequestSchema: GenMessage<CloseIORequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 2);
-
-/**
+ * CreateTaskRequest describes the task to make.
+ *
  * @generated from message containerd.services.tasks.v1.CreateTaskRequest
  */
 export type CreateTaskRequest = Message<"containerd.services.tasks.v1.CreateTaskRequest"> & {
   /**
+   * container_id of the container to run, which must exist.
+   *
    * @generated from field: string container_id = 1;
    */
   containerId: string;
 
   /**
+   * rootfs are the mounts of the root file system, as Snapshots.Mounts gives them. The daemon does not look
+   * them up by itself.
+   *
    * @generated from field: repeated containerd.types.Mount rootfs = 3;
    */
   rootfs: Mount[];
 
   /**
+   * stdin is the path of a named pipe that the client has made, empty for none.
+   *
    * @generated from field: string stdin = 4;
    */
   stdin: string;
 
   /**
+   * stdout is the path of a named pipe or a file, or a URL that says where the output goes: `fifo:`, `file:`,
+   * `binary:` or `binary-v2:`. Empty drops it.
+   *
    * @generated from field: string stdout = 5;
    */
   stdout: string;
 
   /**
+   * stderr is like stdout. It stays unused with a terminal.
+   *
    * @generated from field: string stderr = 6;
    */
   stderr: string;
 
   /**
+   * terminal gives the process a pseudoterminal instead of pipes.
+   *
    * @generated from field: bool terminal = 7;
    */
   terminal: boolean;
 
   /**
+   * checkpoint to restore the processes from.
+   *
    * @generated from field: containerd.types.Descriptor checkpoint = 8;
    */
   checkpoint?: Descriptor | undefined;
 
   /**
+   * options for the runtime. If given, they stand in place of those of the container.
+   *
    * @generated from field: google.protobuf.Any options = 9;
    */
   options?: Any | undefined;
 
   /**
+   * runtime_path of the shim to take in place of the one that the container names.
+   *
    * @generated from field: string runtime_path = 10;
    */
   runtimePath: string;
 
   /**
+   * task_api_address of a running task API to use, for containers of a sandbox.
+   *
    * @generated from field: string task_api_address = 11;
    */
   taskApiAddress: string;
 
   /**
+   * task_api_version that is spoken there.
+   *
    * @generated from field: uint32 task_api_version = 12;
    */
   taskApiVersion: number;
@@ -158,9 +115,11 @@ export type CreateTaskRequest = Message<"containerd.services.tasks.v1.CreateTask
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 3);
+  messageDesc(file_containerd_services_tasks_v1_tasks, 0);
 
 /**
+ * CreateTaskResponse tells what was made.
+ *
  * @generated from message containerd.services.tasks.v1.CreateTaskResponse
  */
 export type CreateTaskResponse = Message<"containerd.services.tasks.v1.CreateTaskResponse"> & {
@@ -170,6 +129,8 @@ export type CreateTaskResponse = Message<"containerd.services.tasks.v1.CreateTas
   containerId: string;
 
   /**
+   * pid of the first process on the host, waiting to be started.
+   *
    * @generated from field: uint32 pid = 2;
    */
   pid: number;
@@ -180,9 +141,115 @@ export type CreateTaskResponse = Message<"containerd.services.tasks.v1.CreateTas
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 1);
+
+/**
+ * StartRequest names a process.
+ *
+ * @generated from message containerd.services.tasks.v1.StartRequest
+ */
+export type StartRequest = Message<"containerd.services.tasks.v1.StartRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * exec_id of an added process, empty for the first.
+   *
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.StartRequest.
+ * Use `create(StartRequestSchema)` to create a new message.
+ */
+export const StartRequestSchema: GenMessage<StartRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 2);
+
+/**
+ * StartResponse tells what was started.
+ *
+ * @generated from message containerd.services.tasks.v1.StartResponse
+ */
+export type StartResponse = Message<"containerd.services.tasks.v1.StartResponse"> & {
+  /**
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.StartResponse.
+ * Use `create(StartResponseSchema)` to create a new message.
+ */
+export const StartResponseSchema: GenMessage<StartResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 3);
+
+/**
+ * DeleteTaskRequest names a task.
+ *
+ * @generated from message containerd.services.tasks.v1.DeleteTaskRequest
+ */
+export type DeleteTaskRequest = Message<"containerd.services.tasks.v1.DeleteTaskRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.DeleteTaskRequest.
+ * Use `create(DeleteTaskRequestSchema)` to create a new message.
+ */
+export const DeleteTaskRequestSchema: GenMessage<DeleteTaskRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_tasks_v1_tasks, 4);
 
 /**
+ * DeleteResponse tells how a process ended.
+ *
+ * @generated from message containerd.services.tasks.v1.DeleteResponse
+ */
+export type DeleteResponse = Message<"containerd.services.tasks.v1.DeleteResponse"> & {
+  /**
+   * id of an added process, empty for the first.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: uint32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * exit_status from 0 to 255; 128 and the signal after a signal; 255 if nobody knows.
+   *
+   * @generated from field: uint32 exit_status = 3;
+   */
+  exitStatus: number;
+
+  /**
+   * exited_at of a process that never started is the year 1, which is Go's zero time.
+   *
+   * @generated from field: google.protobuf.Timestamp exited_at = 4;
+   */
+  exitedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.DeleteResponse.
+ * Use `create(DeleteResponseSchema)` to create a new message.
+ */
+export const DeleteResponseSchema: GenMessage<DeleteResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 5);
+
+/**
+ * DeleteProcessRequest names an added process.
+ *
  * @generated from message containerd.services.tasks.v1.DeleteProcessRequest
  */
 export type DeleteProcessRequest = Message<"containerd.services.tasks.v1.DeleteProcessRequest"> & {
@@ -202,58 +269,138 @@ export type DeleteProcessRequest = Message<"containerd.services.tasks.v1.DeleteP
  * Use `create(DeleteProcessRequestSchema)` to create a new message.
  */
 export const DeleteProcessRequestSchema: GenMessage<DeleteProcessRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 5);
-
-/**
- * @generated from message containerd.services.tasks.v1.DeleteResponse
- */
-export type DeleteResponse = Message<"containerd.services.tasks.v1.DeleteResponse"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: uint32 pid = 2;
-   */
-  pid: number;
-
-  /**
-   * @generated from field: uint32 exit_status = 3;
-   */
-  exitStatus: number;
-
-  /**
-   * @generated from field: google.protobuf.Timestamp exited_at = 4;
-   */
-  exitedAt?: Timestamp | undefined;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.DeleteResponse.
- * Use `create(DeleteResponseSchema)` to create a new message.
- */
-export const DeleteResponseSchema: GenMessage<DeleteResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_tasks_v1_tasks, 6);
 
 /**
- * @generated from message containerd.services.tasks.v1.DeleteTaskRequest
+ * GetRequest names a process.
+ *
+ * @generated from message containerd.services.tasks.v1.GetRequest
  */
-export type DeleteTaskRequest = Message<"containerd.services.tasks.v1.DeleteTaskRequest"> & {
+export type GetRequest = Message<"containerd.services.tasks.v1.GetRequest"> & {
   /**
    * @generated from field: string container_id = 1;
    */
   containerId: string;
+
+  /**
+   * exec_id of an added process, empty for the first.
+   *
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
 };
 
 /**
- * Describes the message containerd.services.tasks.v1.DeleteTaskRequest.
- * Use `create(DeleteTaskRequestSchema)` to create a new message.
+ * Describes the message containerd.services.tasks.v1.GetRequest.
+ * Use `create(GetRequestSchema)` to create a new message.
  */
-export const DeleteTaskRequestSchema: GenMessage<DeleteTaskRequest> = /*@__PURE__*/
+export const GetRequestSchema: GenMessage<GetRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_tasks_v1_tasks, 7);
 
 /**
+ * GetResponse carries the state.
+ *
+ * @generated from message containerd.services.tasks.v1.GetResponse
+ */
+export type GetResponse = Message<"containerd.services.tasks.v1.GetResponse"> & {
+  /**
+   * process has the id of the container or of the added process in `id`; its `container_id` is empty.
+   *
+   * @generated from field: containerd.v1.types.Process process = 1;
+   */
+  process?: Process | undefined;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.GetResponse.
+ * Use `create(GetResponseSchema)` to create a new message.
+ */
+export const GetResponseSchema: GenMessage<GetResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 8);
+
+/**
+ * ListTasksRequest asks for all tasks.
+ *
+ * @generated from message containerd.services.tasks.v1.ListTasksRequest
+ */
+export type ListTasksRequest = Message<"containerd.services.tasks.v1.ListTasksRequest"> & {
+  /**
+   * filter does not count.
+   *
+   * @generated from field: string filter = 1;
+   */
+  filter: string;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.ListTasksRequest.
+ * Use `create(ListTasksRequestSchema)` to create a new message.
+ */
+export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 9);
+
+/**
+ * ListTasksResponse carries the states.
+ *
+ * @generated from message containerd.services.tasks.v1.ListTasksResponse
+ */
+export type ListTasksResponse = Message<"containerd.services.tasks.v1.ListTasksResponse"> & {
+  /**
+   * @generated from field: repeated containerd.v1.types.Process tasks = 1;
+   */
+  tasks: Process[];
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.ListTasksResponse.
+ * Use `create(ListTasksResponseSchema)` to create a new message.
+ */
+export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 10);
+
+/**
+ * KillRequest says what is signalled.
+ *
+ * @generated from message containerd.services.tasks.v1.KillRequest
+ */
+export type KillRequest = Message<"containerd.services.tasks.v1.KillRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * exec_id of an added process, empty for the first.
+   *
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+
+  /**
+   * signal by its number on the platform of the container.
+   *
+   * @generated from field: uint32 signal = 3;
+   */
+  signal: number;
+
+  /**
+   * all signals every process of the container.
+   *
+   * @generated from field: bool all = 4;
+   */
+  all: boolean;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.KillRequest.
+ * Use `create(KillRequestSchema)` to create a new message.
+ */
+export const KillRequestSchema: GenMessage<KillRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 11);
+
+/**
+ * ExecProcessRequest describes a process to add.
+ *
  * @generated from message containerd.services.tasks.v1.ExecProcessRequest
  */
 export type ExecProcessRequest = Message<"containerd.services.tasks.v1.ExecProcessRequest"> & {
@@ -263,6 +410,8 @@ export type ExecProcessRequest = Message<"containerd.services.tasks.v1.ExecProce
   containerId: string;
 
   /**
+   * stdin, stdout, stderr and terminal are like those of CreateTaskRequest.
+   *
    * @generated from field: string stdin = 2;
    */
   stdin: string;
@@ -283,11 +432,15 @@ export type ExecProcessRequest = Message<"containerd.services.tasks.v1.ExecProce
   terminal: boolean;
 
   /**
+   * spec is the process in JSON, of type `types.containerd.io/opencontainers/runtime-spec/1/Process`.
+   *
    * @generated from field: google.protobuf.Any spec = 6;
    */
   spec?: Any | undefined;
 
   /**
+   * exec_id under which the process is addressed from now on; an identifier that is unique in the task.
+   *
    * @generated from field: string exec_id = 7;
    */
   execId: string;
@@ -298,9 +451,11 @@ export type ExecProcessRequest = Message<"containerd.services.tasks.v1.ExecProce
  * Use `create(ExecProcessRequestSchema)` to create a new message.
  */
 export const ExecProcessRequestSchema: GenMessage<ExecProcessRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 8);
+  messageDesc(file_containerd_services_tasks_v1_tasks, 12);
 
 /**
+ * ExecProcessResponse is not used.
+ *
  * @generated from message containerd.services.tasks.v1.ExecProcessResponse
  */
 export type ExecProcessResponse = Message<"containerd.services.tasks.v1.ExecProcessResponse"> & {
@@ -311,199 +466,11 @@ export type ExecProcessResponse = Message<"containerd.services.tasks.v1.ExecProc
  * Use `create(ExecProcessResponseSchema)` to create a new message.
  */
 export const ExecProcessResponseSchema: GenMessage<ExecProcessResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 9);
-
-/**
- * @generated from message containerd.services.tasks.v1.GetRequest
- */
-export type GetRequest = Message<"containerd.services.tasks.v1.GetRequest"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.GetRequest.
- * Use `create(GetRequestSchema)` to create a new message.
- */
-export const GetRequestSchema: GenMessage<GetRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 10);
-
-/**
- * @generated from message containerd.services.tasks.v1.GetResponse
- */
-export type GetResponse = Message<"containerd.services.tasks.v1.GetResponse"> & {
-  /**
-   * @generated from field: containerd.v1.types.Process process = 1;
-   */
-  process?: Process | undefined;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.GetResponse.
- * Use `create(GetResponseSchema)` to create a new message.
- */
-export const GetResponseSchema: GenMessage<GetResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 11);
-
-/**
- * @generated from message containerd.services.tasks.v1.KillRequest
- */
-export type KillRequest = Message<"containerd.services.tasks.v1.KillRequest"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-
-  /**
-   * @generated from field: string exec_id = 2;
-   */
-  execId: string;
-
-  /**
-   * @generated from field: uint32 signal = 3;
-   */
-  signal: number;
-
-  /**
-   * @generated from field: bool all = 4;
-   */
-  all: boolean;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.KillRequest.
- * Use `create(KillRequestSchema)` to create a new message.
- */
-export const KillRequestSchema: GenMessage<KillRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 12);
-
-/**
- * @generated from message containerd.services.tasks.v1.ListPidsRequest
- */
-export type ListPidsRequest = Message<"containerd.services.tasks.v1.ListPidsRequest"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.ListPidsRequest.
- * Use `create(ListPidsRequestSchema)` to create a new message.
- */
-export const ListPidsRequestSchema: GenMessage<ListPidsRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_tasks_v1_tasks, 13);
 
 /**
- * @generated from message containerd.services.tasks.v1.ListPidsResponse
- */
-export type ListPidsResponse = Message<"containerd.services.tasks.v1.ListPidsResponse"> & {
-  /**
-   * @generated from field: repeated containerd.v1.types.ProcessInfo processes = 1;
-   */
-  processes: ProcessInfo[];
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.ListPidsResponse.
- * Use `create(ListPidsResponseSchema)` to create a new message.
- */
-export const ListPidsResponseSchema: GenMessage<ListPidsResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 14);
-
-/**
- * @generated from message containerd.services.tasks.v1.ListTasksRequest
- */
-export type ListTasksRequest = Message<"containerd.services.tasks.v1.ListTasksRequest"> & {
-  /**
-   * @generated from field: string filter = 1;
-   */
-  filter: string;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.ListTasksRequest.
- * Use `create(ListTasksRequestSchema)` to create a new message.
- */
-export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 15);
-
-/**
- * @generated from message containerd.services.tasks.v1.ListTasksResponse
- */
-export type ListTasksResponse = Message<"containerd.services.tasks.v1.ListTasksResponse"> & {
-  /**
-   * @generated from field: repeated containerd.v1.types.Process tasks = 1;
-   */
-  tasks: Process[];
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.ListTasksResponse.
- * Use `create(ListTasksResponseSchema)` to create a new message.
- */
-export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 16);
-
-/**
- * @generated from message containerd.services.tasks.v1.MetricsRequest
- */
-export type MetricsRequest = Message<"containerd.services.tasks.v1.MetricsRequest"> & {
-  /**
-   * @generated from field: repeated string filters = 1;
-   */
-  filters: string[];
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.MetricsRequest.
- * Use `create(MetricsRequestSchema)` to create a new message.
- */
-export const MetricsRequestSchema: GenMessage<MetricsRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 17);
-
-/**
- * @generated from message containerd.services.tasks.v1.MetricsResponse
- */
-export type MetricsResponse = Message<"containerd.services.tasks.v1.MetricsResponse"> & {
-  /**
-   * @generated from field: repeated containerd.types.Metric metrics = 1;
-   */
-  metrics: Metric[];
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.MetricsResponse.
- * Use `create(MetricsResponseSchema)` to create a new message.
- */
-export const MetricsResponseSchema: GenMessage<MetricsResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 18);
-
-/**
- * @generated from message containerd.services.tasks.v1.PauseTaskRequest
- */
-export type PauseTaskRequest = Message<"containerd.services.tasks.v1.PauseTaskRequest"> & {
-  /**
-   * @generated from field: string container_id = 1;
-   */
-  containerId: string;
-};
-
-/**
- * Describes the message containerd.services.tasks.v1.PauseTaskRequest.
- * Use `create(PauseTaskRequestSchema)` to create a new message.
- */
-export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 19);
-
-/**
+ * ResizePtyRequest carries a size in characters.
+ *
  * @generated from message containerd.services.tasks.v1.ResizePtyRequest
  */
 export type ResizePtyRequest = Message<"containerd.services.tasks.v1.ResizePtyRequest"> & {
@@ -513,6 +480,8 @@ export type ResizePtyRequest = Message<"containerd.services.tasks.v1.ResizePtyRe
   containerId: string;
 
   /**
+   * exec_id of an added process, empty for the first.
+   *
    * @generated from field: string exec_id = 2;
    */
   execId: string;
@@ -533,9 +502,63 @@ export type ResizePtyRequest = Message<"containerd.services.tasks.v1.ResizePtyRe
  * Use `create(ResizePtyRequestSchema)` to create a new message.
  */
 export const ResizePtyRequestSchema: GenMessage<ResizePtyRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 20);
+  messageDesc(file_containerd_services_tasks_v1_tasks, 14);
 
 /**
+ * CloseIORequest says what is closed.
+ *
+ * @generated from message containerd.services.tasks.v1.CloseIORequest
+ */
+export type CloseIORequest = Message<"containerd.services.tasks.v1.CloseIORequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * exec_id of an added process, empty for the first.
+   *
+   * @generated from field: string exec_id = 2;
+   */
+  execId: string;
+
+  /**
+   * stdin must be true; otherwise nothing happens.
+   *
+   * @generated from field: bool stdin = 3;
+   */
+  stdin: boolean;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.CloseIORequest.
+ * Use `create(CloseIORequestSchema)` to create a new message.
+ */
+export const CloseIORequestSchema: GenMessage<CloseIORequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 15);
+
+/**
+ * PauseTaskRequest names a task.
+ *
+ * @generated from message containerd.services.tasks.v1.PauseTaskRequest
+ */
+export type PauseTaskRequest = Message<"containerd.services.tasks.v1.PauseTaskRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.PauseTaskRequest.
+ * Use `create(PauseTaskRequestSchema)` to create a new message.
+ */
+export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 16);
+
+/**
+ * ResumeTaskRequest names a task.
+ *
  * @generated from message containerd.services.tasks.v1.ResumeTaskRequest
  */
 export type ResumeTaskRequest = Message<"containerd.services.tasks.v1.ResumeTaskRequest"> & {
@@ -550,48 +573,107 @@ export type ResumeTaskRequest = Message<"containerd.services.tasks.v1.ResumeTask
  * Use `create(ResumeTaskRequestSchema)` to create a new message.
  */
 export const ResumeTaskRequestSchema: GenMessage<ResumeTaskRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 21);
+  messageDesc(file_containerd_services_tasks_v1_tasks, 17);
 
 /**
- * @generated from message containerd.services.tasks.v1.StartRequest
+ * ListPidsRequest names a task.
+ *
+ * @generated from message containerd.services.tasks.v1.ListPidsRequest
  */
-export type StartRequest = Message<"containerd.services.tasks.v1.StartRequest"> & {
+export type ListPidsRequest = Message<"containerd.services.tasks.v1.ListPidsRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.ListPidsRequest.
+ * Use `create(ListPidsRequestSchema)` to create a new message.
+ */
+export const ListPidsRequestSchema: GenMessage<ListPidsRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 18);
+
+/**
+ * ListPidsResponse carries the processes.
+ *
+ * @generated from message containerd.services.tasks.v1.ListPidsResponse
+ */
+export type ListPidsResponse = Message<"containerd.services.tasks.v1.ListPidsResponse"> & {
+  /**
+   * processes by their pids on the host. Those that were added by Exec have a
+   * `containerd.runc.v1.ProcessDetails` with the exec id.
+   *
+   * @generated from field: repeated containerd.v1.types.ProcessInfo processes = 1;
+   */
+  processes: ProcessInfo[];
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.ListPidsResponse.
+ * Use `create(ListPidsResponseSchema)` to create a new message.
+ */
+export const ListPidsResponseSchema: GenMessage<ListPidsResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 19);
+
+/**
+ * CheckpointTaskRequest says how to store the state.
+ *
+ * @generated from message containerd.services.tasks.v1.CheckpointTaskRequest
+ */
+export type CheckpointTaskRequest = Message<"containerd.services.tasks.v1.CheckpointTaskRequest"> & {
   /**
    * @generated from field: string container_id = 1;
    */
   containerId: string;
 
   /**
-   * @generated from field: string exec_id = 2;
+   * parent_checkpoint does not count.
+   *
+   * @generated from field: string parent_checkpoint = 2;
    */
-  execId: string;
-};
+  parentCheckpoint: string;
 
-/**
- * Describes the message containerd.services.tasks.v1.StartRequest.
- * Use `create(StartRequestSchema)` to create a new message.
- */
-export const StartRequestSchema: GenMessage<StartRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 22);
-
-/**
- * @generated from message containerd.services.tasks.v1.StartResponse
- */
-export type StartResponse = Message<"containerd.services.tasks.v1.StartResponse"> & {
   /**
-   * @generated from field: uint32 pid = 1;
+   * options for the runtime, for runc a `containerd.runc.v1.CheckpointOptions`. With an image path in it the
+   * state is written there and not to the content store.
+   *
+   * @generated from field: google.protobuf.Any options = 3;
    */
-  pid: number;
+  options?: Any | undefined;
 };
 
 /**
- * Describes the message containerd.services.tasks.v1.StartResponse.
- * Use `create(StartResponseSchema)` to create a new message.
+ * Describes the message containerd.services.tasks.v1.CheckpointTaskRequest.
+ * Use `create(CheckpointTaskRequestSchema)` to create a new message.
  */
-export const StartResponseSchema: GenMessage<StartResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_tasks_v1_tasks, 23);
+export const CheckpointTaskRequestSchema: GenMessage<CheckpointTaskRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 20);
 
 /**
+ * CheckpointTaskResponse names what was stored.
+ *
+ * @generated from message containerd.services.tasks.v1.CheckpointTaskResponse
+ */
+export type CheckpointTaskResponse = Message<"containerd.services.tasks.v1.CheckpointTaskResponse"> & {
+  /**
+   * descriptors of the blobs: the state, and the container's specification. None if the state went to a path.
+   *
+   * @generated from field: repeated containerd.types.Descriptor descriptors = 1;
+   */
+  descriptors: Descriptor[];
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.CheckpointTaskResponse.
+ * Use `create(CheckpointTaskResponseSchema)` to create a new message.
+ */
+export const CheckpointTaskResponseSchema: GenMessage<CheckpointTaskResponse> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 21);
+
+/**
+ * UpdateTaskRequest carries new limits.
+ *
  * @generated from message containerd.services.tasks.v1.UpdateTaskRequest
  */
 export type UpdateTaskRequest = Message<"containerd.services.tasks.v1.UpdateTaskRequest"> & {
@@ -601,11 +683,15 @@ export type UpdateTaskRequest = Message<"containerd.services.tasks.v1.UpdateTask
   containerId: string;
 
   /**
+   * resources in JSON, of type `types.containerd.io/opencontainers/runtime-spec/1/LinuxResources`.
+   *
    * @generated from field: google.protobuf.Any resources = 2;
    */
   resources?: Any | undefined;
 
   /**
+   * annotations for the runtime.
+   *
    * @generated from field: map<string, string> annotations = 3;
    */
   annotations: { [key: string]: string };
@@ -616,9 +702,51 @@ export type UpdateTaskRequest = Message<"containerd.services.tasks.v1.UpdateTask
  * Use `create(UpdateTaskRequestSchema)` to create a new message.
  */
 export const UpdateTaskRequestSchema: GenMessage<UpdateTaskRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 22);
+
+/**
+ * MetricsRequest chooses tasks.
+ *
+ * @generated from message containerd.services.tasks.v1.MetricsRequest
+ */
+export type MetricsRequest = Message<"containerd.services.tasks.v1.MetricsRequest"> & {
+  /**
+   * filters are alternatives; without any, all match. Fields: `id`, `namespace`.
+   *
+   * @generated from field: repeated string filters = 1;
+   */
+  filters: string[];
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.MetricsRequest.
+ * Use `create(MetricsRequestSchema)` to create a new message.
+ */
+export const MetricsRequestSchema: GenMessage<MetricsRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_tasks_v1_tasks, 23);
+
+/**
+ * MetricsResponse carries the measurements.
+ *
+ * @generated from message containerd.services.tasks.v1.MetricsResponse
+ */
+export type MetricsResponse = Message<"containerd.services.tasks.v1.MetricsResponse"> & {
+  /**
+   * @generated from field: repeated containerd.types.Metric metrics = 1;
+   */
+  metrics: Metric[];
+};
+
+/**
+ * Describes the message containerd.services.tasks.v1.MetricsResponse.
+ * Use `create(MetricsResponseSchema)` to create a new message.
+ */
+export const MetricsResponseSchema: GenMessage<MetricsResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_tasks_v1_tasks, 24);
 
 /**
+ * WaitRequest names a process.
+ *
  * @generated from message containerd.services.tasks.v1.WaitRequest
  */
 export type WaitRequest = Message<"containerd.services.tasks.v1.WaitRequest"> & {
@@ -628,6 +756,8 @@ export type WaitRequest = Message<"containerd.services.tasks.v1.WaitRequest"> & 
   containerId: string;
 
   /**
+   * exec_id of an added process, empty for the first.
+   *
    * @generated from field: string exec_id = 2;
    */
   execId: string;
@@ -641,10 +771,14 @@ export const WaitRequestSchema: GenMessage<WaitRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_tasks_v1_tasks, 25);
 
 /**
+ * WaitResponse tells how a process ended.
+ *
  * @generated from message containerd.services.tasks.v1.WaitResponse
  */
 export type WaitResponse = Message<"containerd.services.tasks.v1.WaitResponse"> & {
   /**
+   * exit_status from 0 to 255; 128 and the signal after a signal; 255 if nobody knows.
+   *
    * @generated from field: uint32 exit_status = 1;
    */
   exitStatus: number;
@@ -663,10 +797,18 @@ export const WaitResponseSchema: GenMessage<WaitResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_tasks_v1_tasks, 26);
 
 /**
+ * Tasks runs containers. A task is the running side of a container: its first process and those that were added
+ * to it by Exec, all addressed by the container's id and, if added, an exec id. Tasks outlive the daemon. Every
+ * method needs the namespace header.
+ *
  * @generated from service containerd.services.tasks.v1.Tasks
  */
 export const Tasks: GenService<{
   /**
+   * Create makes a task that is ready to start: the shim runs, the root file system is mounted, the first
+   * process waits. ALREADY_EXISTS `task ID: already exists` if there is one. What the runtime says is passed on
+   * in the error as it is, since clients look for words in it.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Create
    */
   create: {
@@ -675,6 +817,8 @@ export const Tasks: GenService<{
     output: typeof CreateTaskResponseSchema;
   },
   /**
+   * Start starts the first process, or one that was added. The exit event may come before the answer.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Start
    */
   start: {
@@ -683,6 +827,9 @@ export const Tasks: GenService<{
     output: typeof StartResponseSchema;
   },
   /**
+   * Delete removes a task that has stopped or never started, with its shim and its bundle. One that runs is
+   * UNKNOWN `cannot delete a running process`.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Delete
    */
   delete: {
@@ -691,6 +838,8 @@ export const Tasks: GenService<{
     output: typeof DeleteResponseSchema;
   },
   /**
+   * DeleteProcess removes an added process that has stopped. It makes no delete event.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.DeleteProcess
    */
   deleteProcess: {
@@ -699,6 +848,9 @@ export const Tasks: GenService<{
     output: typeof DeleteResponseSchema;
   },
   /**
+   * Get tells the state of a process. Trap: a shim that fails to answer within 2 seconds gives OK with the
+   * state UNKNOWN.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Get
    */
   get: {
@@ -707,6 +859,9 @@ export const Tasks: GenService<{
     output: typeof GetResponseSchema;
   },
   /**
+   * List tells the state of the first process of every task in the namespace. A task whose shim does not answer
+   * is left out.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.List
    */
   list: {
@@ -715,6 +870,8 @@ export const Tasks: GenService<{
     output: typeof ListTasksResponseSchema;
   },
   /**
+   * Kill sends a signal. One that has exited is NOT_FOUND `process already finished`.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Kill
    */
   kill: {
@@ -723,6 +880,8 @@ export const Tasks: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Exec adds a process to a task, without starting it.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Exec
    */
   exec: {
@@ -731,6 +890,8 @@ export const Tasks: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * ResizePty changes the size of the terminal. Without a terminal it does nothing.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.ResizePty
    */
   resizePty: {
@@ -739,6 +900,8 @@ export const Tasks: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * CloseIO closes the standard input of a process, after what is underway in it.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.CloseIO
    */
   closeIO: {
@@ -747,6 +910,8 @@ export const Tasks: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Pause freezes all processes of a task.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Pause
    */
   pause: {
@@ -755,6 +920,8 @@ export const Tasks: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Resume thaws them.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Resume
    */
   resume: {
@@ -763,6 +930,8 @@ export const Tasks: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * ListPids lists all processes of a task, those too that its own processes started.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.ListPids
    */
   listPids: {
@@ -771,6 +940,8 @@ export const Tasks: GenService<{
     output: typeof ListPidsResponseSchema;
   },
   /**
+   * Checkpoint stores the state of all processes, from which a task can be created anew.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Checkpoint
    */
   checkpoint: {
@@ -779,6 +950,8 @@ export const Tasks: GenService<{
     output: typeof CheckpointTaskResponseSchema;
   },
   /**
+   * Update changes the resource limits of a task that runs.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Update
    */
   update: {
@@ -787,6 +960,8 @@ export const Tasks: GenService<{
     output: typeof EmptySchema;
   },
   /**
+   * Metrics measures tasks of the namespace. One whose shim does not answer is left out.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Metrics
    */
   metrics: {
@@ -795,6 +970,9 @@ export const Tasks: GenService<{
     output: typeof MetricsResponseSchema;
   },
   /**
+   * Wait returns when a process has exited, however long that takes, and again as often as it is called until
+   * the task is deleted. Clients wait before they start, so as not to miss the exit.
+   *
    * @generated from rpc containerd.services.tasks.v1.Tasks.Wait
    */
   wait: {

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/transfer/v1/transfer.proto (package containerd.services.transfer.v1, syntax proto3)
 /* eslint-disable */
 
+// Images and files on their way.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Any, EmptySchema } from "@bufbuild/protobuf/wkt";
@@ -12,35 +14,24 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/transfer/v1/transfer.proto.
  */
 export const file_containerd_services_transfer_v1_transfer: GenFile = /*@__PURE__*/
-  fileDesc("Ci5jb250YWluZXJkL3NlcnZpY2VzL3RyYW5zZmVyL3YxL3RyYW5zZmVyLnByb3RvEh9jb250YWluZXJkLnNlcnZpY2VzLnRyYW5zZmVyLnYxIioKD1RyYW5zZmVyT3B0aW9ucxIXCg9wcm9ncmVzc19zdHJlYW0YASABKAkipQEKD1RyYW5zZmVyUmVxdWVzdBIkCgZzb3VyY2UYASABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EikKC2Rlc3RpbmF0aW9uGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRJBCgdvcHRpb25zGAMgASgLMjAuY29udGFpbmVyZC5zZXJ2aWNlcy50cmFuc2Zlci52MS5UcmFuc2Zlck9wdGlvbnMyYAoIVHJhbnNmZXISVAoIVHJhbnNmZXISMC5jb250YWluZXJkLnNlcnZpY2VzLnRyYW5zZmVyLnYxLlRyYW5zZmVyUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eWIGcHJvdG8z", [file_google_protobuf_any, file_google_protobuf_empty]);
+  fileDesc("Ci5jb250YWluZXJkL3NlcnZpY2VzL3RyYW5zZmVyL3YxL3RyYW5zZmVyLnByb3RvEh9jb250YWluZXJkLnNlcnZpY2VzLnRyYW5zZmVyLnYxIqUBCg9UcmFuc2ZlclJlcXVlc3QSJAoGc291cmNlGAEgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIpCgtkZXN0aW5hdGlvbhgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSQQoHb3B0aW9ucxgDIAEoCzIwLmNvbnRhaW5lcmQuc2VydmljZXMudHJhbnNmZXIudjEuVHJhbnNmZXJPcHRpb25zIioKD1RyYW5zZmVyT3B0aW9ucxIXCg9wcm9ncmVzc19zdHJlYW0YASABKAkyYAoIVHJhbnNmZXISVAoIVHJhbnNmZXISMC5jb250YWluZXJkLnNlcnZpY2VzLnRyYW5zZmVyLnYxLlRyYW5zZmVyUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eWIGcHJvdG8z", [file_google_protobuf_any, file_google_protobuf_empty]);
 
 /**
- * @generated from message containerd.services.transfer.v1.TransferOptions
- */
-export type TransferOptions = Message<"containerd.services.transfer.v1.TransferOptions"> & {
-  /**
-   * @generated from field: string progress_stream = 1;
-   */
-  progressStream: string;
-};
-
-/**
- * Describes the message containerd.services.transfer.v1.TransferOptions.
- * Use `create(TransferOptionsSchema)` to create a new message.
- */
-export const TransferOptionsSchema: GenMessage<TransferOptions> = /*@__PURE__*/
-  messageDesc(file_containerd_services_transfer_v1_transfer, 0);
-
-/**
+ * TransferRequest says what goes where.
+ *
  * @generated from message containerd.services.transfer.v1.TransferRequest
  */
 export type TransferRequest = Message<"containerd.services.transfer.v1.TransferRequest"> & {
   /**
+   * source of one of the types of `containerd.types.transfer`.
+   *
    * @generated from field: google.protobuf.Any source = 1;
    */
   source?: Any | undefined;
 
   /**
+   * destination of one of these types.
+   *
    * @generated from field: google.protobuf.Any destination = 2;
    */
   destination?: Any | undefined;
@@ -56,13 +47,42 @@ export type TransferRequest = Message<"containerd.services.transfer.v1.TransferR
  * Use `create(TransferRequestSchema)` to create a new message.
  */
 export const TransferRequestSchema: GenMessage<TransferRequest> = /*@__PURE__*/
+  messageDesc(file_containerd_services_transfer_v1_transfer, 0);
+
+/**
+ * TransferOptions are the same for every kind of transfer.
+ *
+ * @generated from message containerd.services.transfer.v1.TransferOptions
+ */
+export type TransferOptions = Message<"containerd.services.transfer.v1.TransferOptions"> & {
+  /**
+   * progress_stream is the id of an open stream that receives `containerd.types.transfer.Progress`. Empty if
+   * the client does not care.
+   *
+   * @generated from field: string progress_stream = 1;
+   */
+  progressStream: string;
+};
+
+/**
+ * Describes the message containerd.services.transfer.v1.TransferOptions.
+ * Use `create(TransferOptionsSchema)` to create a new message.
+ */
+export const TransferOptionsSchema: GenMessage<TransferOptions> = /*@__PURE__*/
   messageDesc(file_containerd_services_transfer_v1_transfer, 1);
 
 /**
+ * Transfer moves images between registries, archives and the daemon, and whatever else there is a pair of types
+ * for.
+ *
  * @generated from service containerd.services.transfer.v1.Transfer
  */
 export const Transfer: GenService<{
   /**
+   * Transfer moves something from the source to the destination and returns when all is there. The types of
+   * both decide what it means: a registry to a store pulls, a store to a registry pushes, a store to a stream
+   * exports, a stream to a store imports, a store to a store tags. Other pairs are UNIMPLEMENTED.
+   *
    * @generated from rpc containerd.services.transfer.v1.Transfer.Transfer
    */
   transfer: {

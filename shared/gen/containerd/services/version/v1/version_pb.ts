@@ -2,6 +2,8 @@
 // @generated from file containerd/services/version/v1/version.proto (package containerd.services.version.v1, syntax proto3)
 /* eslint-disable */
 
+// Which daemon this is.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { EmptySchema } from "@bufbuild/protobuf/wkt";
@@ -15,15 +17,21 @@ export const file_containerd_services_version_v1_version: GenFile = /*@__PURE__*
   fileDesc("Cixjb250YWluZXJkL3NlcnZpY2VzL3ZlcnNpb24vdjEvdmVyc2lvbi5wcm90bxIeY29udGFpbmVyZC5zZXJ2aWNlcy52ZXJzaW9uLnYxIjQKD1ZlcnNpb25SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCHJldmlzaW9uGAIgASgJMmIKB1ZlcnNpb24SVwoHVmVyc2lvbhIWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRovLmNvbnRhaW5lcmQuc2VydmljZXMudmVyc2lvbi52MS5WZXJzaW9uUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_google_protobuf_empty]);
 
 /**
+ * VersionResponse names a version.
+ *
  * @generated from message containerd.services.version.v1.VersionResponse
  */
 export type VersionResponse = Message<"containerd.services.version.v1.VersionResponse"> & {
   /**
+   * version in the form of semantic versioning, with a `v` before it.
+   *
    * @generated from field: string version = 1;
    */
   version: string;
 
   /**
+   * revision of the sources, a git commit.
+   *
    * @generated from field: string revision = 2;
    */
   revision: string;
@@ -37,10 +45,14 @@ export const VersionResponseSchema: GenMessage<VersionResponse> = /*@__PURE__*/
   messageDesc(file_containerd_services_version_v1_version, 0);
 
 /**
+ * Version tells the version. It needs no namespace.
+ *
  * @generated from service containerd.services.version.v1.Version
  */
 export const Version: GenService<{
   /**
+   * Version returns the version of the daemon.
+   *
    * @generated from rpc containerd.services.version.v1.Version.Version
    */
   version: {

@@ -2,6 +2,8 @@
 // @generated from file io/containerd/cgroups/v1/metrics.proto (package io.containerd.cgroups.v1, syntax proto3)
 /* eslint-disable */
 
+// What the kernel's separate cgroup hierarchies measure of a container.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -10,98 +12,134 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file io/containerd/cgroups/v1/metrics.proto.
  */
 export const file_io_containerd_cgroups_v1_metrics: GenFile = /*@__PURE__*/
-  fileDesc("CiZpby9jb250YWluZXJkL2Nncm91cHMvdjEvbWV0cmljcy5wcm90bxIYaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxIlUKCkJsa0lPRW50cnkSCgoCb3AYASABKAkSDgoGZGV2aWNlGAIgASgJEg0KBW1ham9yGAMgASgEEg0KBW1pbm9yGAQgASgEEg0KBXZhbHVlGAUgASgEIrEECglCbGtJT1N0YXQSSAoaaW9fc2VydmljZV9ieXRlc19yZWN1cnNpdmUYASADKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuQmxrSU9FbnRyeRJDChVpb19zZXJ2aWNlZF9yZWN1cnNpdmUYAiADKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuQmxrSU9FbnRyeRJBChNpb19xdWV1ZWRfcmVjdXJzaXZlGAMgAygLMiQuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLkJsa0lPRW50cnkSRwoZaW9fc2VydmljZV90aW1lX3JlY3Vyc2l2ZRgEIAMoCzIkLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5CbGtJT0VudHJ5EkQKFmlvX3dhaXRfdGltZV9yZWN1cnNpdmUYBSADKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuQmxrSU9FbnRyeRJBChNpb19tZXJnZWRfcmVjdXJzaXZlGAYgAygLMiQuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLkJsa0lPRW50cnkSPwoRaW9fdGltZV9yZWN1cnNpdmUYByADKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuQmxrSU9FbnRyeRI/ChFzZWN0b3JzX3JlY3Vyc2l2ZRgIIAMoCzIkLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5CbGtJT0VudHJ5InQKB0NQVVN0YXQSMQoFdXNhZ2UYASABKAsyIi5pby5jb250YWluZXJkLmNncm91cHMudjEuQ1BVVXNhZ2USNgoKdGhyb3R0bGluZxgCIAEoCzIiLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5UaHJvdHRsZSJICghDUFVVc2FnZRINCgV0b3RhbBgBIAEoBBIOCgZrZXJuZWwYAiABKAQSDAoEdXNlchgDIAEoBBIPCgdwZXJfY3B1GAQgAygEInoKC0Nncm91cFN0YXRzEhMKC25yX3NsZWVwaW5nGAEgASgEEhIKCm5yX3J1bm5pbmcYAiABKAQSEgoKbnJfc3RvcHBlZBgDIAEoBBIaChJucl91bmludGVycnVwdGlibGUYBCABKAQSEgoKbnJfaW9fd2FpdBgFIAEoBCJMCgtIdWdldGxiU3RhdBINCgV1c2FnZRgBIAEoBBILCgNtYXgYAiABKAQSDwoHZmFpbGNudBgDIAEoBBIQCghwYWdlc2l6ZRgEIAEoCSJJCgtNZW1vcnlFbnRyeRINCgVsaW1pdBgBIAEoBBINCgV1c2FnZRgCIAEoBBILCgNtYXgYAyABKAQSDwoHZmFpbGNudBgEIAEoBCJRChBNZW1vcnlPb21Db250cm9sEhgKEG9vbV9raWxsX2Rpc2FibGUYASABKAQSEQoJdW5kZXJfb29tGAIgASgEEhAKCG9vbV9raWxsGAMgASgEIsUHCgpNZW1vcnlTdGF0Eg0KBWNhY2hlGAEgASgEEgsKA3JzcxgCIAEoBBIQCghyc3NfaHVnZRgDIAEoBBITCgttYXBwZWRfZmlsZRgEIAEoBBINCgVkaXJ0eRgFIAEoBBIRCgl3cml0ZWJhY2sYBiABKAQSEAoIcGdfcGdfaW4YByABKAQSEQoJcGdfcGdfb3V0GAggASgEEhAKCHBnX2ZhdWx0GAkgASgEEhQKDHBnX21hal9mYXVsdBgKIAEoBBIVCg1pbmFjdGl2ZV9hbm9uGAsgASgEEhMKC2FjdGl2ZV9hbm9uGAwgASgEEhUKDWluYWN0aXZlX2ZpbGUYDSABKAQSEwoLYWN0aXZlX2ZpbGUYDiABKAQSEwoLdW5ldmljdGFibGUYDyABKAQSIQoZaGllcmFyY2hpY2FsX21lbW9yeV9saW1pdBgQIAEoBBIfChdoaWVyYXJjaGljYWxfc3dhcF9saW1pdBgRIAEoBBITCgt0b3RhbF9jYWNoZRgSIAEoBBIRCgl0b3RhbF9yc3MYEyABKAQSFgoOdG90YWxfcnNzX2h1Z2UYFCABKAQSGQoRdG90YWxfbWFwcGVkX2ZpbGUYFSABKAQSEwoLdG90YWxfZGlydHkYFiABKAQSFwoPdG90YWxfd3JpdGViYWNrGBcgASgEEhYKDnRvdGFsX3BnX3BnX2luGBggASgEEhcKD3RvdGFsX3BnX3BnX291dBgZIAEoBBIWCg50b3RhbF9wZ19mYXVsdBgaIAEoBBIaChJ0b3RhbF9wZ19tYWpfZmF1bHQYGyABKAQSGwoTdG90YWxfaW5hY3RpdmVfYW5vbhgcIAEoBBIZChF0b3RhbF9hY3RpdmVfYW5vbhgdIAEoBBIbChN0b3RhbF9pbmFjdGl2ZV9maWxlGB4gASgEEhkKEXRvdGFsX2FjdGl2ZV9maWxlGB8gASgEEhkKEXRvdGFsX3VuZXZpY3RhYmxlGCAgASgEEjQKBXVzYWdlGCEgASgLMiUuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLk1lbW9yeUVudHJ5EjMKBHN3YXAYIiABKAsyJS5pby5jb250YWluZXJkLmNncm91cHMudjEuTWVtb3J5RW50cnkSNQoGa2VybmVsGCMgASgLMiUuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLk1lbW9yeUVudHJ5EjkKCmtlcm5lbF90Y3AYJCABKAsyJS5pby5jb250YWluZXJkLmNncm91cHMudjEuTWVtb3J5RW50cnki/AMKB01ldHJpY3MSNgoHaHVnZXRsYhgBIAMoCzIlLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5IdWdldGxiU3RhdBIwCgRwaWRzGAIgASgLMiIuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLlBpZHNTdGF0Ei4KA2NwdRgDIAEoCzIhLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5DUFVTdGF0EjQKBm1lbW9yeRgEIAEoCzIkLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5NZW1vcnlTdGF0EjIKBWJsa2lvGAUgASgLMiMuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLkJsa0lPU3RhdBIwCgRyZG1hGAYgASgLMiIuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLlJkbWFTdGF0EjYKB25ldHdvcmsYByADKAsyJS5pby5jb250YWluZXJkLmNncm91cHMudjEuTmV0d29ya1N0YXQSOwoMY2dyb3VwX3N0YXRzGAggASgLMiUuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLkNncm91cFN0YXRzEkYKEm1lbW9yeV9vb21fY29udHJvbBgJIAEoCzIqLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5NZW1vcnlPb21Db250cm9sIrUBCgtOZXR3b3JrU3RhdBIMCgRuYW1lGAEgASgJEhAKCHJ4X2J5dGVzGAIgASgEEhIKCnJ4X3BhY2tldHMYAyABKAQSEQoJcnhfZXJyb3JzGAQgASgEEhIKCnJ4X2Ryb3BwZWQYBSABKAQSEAoIdHhfYnl0ZXMYBiABKAQSEgoKdHhfcGFja2V0cxgHIAEoBBIRCgl0eF9lcnJvcnMYCCABKAQSEgoKdHhfZHJvcHBlZBgJIAEoBCIqCghQaWRzU3RhdBIPCgdjdXJyZW50GAEgASgEEg0KBWxpbWl0GAIgASgEIkUKCVJkbWFFbnRyeRIOCgZkZXZpY2UYASABKAkSEwoLaGNhX2hhbmRsZXMYAiABKA0SEwoLaGNhX29iamVjdHMYAyABKA0idAoIUmRtYVN0YXQSNAoHY3VycmVudBgBIAMoCzIjLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5SZG1hRW50cnkSMgoFbGltaXQYAiADKAsyIy5pby5jb250YWluZXJkLmNncm91cHMudjEuUmRtYUVudHJ5Ik4KCFRocm90dGxlEg8KB3BlcmlvZHMYASABKAQSGQoRdGhyb3R0bGVkX3BlcmlvZHMYAiABKAQSFgoOdGhyb3R0bGVkX3RpbWUYAyABKARiBnByb3RvMw");
+  fileDesc("CiZpby9jb250YWluZXJkL2Nncm91cHMvdjEvbWV0cmljcy5wcm90bxIYaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxIvwDCgdNZXRyaWNzEjYKB2h1Z2V0bGIYASADKAsyJS5pby5jb250YWluZXJkLmNncm91cHMudjEuSHVnZXRsYlN0YXQSMAoEcGlkcxgCIAEoCzIiLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5QaWRzU3RhdBIuCgNjcHUYAyABKAsyIS5pby5jb250YWluZXJkLmNncm91cHMudjEuQ1BVU3RhdBI0CgZtZW1vcnkYBCABKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuTWVtb3J5U3RhdBIyCgVibGtpbxgFIAEoCzIjLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5CbGtJT1N0YXQSMAoEcmRtYRgGIAEoCzIiLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5SZG1hU3RhdBI2CgduZXR3b3JrGAcgAygLMiUuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLk5ldHdvcmtTdGF0EjsKDGNncm91cF9zdGF0cxgIIAEoCzIlLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5DZ3JvdXBTdGF0cxJGChJtZW1vcnlfb29tX2NvbnRyb2wYCSABKAsyKi5pby5jb250YWluZXJkLmNncm91cHMudjEuTWVtb3J5T29tQ29udHJvbCJMCgtIdWdldGxiU3RhdBINCgV1c2FnZRgBIAEoBBILCgNtYXgYAiABKAQSDwoHZmFpbGNudBgDIAEoBBIQCghwYWdlc2l6ZRgEIAEoCSIqCghQaWRzU3RhdBIPCgdjdXJyZW50GAEgASgEEg0KBWxpbWl0GAIgASgEInQKB0NQVVN0YXQSMQoFdXNhZ2UYASABKAsyIi5pby5jb250YWluZXJkLmNncm91cHMudjEuQ1BVVXNhZ2USNgoKdGhyb3R0bGluZxgCIAEoCzIiLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5UaHJvdHRsZSJICghDUFVVc2FnZRINCgV0b3RhbBgBIAEoBBIOCgZrZXJuZWwYAiABKAQSDAoEdXNlchgDIAEoBBIPCgdwZXJfY3B1GAQgAygEIk4KCFRocm90dGxlEg8KB3BlcmlvZHMYASABKAQSGQoRdGhyb3R0bGVkX3BlcmlvZHMYAiABKAQSFgoOdGhyb3R0bGVkX3RpbWUYAyABKAQixQcKCk1lbW9yeVN0YXQSDQoFY2FjaGUYASABKAQSCwoDcnNzGAIgASgEEhAKCHJzc19odWdlGAMgASgEEhMKC21hcHBlZF9maWxlGAQgASgEEg0KBWRpcnR5GAUgASgEEhEKCXdyaXRlYmFjaxgGIAEoBBIQCghwZ19wZ19pbhgHIAEoBBIRCglwZ19wZ19vdXQYCCABKAQSEAoIcGdfZmF1bHQYCSABKAQSFAoMcGdfbWFqX2ZhdWx0GAogASgEEhUKDWluYWN0aXZlX2Fub24YCyABKAQSEwoLYWN0aXZlX2Fub24YDCABKAQSFQoNaW5hY3RpdmVfZmlsZRgNIAEoBBITCgthY3RpdmVfZmlsZRgOIAEoBBITCgt1bmV2aWN0YWJsZRgPIAEoBBIhChloaWVyYXJjaGljYWxfbWVtb3J5X2xpbWl0GBAgASgEEh8KF2hpZXJhcmNoaWNhbF9zd2FwX2xpbWl0GBEgASgEEhMKC3RvdGFsX2NhY2hlGBIgASgEEhEKCXRvdGFsX3JzcxgTIAEoBBIWCg50b3RhbF9yc3NfaHVnZRgUIAEoBBIZChF0b3RhbF9tYXBwZWRfZmlsZRgVIAEoBBITCgt0b3RhbF9kaXJ0eRgWIAEoBBIXCg90b3RhbF93cml0ZWJhY2sYFyABKAQSFgoOdG90YWxfcGdfcGdfaW4YGCABKAQSFwoPdG90YWxfcGdfcGdfb3V0GBkgASgEEhYKDnRvdGFsX3BnX2ZhdWx0GBogASgEEhoKEnRvdGFsX3BnX21hal9mYXVsdBgbIAEoBBIbChN0b3RhbF9pbmFjdGl2ZV9hbm9uGBwgASgEEhkKEXRvdGFsX2FjdGl2ZV9hbm9uGB0gASgEEhsKE3RvdGFsX2luYWN0aXZlX2ZpbGUYHiABKAQSGQoRdG90YWxfYWN0aXZlX2ZpbGUYHyABKAQSGQoRdG90YWxfdW5ldmljdGFibGUYICABKAQSNAoFdXNhZ2UYISABKAsyJS5pby5jb250YWluZXJkLmNncm91cHMudjEuTWVtb3J5RW50cnkSMwoEc3dhcBgiIAEoCzIlLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5NZW1vcnlFbnRyeRI1CgZrZXJuZWwYIyABKAsyJS5pby5jb250YWluZXJkLmNncm91cHMudjEuTWVtb3J5RW50cnkSOQoKa2VybmVsX3RjcBgkIAEoCzIlLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5NZW1vcnlFbnRyeSJJCgtNZW1vcnlFbnRyeRINCgVsaW1pdBgBIAEoBBINCgV1c2FnZRgCIAEoBBILCgNtYXgYAyABKAQSDwoHZmFpbGNudBgEIAEoBCJRChBNZW1vcnlPb21Db250cm9sEhgKEG9vbV9raWxsX2Rpc2FibGUYASABKAQSEQoJdW5kZXJfb29tGAIgASgEEhAKCG9vbV9raWxsGAMgASgEIrEECglCbGtJT1N0YXQSSAoaaW9fc2VydmljZV9ieXRlc19yZWN1cnNpdmUYASADKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuQmxrSU9FbnRyeRJDChVpb19zZXJ2aWNlZF9yZWN1cnNpdmUYAiADKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuQmxrSU9FbnRyeRJBChNpb19xdWV1ZWRfcmVjdXJzaXZlGAMgAygLMiQuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLkJsa0lPRW50cnkSRwoZaW9fc2VydmljZV90aW1lX3JlY3Vyc2l2ZRgEIAMoCzIkLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5CbGtJT0VudHJ5EkQKFmlvX3dhaXRfdGltZV9yZWN1cnNpdmUYBSADKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuQmxrSU9FbnRyeRJBChNpb19tZXJnZWRfcmVjdXJzaXZlGAYgAygLMiQuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLkJsa0lPRW50cnkSPwoRaW9fdGltZV9yZWN1cnNpdmUYByADKAsyJC5pby5jb250YWluZXJkLmNncm91cHMudjEuQmxrSU9FbnRyeRI/ChFzZWN0b3JzX3JlY3Vyc2l2ZRgIIAMoCzIkLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52MS5CbGtJT0VudHJ5IlUKCkJsa0lPRW50cnkSCgoCb3AYASABKAkSDgoGZGV2aWNlGAIgASgJEg0KBW1ham9yGAMgASgEEg0KBW1pbm9yGAQgASgEEg0KBXZhbHVlGAUgASgEInQKCFJkbWFTdGF0EjQKB2N1cnJlbnQYASADKAsyIy5pby5jb250YWluZXJkLmNncm91cHMudjEuUmRtYUVudHJ5EjIKBWxpbWl0GAIgAygLMiMuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYxLlJkbWFFbnRyeSJFCglSZG1hRW50cnkSDgoGZGV2aWNlGAEgASgJEhMKC2hjYV9oYW5kbGVzGAIgASgNEhMKC2hjYV9vYmplY3RzGAMgASgNIrUBCgtOZXR3b3JrU3RhdBIMCgRuYW1lGAEgASgJEhAKCHJ4X2J5dGVzGAIgASgEEhIKCnJ4X3BhY2tldHMYAyABKAQSEQoJcnhfZXJyb3JzGAQgASgEEhIKCnJ4X2Ryb3BwZWQYBSABKAQSEAoIdHhfYnl0ZXMYBiABKAQSEgoKdHhfcGFja2V0cxgHIAEoBBIRCgl0eF9lcnJvcnMYCCABKAQSEgoKdHhfZHJvcHBlZBgJIAEoBCJ6CgtDZ3JvdXBTdGF0cxITCgtucl9zbGVlcGluZxgBIAEoBBISCgpucl9ydW5uaW5nGAIgASgEEhIKCm5yX3N0b3BwZWQYAyABKAQSGgoSbnJfdW5pbnRlcnJ1cHRpYmxlGAQgASgEEhIKCm5yX2lvX3dhaXQYBSABKARiBnByb3RvMw");
 
 /**
- * @generated from message io.containerd.cgroups.v1.BlkIOEntry
+ * Metrics are all measurements of one cgroup. What its controllers do not measure is absent.
+ *
+ * @generated from message io.containerd.cgroups.v1.Metrics
  */
-export type BlkIOEntry = Message<"io.containerd.cgroups.v1.BlkIOEntry"> & {
+export type Metrics = Message<"io.containerd.cgroups.v1.Metrics"> & {
   /**
-   * @generated from field: string op = 1;
+   * @generated from field: repeated io.containerd.cgroups.v1.HugetlbStat hugetlb = 1;
    */
-  op: string;
+  hugetlb: HugetlbStat[];
 
   /**
-   * @generated from field: string device = 2;
+   * @generated from field: io.containerd.cgroups.v1.PidsStat pids = 2;
    */
-  device: string;
+  pids?: PidsStat | undefined;
 
   /**
-   * @generated from field: uint64 major = 3;
+   * @generated from field: io.containerd.cgroups.v1.CPUStat cpu = 3;
    */
-  major: bigint;
+  cpu?: CPUStat | undefined;
 
   /**
-   * @generated from field: uint64 minor = 4;
+   * @generated from field: io.containerd.cgroups.v1.MemoryStat memory = 4;
    */
-  minor: bigint;
+  memory?: MemoryStat | undefined;
 
   /**
-   * @generated from field: uint64 value = 5;
+   * @generated from field: io.containerd.cgroups.v1.BlkIOStat blkio = 5;
    */
-  value: bigint;
+  blkio?: BlkIOStat | undefined;
+
+  /**
+   * @generated from field: io.containerd.cgroups.v1.RdmaStat rdma = 6;
+   */
+  rdma?: RdmaStat | undefined;
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.NetworkStat network = 7;
+   */
+  network: NetworkStat[];
+
+  /**
+   * @generated from field: io.containerd.cgroups.v1.CgroupStats cgroup_stats = 8;
+   */
+  cgroupStats?: CgroupStats | undefined;
+
+  /**
+   * @generated from field: io.containerd.cgroups.v1.MemoryOomControl memory_oom_control = 9;
+   */
+  memoryOomControl?: MemoryOomControl | undefined;
 };
 
 /**
- * Describes the message io.containerd.cgroups.v1.BlkIOEntry.
- * Use `create(BlkIOEntrySchema)` to create a new message.
+ * Describes the message io.containerd.cgroups.v1.Metrics.
+ * Use `create(MetricsSchema)` to create a new message.
  */
-export const BlkIOEntrySchema: GenMessage<BlkIOEntry> = /*@__PURE__*/
+export const MetricsSchema: GenMessage<Metrics> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v1_metrics, 0);
 
 /**
- * @generated from message io.containerd.cgroups.v1.BlkIOStat
+ * HugetlbStat is one size of huge pages, in bytes.
+ *
+ * @generated from message io.containerd.cgroups.v1.HugetlbStat
  */
-export type BlkIOStat = Message<"io.containerd.cgroups.v1.BlkIOStat"> & {
+export type HugetlbStat = Message<"io.containerd.cgroups.v1.HugetlbStat"> & {
   /**
-   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_service_bytes_recursive = 1;
+   * @generated from field: uint64 usage = 1;
    */
-  ioServiceBytesRecursive: BlkIOEntry[];
+  usage: bigint;
 
   /**
-   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_serviced_recursive = 2;
+   * @generated from field: uint64 max = 2;
    */
-  ioServicedRecursive: BlkIOEntry[];
+  max: bigint;
 
   /**
-   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_queued_recursive = 3;
+   * failcnt counts allocations that the limit has refused.
+   *
+   * @generated from field: uint64 failcnt = 3;
    */
-  ioQueuedRecursive: BlkIOEntry[];
+  failcnt: bigint;
 
   /**
-   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_service_time_recursive = 4;
+   * pagesize such as `2MB`.
+   *
+   * @generated from field: string pagesize = 4;
    */
-  ioServiceTimeRecursive: BlkIOEntry[];
-
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_wait_time_recursive = 5;
-   */
-  ioWaitTimeRecursive: BlkIOEntry[];
-
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_merged_recursive = 6;
-   */
-  ioMergedRecursive: BlkIOEntry[];
-
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_time_recursive = 7;
-   */
-  ioTimeRecursive: BlkIOEntry[];
-
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry sectors_recursive = 8;
-   */
-  sectorsRecursive: BlkIOEntry[];
+  pagesize: string;
 };
 
 /**
- * Describes the message io.containerd.cgroups.v1.BlkIOStat.
- * Use `create(BlkIOStatSchema)` to create a new message.
+ * Describes the message io.containerd.cgroups.v1.HugetlbStat.
+ * Use `create(HugetlbStatSchema)` to create a new message.
  */
-export const BlkIOStatSchema: GenMessage<BlkIOStat> = /*@__PURE__*/
+export const HugetlbStatSchema: GenMessage<HugetlbStat> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v1_metrics, 1);
 
 /**
+ * PidsStat counts tasks, from `pids.current` and `pids.max`.
+ *
+ * @generated from message io.containerd.cgroups.v1.PidsStat
+ */
+export type PidsStat = Message<"io.containerd.cgroups.v1.PidsStat"> & {
+  /**
+   * @generated from field: uint64 current = 1;
+   */
+  current: bigint;
+
+  /**
+   * limit is 0 if there is none.
+   *
+   * @generated from field: uint64 limit = 2;
+   */
+  limit: bigint;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v1.PidsStat.
+ * Use `create(PidsStatSchema)` to create a new message.
+ */
+export const PidsStatSchema: GenMessage<PidsStat> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v1_metrics, 2);
+
+/**
+ * CPUStat measures the use of processors.
+ *
  * @generated from message io.containerd.cgroups.v1.CPUStat
  */
 export type CPUStat = Message<"io.containerd.cgroups.v1.CPUStat"> & {
@@ -121,9 +159,11 @@ export type CPUStat = Message<"io.containerd.cgroups.v1.CPUStat"> & {
  * Use `create(CPUStatSchema)` to create a new message.
  */
 export const CPUStatSchema: GenMessage<CPUStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v1_metrics, 2);
+  messageDesc(file_io_containerd_cgroups_v1_metrics, 3);
 
 /**
+ * CPUUsage is in nanoseconds, from `cpuacct`.
+ *
  * @generated from message io.containerd.cgroups.v1.CPUUsage
  */
 export type CPUUsage = Message<"io.containerd.cgroups.v1.CPUUsage"> & {
@@ -153,137 +193,42 @@ export type CPUUsage = Message<"io.containerd.cgroups.v1.CPUUsage"> & {
  * Use `create(CPUUsageSchema)` to create a new message.
  */
 export const CPUUsageSchema: GenMessage<CPUUsage> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v1_metrics, 3);
-
-/**
- * @generated from message io.containerd.cgroups.v1.CgroupStats
- */
-export type CgroupStats = Message<"io.containerd.cgroups.v1.CgroupStats"> & {
-  /**
-   * @generated from field: uint64 nr_sleeping = 1;
-   */
-  nrSleeping: bigint;
-
-  /**
-   * @generated from field: uint64 nr_running = 2;
-   */
-  nrRunning: bigint;
-
-  /**
-   * @generated from field: uint64 nr_stopped = 3;
-   */
-  nrStopped: bigint;
-
-  /**
-   * @generated from field: uint64 nr_uninterruptible = 4;
-   */
-  nrUninterruptible: bigint;
-
-  /**
-   * @generated from field: uint64 nr_io_wait = 5;
-   */
-  nrIoWait: bigint;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v1.CgroupStats.
- * Use `create(CgroupStatsSchema)` to create a new message.
- */
-export const CgroupStatsSchema: GenMessage<CgroupStats> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v1_metrics, 4);
 
 /**
- * @generated from message io.containerd.cgroups.v1.HugetlbStat
+ * Throttle is `cpu.stat`: how the quota was met.
+ *
+ * @generated from message io.containerd.cgroups.v1.Throttle
  */
-export type HugetlbStat = Message<"io.containerd.cgroups.v1.HugetlbStat"> & {
+export type Throttle = Message<"io.containerd.cgroups.v1.Throttle"> & {
   /**
-   * @generated from field: uint64 usage = 1;
+   * @generated from field: uint64 periods = 1;
    */
-  usage: bigint;
+  periods: bigint;
 
   /**
-   * @generated from field: uint64 max = 2;
+   * @generated from field: uint64 throttled_periods = 2;
    */
-  max: bigint;
+  throttledPeriods: bigint;
 
   /**
-   * @generated from field: uint64 failcnt = 3;
+   * throttled_time in nanoseconds.
+   *
+   * @generated from field: uint64 throttled_time = 3;
    */
-  failcnt: bigint;
-
-  /**
-   * @generated from field: string pagesize = 4;
-   */
-  pagesize: string;
+  throttledTime: bigint;
 };
 
 /**
- * Describes the message io.containerd.cgroups.v1.HugetlbStat.
- * Use `create(HugetlbStatSchema)` to create a new message.
+ * Describes the message io.containerd.cgroups.v1.Throttle.
+ * Use `create(ThrottleSchema)` to create a new message.
  */
-export const HugetlbStatSchema: GenMessage<HugetlbStat> = /*@__PURE__*/
+export const ThrottleSchema: GenMessage<Throttle> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v1_metrics, 5);
 
 /**
- * @generated from message io.containerd.cgroups.v1.MemoryEntry
- */
-export type MemoryEntry = Message<"io.containerd.cgroups.v1.MemoryEntry"> & {
-  /**
-   * @generated from field: uint64 limit = 1;
-   */
-  limit: bigint;
-
-  /**
-   * @generated from field: uint64 usage = 2;
-   */
-  usage: bigint;
-
-  /**
-   * @generated from field: uint64 max = 3;
-   */
-  max: bigint;
-
-  /**
-   * @generated from field: uint64 failcnt = 4;
-   */
-  failcnt: bigint;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v1.MemoryEntry.
- * Use `create(MemoryEntrySchema)` to create a new message.
- */
-export const MemoryEntrySchema: GenMessage<MemoryEntry> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v1_metrics, 6);
-
-/**
- * @generated from message io.containerd.cgroups.v1.MemoryOomControl
- */
-export type MemoryOomControl = Message<"io.containerd.cgroups.v1.MemoryOomControl"> & {
-  /**
-   * @generated from field: uint64 oom_kill_disable = 1;
-   */
-  oomKillDisable: bigint;
-
-  /**
-   * @generated from field: uint64 under_oom = 2;
-   */
-  underOom: bigint;
-
-  /**
-   * @generated from field: uint64 oom_kill = 3;
-   */
-  oomKill: bigint;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v1.MemoryOomControl.
- * Use `create(MemoryOomControlSchema)` to create a new message.
- */
-export const MemoryOomControlSchema: GenMessage<MemoryOomControl> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v1_metrics, 7);
-
-/**
+ * MemoryStat is `memory.stat` with what stands beside it, in bytes; `total_` includes the cgroups below.
+ *
  * @generated from message io.containerd.cgroups.v1.MemoryStat
  */
 export type MemoryStat = Message<"io.containerd.cgroups.v1.MemoryStat"> & {
@@ -448,21 +393,29 @@ export type MemoryStat = Message<"io.containerd.cgroups.v1.MemoryStat"> & {
   totalUnevictable: bigint;
 
   /**
+   * usage is what `memory.usage_in_bytes` and its neighbours say.
+   *
    * @generated from field: io.containerd.cgroups.v1.MemoryEntry usage = 33;
    */
   usage?: MemoryEntry | undefined;
 
   /**
+   * swap is memory and swap together, as in `memory.memsw`.
+   *
    * @generated from field: io.containerd.cgroups.v1.MemoryEntry swap = 34;
    */
   swap?: MemoryEntry | undefined;
 
   /**
+   * kernel is `memory.kmem`.
+   *
    * @generated from field: io.containerd.cgroups.v1.MemoryEntry kernel = 35;
    */
   kernel?: MemoryEntry | undefined;
 
   /**
+   * kernel_tcp is `memory.kmem.tcp`.
+   *
    * @generated from field: io.containerd.cgroups.v1.MemoryEntry kernel_tcp = 36;
    */
   kernelTcp?: MemoryEntry | undefined;
@@ -473,66 +426,232 @@ export type MemoryStat = Message<"io.containerd.cgroups.v1.MemoryStat"> & {
  * Use `create(MemoryStatSchema)` to create a new message.
  */
 export const MemoryStatSchema: GenMessage<MemoryStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v1_metrics, 8);
+  messageDesc(file_io_containerd_cgroups_v1_metrics, 6);
 
 /**
- * @generated from message io.containerd.cgroups.v1.Metrics
+ * MemoryEntry is a use and its limit, in bytes.
+ *
+ * @generated from message io.containerd.cgroups.v1.MemoryEntry
  */
-export type Metrics = Message<"io.containerd.cgroups.v1.Metrics"> & {
+export type MemoryEntry = Message<"io.containerd.cgroups.v1.MemoryEntry"> & {
   /**
-   * @generated from field: repeated io.containerd.cgroups.v1.HugetlbStat hugetlb = 1;
+   * @generated from field: uint64 limit = 1;
    */
-  hugetlb: HugetlbStat[];
+  limit: bigint;
 
   /**
-   * @generated from field: io.containerd.cgroups.v1.PidsStat pids = 2;
+   * @generated from field: uint64 usage = 2;
    */
-  pids?: PidsStat | undefined;
+  usage: bigint;
 
   /**
-   * @generated from field: io.containerd.cgroups.v1.CPUStat cpu = 3;
+   * max is the most that was ever used.
+   *
+   * @generated from field: uint64 max = 3;
    */
-  cpu?: CPUStat | undefined;
+  max: bigint;
 
   /**
-   * @generated from field: io.containerd.cgroups.v1.MemoryStat memory = 4;
+   * failcnt counts allocations that the limit has refused.
+   *
+   * @generated from field: uint64 failcnt = 4;
    */
-  memory?: MemoryStat | undefined;
-
-  /**
-   * @generated from field: io.containerd.cgroups.v1.BlkIOStat blkio = 5;
-   */
-  blkio?: BlkIOStat | undefined;
-
-  /**
-   * @generated from field: io.containerd.cgroups.v1.RdmaStat rdma = 6;
-   */
-  rdma?: RdmaStat | undefined;
-
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v1.NetworkStat network = 7;
-   */
-  network: NetworkStat[];
-
-  /**
-   * @generated from field: io.containerd.cgroups.v1.CgroupStats cgroup_stats = 8;
-   */
-  cgroupStats?: CgroupStats | undefined;
-
-  /**
-   * @generated from field: io.containerd.cgroups.v1.MemoryOomControl memory_oom_control = 9;
-   */
-  memoryOomControl?: MemoryOomControl | undefined;
+  failcnt: bigint;
 };
 
 /**
- * Describes the message io.containerd.cgroups.v1.Metrics.
- * Use `create(MetricsSchema)` to create a new message.
+ * Describes the message io.containerd.cgroups.v1.MemoryEntry.
+ * Use `create(MemoryEntrySchema)` to create a new message.
  */
-export const MetricsSchema: GenMessage<Metrics> = /*@__PURE__*/
+export const MemoryEntrySchema: GenMessage<MemoryEntry> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v1_metrics, 7);
+
+/**
+ * MemoryOomControl is `memory.oom_control`.
+ *
+ * @generated from message io.containerd.cgroups.v1.MemoryOomControl
+ */
+export type MemoryOomControl = Message<"io.containerd.cgroups.v1.MemoryOomControl"> & {
+  /**
+   * @generated from field: uint64 oom_kill_disable = 1;
+   */
+  oomKillDisable: bigint;
+
+  /**
+   * under_oom is 1 while tasks wait for memory.
+   *
+   * @generated from field: uint64 under_oom = 2;
+   */
+  underOom: bigint;
+
+  /**
+   * oom_kill counts processes that the kernel killed.
+   *
+   * @generated from field: uint64 oom_kill = 3;
+   */
+  oomKill: bigint;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v1.MemoryOomControl.
+ * Use `create(MemoryOomControlSchema)` to create a new message.
+ */
+export const MemoryOomControlSchema: GenMessage<MemoryOomControl> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v1_metrics, 8);
+
+/**
+ * BlkIOStat holds the files of `blkio`, by device and operation.
+ *
+ * @generated from message io.containerd.cgroups.v1.BlkIOStat
+ */
+export type BlkIOStat = Message<"io.containerd.cgroups.v1.BlkIOStat"> & {
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_service_bytes_recursive = 1;
+   */
+  ioServiceBytesRecursive: BlkIOEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_serviced_recursive = 2;
+   */
+  ioServicedRecursive: BlkIOEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_queued_recursive = 3;
+   */
+  ioQueuedRecursive: BlkIOEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_service_time_recursive = 4;
+   */
+  ioServiceTimeRecursive: BlkIOEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_wait_time_recursive = 5;
+   */
+  ioWaitTimeRecursive: BlkIOEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_merged_recursive = 6;
+   */
+  ioMergedRecursive: BlkIOEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry io_time_recursive = 7;
+   */
+  ioTimeRecursive: BlkIOEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.BlkIOEntry sectors_recursive = 8;
+   */
+  sectorsRecursive: BlkIOEntry[];
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v1.BlkIOStat.
+ * Use `create(BlkIOStatSchema)` to create a new message.
+ */
+export const BlkIOStatSchema: GenMessage<BlkIOStat> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v1_metrics, 9);
 
 /**
+ * BlkIOEntry is one line of such a file.
+ *
+ * @generated from message io.containerd.cgroups.v1.BlkIOEntry
+ */
+export type BlkIOEntry = Message<"io.containerd.cgroups.v1.BlkIOEntry"> & {
+  /**
+   * op such as `Read`, `Write` or `Total`.
+   *
+   * @generated from field: string op = 1;
+   */
+  op: string;
+
+  /**
+   * device is the path of the block device, if it is known.
+   *
+   * @generated from field: string device = 2;
+   */
+  device: string;
+
+  /**
+   * @generated from field: uint64 major = 3;
+   */
+  major: bigint;
+
+  /**
+   * @generated from field: uint64 minor = 4;
+   */
+  minor: bigint;
+
+  /**
+   * @generated from field: uint64 value = 5;
+   */
+  value: bigint;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v1.BlkIOEntry.
+ * Use `create(BlkIOEntrySchema)` to create a new message.
+ */
+export const BlkIOEntrySchema: GenMessage<BlkIOEntry> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v1_metrics, 10);
+
+/**
+ * RdmaStat is `rdma.current` and `rdma.max`.
+ *
+ * @generated from message io.containerd.cgroups.v1.RdmaStat
+ */
+export type RdmaStat = Message<"io.containerd.cgroups.v1.RdmaStat"> & {
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.RdmaEntry current = 1;
+   */
+  current: RdmaEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v1.RdmaEntry limit = 2;
+   */
+  limit: RdmaEntry[];
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v1.RdmaStat.
+ * Use `create(RdmaStatSchema)` to create a new message.
+ */
+export const RdmaStatSchema: GenMessage<RdmaStat> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v1_metrics, 11);
+
+/**
+ * RdmaEntry is one device.
+ *
+ * @generated from message io.containerd.cgroups.v1.RdmaEntry
+ */
+export type RdmaEntry = Message<"io.containerd.cgroups.v1.RdmaEntry"> & {
+  /**
+   * @generated from field: string device = 1;
+   */
+  device: string;
+
+  /**
+   * @generated from field: uint32 hca_handles = 2;
+   */
+  hcaHandles: number;
+
+  /**
+   * @generated from field: uint32 hca_objects = 3;
+   */
+  hcaObjects: number;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v1.RdmaEntry.
+ * Use `create(RdmaEntrySchema)` to create a new message.
+ */
+export const RdmaEntrySchema: GenMessage<RdmaEntry> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v1_metrics, 12);
+
+/**
+ * NetworkStat is one network interface.
+ *
  * @generated from message io.containerd.cgroups.v1.NetworkStat
  */
 export type NetworkStat = Message<"io.containerd.cgroups.v1.NetworkStat"> & {
@@ -587,103 +706,44 @@ export type NetworkStat = Message<"io.containerd.cgroups.v1.NetworkStat"> & {
  * Use `create(NetworkStatSchema)` to create a new message.
  */
 export const NetworkStatSchema: GenMessage<NetworkStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v1_metrics, 10);
-
-/**
- * @generated from message io.containerd.cgroups.v1.PidsStat
- */
-export type PidsStat = Message<"io.containerd.cgroups.v1.PidsStat"> & {
-  /**
-   * @generated from field: uint64 current = 1;
-   */
-  current: bigint;
-
-  /**
-   * @generated from field: uint64 limit = 2;
-   */
-  limit: bigint;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v1.PidsStat.
- * Use `create(PidsStatSchema)` to create a new message.
- */
-export const PidsStatSchema: GenMessage<PidsStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v1_metrics, 11);
-
-/**
- * @generated from message io.containerd.cgroups.v1.RdmaEntry
- */
-export type RdmaEntry = Message<"io.containerd.cgroups.v1.RdmaEntry"> & {
-  /**
-   * @generated from field: string device = 1;
-   */
-  device: string;
-
-  /**
-   * @generated from field: uint32 hca_handles = 2;
-   */
-  hcaHandles: number;
-
-  /**
-   * @generated from field: uint32 hca_objects = 3;
-   */
-  hcaObjects: number;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v1.RdmaEntry.
- * Use `create(RdmaEntrySchema)` to create a new message.
- */
-export const RdmaEntrySchema: GenMessage<RdmaEntry> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v1_metrics, 12);
-
-/**
- * @generated from message io.containerd.cgroups.v1.RdmaStat
- */
-export type RdmaStat = Message<"io.containerd.cgroups.v1.RdmaStat"> & {
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v1.RdmaEntry current = 1;
-   */
-  current: RdmaEntry[];
-
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v1.RdmaEntry limit = 2;
-   */
-  limit: RdmaEntry[];
-};
-
-/**
- * Describes the message io.containerd.cgroups.v1.RdmaStat.
- * Use `create(RdmaStatSchema)` to create a new message.
- */
-export const RdmaStatSchema: GenMessage<RdmaStat> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v1_metrics, 13);
 
 /**
- * @generated from message io.containerd.cgroups.v1.Throttle
+ * CgroupStats counts tasks by their state.
+ *
+ * @generated from message io.containerd.cgroups.v1.CgroupStats
  */
-export type Throttle = Message<"io.containerd.cgroups.v1.Throttle"> & {
+export type CgroupStats = Message<"io.containerd.cgroups.v1.CgroupStats"> & {
   /**
-   * @generated from field: uint64 periods = 1;
+   * @generated from field: uint64 nr_sleeping = 1;
    */
-  periods: bigint;
+  nrSleeping: bigint;
 
   /**
-   * @generated from field: uint64 throttled_periods = 2;
+   * @generated from field: uint64 nr_running = 2;
    */
-  throttledPeriods: bigint;
+  nrRunning: bigint;
 
   /**
-   * @generated from field: uint64 throttled_time = 3;
+   * @generated from field: uint64 nr_stopped = 3;
    */
-  throttledTime: bigint;
+  nrStopped: bigint;
+
+  /**
+   * @generated from field: uint64 nr_uninterruptible = 4;
+   */
+  nrUninterruptible: bigint;
+
+  /**
+   * @generated from field: uint64 nr_io_wait = 5;
+   */
+  nrIoWait: bigint;
 };
 
 /**
- * Describes the message io.containerd.cgroups.v1.Throttle.
- * Use `create(ThrottleSchema)` to create a new message.
+ * Describes the message io.containerd.cgroups.v1.CgroupStats.
+ * Use `create(CgroupStatsSchema)` to create a new message.
  */
-export const ThrottleSchema: GenMessage<Throttle> = /*@__PURE__*/
+export const CgroupStatsSchema: GenMessage<CgroupStats> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v1_metrics, 14);
 

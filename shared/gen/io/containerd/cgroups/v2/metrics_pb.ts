@@ -2,6 +2,8 @@
 // @generated from file io/containerd/cgroups/v2/metrics.proto (package io.containerd.cgroups.v2, syntax proto3)
 /* eslint-disable */
 
+// What the kernel's unified cgroup hierarchy measures of a container.
+
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -10,9 +12,91 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file io/containerd/cgroups/v2/metrics.proto.
  */
 export const file_io_containerd_cgroups_v2_metrics: GenFile = /*@__PURE__*/
-  fileDesc("CiZpby9jb250YWluZXJkL2Nncm91cHMvdjIvbWV0cmljcy5wcm90bxIYaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyIt8BCgdDUFVTdGF0EhIKCnVzYWdlX3VzZWMYASABKAQSEQoJdXNlcl91c2VjGAIgASgEEhMKC3N5c3RlbV91c2VjGAMgASgEEhIKCm5yX3BlcmlvZHMYBCABKAQSFAoMbnJfdGhyb3R0bGVkGAUgASgEEhYKDnRocm90dGxlZF91c2VjGAYgASgEEi8KA3BzaRgHIAEoCzIiLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5QU0lTdGF0cxIRCglucl9idXJzdHMYCCABKAQSEgoKYnVyc3RfdXNlYxgJIAEoBCJOCgtIdWdlVGxiU3RhdBIPCgdjdXJyZW50GAEgASgEEgsKA21heBgCIAEoBBIQCghwYWdlc2l6ZRgDIAEoCRIPCgdmYWlsY250GAQgASgEImMKB0lPRW50cnkSDQoFbWFqb3IYASABKAQSDQoFbWlub3IYAiABKAQSDgoGcmJ5dGVzGAMgASgEEg4KBndieXRlcxgEIAEoBBIMCgRyaW9zGAUgASgEEgwKBHdpb3MYBiABKAQiawoGSU9TdGF0EjAKBXVzYWdlGAEgAygLMiEuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLklPRW50cnkSLwoDcHNpGAIgASgLMiIuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLlBTSVN0YXRzIm0KDE1lbW9yeUV2ZW50cxILCgNsb3cYASABKAQSDAoEaGlnaBgCIAEoBBILCgNtYXgYAyABKAQSCwoDb29tGAQgASgEEhAKCG9vbV9raWxsGAUgASgEEhYKDm9vbV9ncm91cF9raWxsGAYgASgEIsAGCgpNZW1vcnlTdGF0EgwKBGFub24YASABKAQSDAoEZmlsZRgCIAEoBBIUCgxrZXJuZWxfc3RhY2sYAyABKAQSDAoEc2xhYhgEIAEoBBIMCgRzb2NrGAUgASgEEg0KBXNobWVtGAYgASgEEhMKC2ZpbGVfbWFwcGVkGAcgASgEEhIKCmZpbGVfZGlydHkYCCABKAQSFgoOZmlsZV93cml0ZWJhY2sYCSABKAQSEAoIYW5vbl90aHAYCiABKAQSFQoNaW5hY3RpdmVfYW5vbhgLIAEoBBITCgthY3RpdmVfYW5vbhgMIAEoBBIVCg1pbmFjdGl2ZV9maWxlGA0gASgEEhMKC2FjdGl2ZV9maWxlGA4gASgEEhMKC3VuZXZpY3RhYmxlGA8gASgEEhgKEHNsYWJfcmVjbGFpbWFibGUYECABKAQSGgoSc2xhYl91bnJlY2xhaW1hYmxlGBEgASgEEg8KB3BnZmF1bHQYEiABKAQSEgoKcGdtYWpmYXVsdBgTIAEoBBIaChJ3b3JraW5nc2V0X3JlZmF1bHQYFCABKAQSGwoTd29ya2luZ3NldF9hY3RpdmF0ZRgVIAEoBBIeChZ3b3JraW5nc2V0X25vZGVyZWNsYWltGBYgASgEEhAKCHBncmVmaWxsGBcgASgEEg4KBnBnc2NhbhgYIAEoBBIPCgdwZ3N0ZWFsGBkgASgEEhIKCnBnYWN0aXZhdGUYGiABKAQSFAoMcGdkZWFjdGl2YXRlGBsgASgEEhIKCnBnbGF6eWZyZWUYHCABKAQSEwoLcGdsYXp5ZnJlZWQYHSABKAQSFwoPdGhwX2ZhdWx0X2FsbG9jGB4gASgEEhoKEnRocF9jb2xsYXBzZV9hbGxvYxgfIAEoBBINCgV1c2FnZRggIAEoBBITCgt1c2FnZV9saW1pdBghIAEoBBISCgpzd2FwX3VzYWdlGCIgASgEEhIKCnN3YXBfbGltaXQYIyABKAQSEQoJbWF4X3VzYWdlGCQgASgEEhYKDnN3YXBfbWF4X3VzYWdlGCUgASgEEi8KA3BzaRgmIAEoCzIiLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5QU0lTdGF0cyKwAwoHTWV0cmljcxIwCgRwaWRzGAEgASgLMiIuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLlBpZHNTdGF0Ei4KA2NwdRgCIAEoCzIhLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5DUFVTdGF0EjQKBm1lbW9yeRgEIAEoCzIkLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5NZW1vcnlTdGF0EjAKBHJkbWEYBSABKAsyIi5pby5jb250YWluZXJkLmNncm91cHMudjIuUmRtYVN0YXQSLAoCaW8YBiABKAsyIC5pby5jb250YWluZXJkLmNncm91cHMudjIuSU9TdGF0EjYKB2h1Z2V0bGIYByADKAsyJS5pby5jb250YWluZXJkLmNncm91cHMudjIuSHVnZVRsYlN0YXQSPQoNbWVtb3J5X2V2ZW50cxgIIAEoCzImLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5NZW1vcnlFdmVudHMSNgoHbmV0d29yaxgJIAMoCzIlLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5OZXR3b3JrU3RhdCK1AQoLTmV0d29ya1N0YXQSDAoEbmFtZRgBIAEoCRIQCghyeF9ieXRlcxgCIAEoBBISCgpyeF9wYWNrZXRzGAMgASgEEhEKCXJ4X2Vycm9ycxgEIAEoBBISCgpyeF9kcm9wcGVkGAUgASgEEhAKCHR4X2J5dGVzGAYgASgEEhIKCnR4X3BhY2tldHMYByABKAQSEQoJdHhfZXJyb3JzGAggASgEEhIKCnR4X2Ryb3BwZWQYCSABKAQiRgoHUFNJRGF0YRINCgVhdmcxMBgBIAEoARINCgVhdmc2MBgCIAEoARIOCgZhdmczMDAYAyABKAESDQoFdG90YWwYBCABKAQibAoIUFNJU3RhdHMSLwoEc29tZRgBIAEoCzIhLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5QU0lEYXRhEi8KBGZ1bGwYAiABKAsyIS5pby5jb250YWluZXJkLmNncm91cHMudjIuUFNJRGF0YSIqCghQaWRzU3RhdBIPCgdjdXJyZW50GAEgASgEEg0KBWxpbWl0GAIgASgEIkUKCVJkbWFFbnRyeRIOCgZkZXZpY2UYASABKAkSEwoLaGNhX2hhbmRsZXMYAiABKA0SEwoLaGNhX29iamVjdHMYAyABKA0idAoIUmRtYVN0YXQSNAoHY3VycmVudBgBIAMoCzIjLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5SZG1hRW50cnkSMgoFbGltaXQYAiADKAsyIy5pby5jb250YWluZXJkLmNncm91cHMudjIuUmRtYUVudHJ5YgZwcm90bzM");
+  fileDesc("CiZpby9jb250YWluZXJkL2Nncm91cHMvdjIvbWV0cmljcy5wcm90bxIYaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyIrADCgdNZXRyaWNzEjAKBHBpZHMYASABKAsyIi5pby5jb250YWluZXJkLmNncm91cHMudjIuUGlkc1N0YXQSLgoDY3B1GAIgASgLMiEuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLkNQVVN0YXQSNAoGbWVtb3J5GAQgASgLMiQuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLk1lbW9yeVN0YXQSMAoEcmRtYRgFIAEoCzIiLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5SZG1hU3RhdBIsCgJpbxgGIAEoCzIgLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5JT1N0YXQSNgoHaHVnZXRsYhgHIAMoCzIlLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5IdWdlVGxiU3RhdBI9Cg1tZW1vcnlfZXZlbnRzGAggASgLMiYuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLk1lbW9yeUV2ZW50cxI2CgduZXR3b3JrGAkgAygLMiUuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLk5ldHdvcmtTdGF0IioKCFBpZHNTdGF0Eg8KB2N1cnJlbnQYASABKAQSDQoFbGltaXQYAiABKAQi3wEKB0NQVVN0YXQSEgoKdXNhZ2VfdXNlYxgBIAEoBBIRCgl1c2VyX3VzZWMYAiABKAQSEwoLc3lzdGVtX3VzZWMYAyABKAQSEgoKbnJfcGVyaW9kcxgEIAEoBBIUCgxucl90aHJvdHRsZWQYBSABKAQSFgoOdGhyb3R0bGVkX3VzZWMYBiABKAQSLwoDcHNpGAcgASgLMiIuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLlBTSVN0YXRzEhEKCW5yX2J1cnN0cxgIIAEoBBISCgpidXJzdF91c2VjGAkgASgEIsAGCgpNZW1vcnlTdGF0EgwKBGFub24YASABKAQSDAoEZmlsZRgCIAEoBBIUCgxrZXJuZWxfc3RhY2sYAyABKAQSDAoEc2xhYhgEIAEoBBIMCgRzb2NrGAUgASgEEg0KBXNobWVtGAYgASgEEhMKC2ZpbGVfbWFwcGVkGAcgASgEEhIKCmZpbGVfZGlydHkYCCABKAQSFgoOZmlsZV93cml0ZWJhY2sYCSABKAQSEAoIYW5vbl90aHAYCiABKAQSFQoNaW5hY3RpdmVfYW5vbhgLIAEoBBITCgthY3RpdmVfYW5vbhgMIAEoBBIVCg1pbmFjdGl2ZV9maWxlGA0gASgEEhMKC2FjdGl2ZV9maWxlGA4gASgEEhMKC3VuZXZpY3RhYmxlGA8gASgEEhgKEHNsYWJfcmVjbGFpbWFibGUYECABKAQSGgoSc2xhYl91bnJlY2xhaW1hYmxlGBEgASgEEg8KB3BnZmF1bHQYEiABKAQSEgoKcGdtYWpmYXVsdBgTIAEoBBIaChJ3b3JraW5nc2V0X3JlZmF1bHQYFCABKAQSGwoTd29ya2luZ3NldF9hY3RpdmF0ZRgVIAEoBBIeChZ3b3JraW5nc2V0X25vZGVyZWNsYWltGBYgASgEEhAKCHBncmVmaWxsGBcgASgEEg4KBnBnc2NhbhgYIAEoBBIPCgdwZ3N0ZWFsGBkgASgEEhIKCnBnYWN0aXZhdGUYGiABKAQSFAoMcGdkZWFjdGl2YXRlGBsgASgEEhIKCnBnbGF6eWZyZWUYHCABKAQSEwoLcGdsYXp5ZnJlZWQYHSABKAQSFwoPdGhwX2ZhdWx0X2FsbG9jGB4gASgEEhoKEnRocF9jb2xsYXBzZV9hbGxvYxgfIAEoBBINCgV1c2FnZRggIAEoBBITCgt1c2FnZV9saW1pdBghIAEoBBISCgpzd2FwX3VzYWdlGCIgASgEEhIKCnN3YXBfbGltaXQYIyABKAQSEQoJbWF4X3VzYWdlGCQgASgEEhYKDnN3YXBfbWF4X3VzYWdlGCUgASgEEi8KA3BzaRgmIAEoCzIiLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5QU0lTdGF0cyJtCgxNZW1vcnlFdmVudHMSCwoDbG93GAEgASgEEgwKBGhpZ2gYAiABKAQSCwoDbWF4GAMgASgEEgsKA29vbRgEIAEoBBIQCghvb21fa2lsbBgFIAEoBBIWCg5vb21fZ3JvdXBfa2lsbBgGIAEoBCJ0CghSZG1hU3RhdBI0CgdjdXJyZW50GAEgAygLMiMuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLlJkbWFFbnRyeRIyCgVsaW1pdBgCIAMoCzIjLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5SZG1hRW50cnkiRQoJUmRtYUVudHJ5Eg4KBmRldmljZRgBIAEoCRITCgtoY2FfaGFuZGxlcxgCIAEoDRITCgtoY2Ffb2JqZWN0cxgDIAEoDSJrCgZJT1N0YXQSMAoFdXNhZ2UYASADKAsyIS5pby5jb250YWluZXJkLmNncm91cHMudjIuSU9FbnRyeRIvCgNwc2kYAiABKAsyIi5pby5jb250YWluZXJkLmNncm91cHMudjIuUFNJU3RhdHMiYwoHSU9FbnRyeRINCgVtYWpvchgBIAEoBBINCgVtaW5vchgCIAEoBBIOCgZyYnl0ZXMYAyABKAQSDgoGd2J5dGVzGAQgASgEEgwKBHJpb3MYBSABKAQSDAoEd2lvcxgGIAEoBCJOCgtIdWdlVGxiU3RhdBIPCgdjdXJyZW50GAEgASgEEgsKA21heBgCIAEoBBIQCghwYWdlc2l6ZRgDIAEoCRIPCgdmYWlsY250GAQgASgEIrUBCgtOZXR3b3JrU3RhdBIMCgRuYW1lGAEgASgJEhAKCHJ4X2J5dGVzGAIgASgEEhIKCnJ4X3BhY2tldHMYAyABKAQSEQoJcnhfZXJyb3JzGAQgASgEEhIKCnJ4X2Ryb3BwZWQYBSABKAQSEAoIdHhfYnl0ZXMYBiABKAQSEgoKdHhfcGFja2V0cxgHIAEoBBIRCgl0eF9lcnJvcnMYCCABKAQSEgoKdHhfZHJvcHBlZBgJIAEoBCJsCghQU0lTdGF0cxIvCgRzb21lGAEgASgLMiEuaW8uY29udGFpbmVyZC5jZ3JvdXBzLnYyLlBTSURhdGESLwoEZnVsbBgCIAEoCzIhLmlvLmNvbnRhaW5lcmQuY2dyb3Vwcy52Mi5QU0lEYXRhIkYKB1BTSURhdGESDQoFYXZnMTAYASABKAESDQoFYXZnNjAYAiABKAESDgoGYXZnMzAwGAMgASgBEg0KBXRvdGFsGAQgASgEYgZwcm90bzM");
 
 /**
+ * Metrics are all measurements of one cgroup. What its controllers do not measure is absent.
+ *
+ * @generated from message io.containerd.cgroups.v2.Metrics
+ */
+export type Metrics = Message<"io.containerd.cgroups.v2.Metrics"> & {
+  /**
+   * @generated from field: io.containerd.cgroups.v2.PidsStat pids = 1;
+   */
+  pids?: PidsStat | undefined;
+
+  /**
+   * @generated from field: io.containerd.cgroups.v2.CPUStat cpu = 2;
+   */
+  cpu?: CPUStat | undefined;
+
+  /**
+   * @generated from field: io.containerd.cgroups.v2.MemoryStat memory = 4;
+   */
+  memory?: MemoryStat | undefined;
+
+  /**
+   * @generated from field: io.containerd.cgroups.v2.RdmaStat rdma = 5;
+   */
+  rdma?: RdmaStat | undefined;
+
+  /**
+   * @generated from field: io.containerd.cgroups.v2.IOStat io = 6;
+   */
+  io?: IOStat | undefined;
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v2.HugeTlbStat hugetlb = 7;
+   */
+  hugetlb: HugeTlbStat[];
+
+  /**
+   * @generated from field: io.containerd.cgroups.v2.MemoryEvents memory_events = 8;
+   */
+  memoryEvents?: MemoryEvents | undefined;
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v2.NetworkStat network = 9;
+   */
+  network: NetworkStat[];
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v2.Metrics.
+ * Use `create(MetricsSchema)` to create a new message.
+ */
+export const MetricsSchema: GenMessage<Metrics> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 0);
+
+/**
+ * PidsStat counts tasks, from `pids.current` and `pids.max`.
+ *
+ * @generated from message io.containerd.cgroups.v2.PidsStat
+ */
+export type PidsStat = Message<"io.containerd.cgroups.v2.PidsStat"> & {
+  /**
+   * @generated from field: uint64 current = 1;
+   */
+  current: bigint;
+
+  /**
+   * limit is 0 if there is none.
+   *
+   * @generated from field: uint64 limit = 2;
+   */
+  limit: bigint;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v2.PidsStat.
+ * Use `create(PidsStatSchema)` to create a new message.
+ */
+export const PidsStatSchema: GenMessage<PidsStat> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 1);
+
+/**
+ * CPUStat is `cpu.stat`, with times in microseconds.
+ *
  * @generated from message io.containerd.cgroups.v2.CPUStat
  */
 export type CPUStat = Message<"io.containerd.cgroups.v2.CPUStat"> & {
@@ -37,6 +121,8 @@ export type CPUStat = Message<"io.containerd.cgroups.v2.CPUStat"> & {
   nrPeriods: bigint;
 
   /**
+   * nr_throttled counts the periods in which the quota was used up.
+   *
    * @generated from field: uint64 nr_throttled = 5;
    */
   nrThrottled: bigint;
@@ -47,6 +133,8 @@ export type CPUStat = Message<"io.containerd.cgroups.v2.CPUStat"> & {
   throttledUsec: bigint;
 
   /**
+   * psi is `cpu.pressure`.
+   *
    * @generated from field: io.containerd.cgroups.v2.PSIStats psi = 7;
    */
   psi?: PSIStats | undefined;
@@ -67,147 +155,11 @@ export type CPUStat = Message<"io.containerd.cgroups.v2.CPUStat"> & {
  * Use `create(CPUStatSchema)` to create a new message.
  */
 export const CPUStatSchema: GenMessage<CPUStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 0);
-
-/**
- * @generated from message io.containerd.cgroups.v2.HugeTlbStat
- */
-export type HugeTlbStat = Message<"io.containerd.cgroups.v2.HugeTlbStat"> & {
-  /**
-   * @generated from field: uint64 current = 1;
-   */
-  current: bigint;
-
-  /**
-   * @generated from field: uint64 max = 2;
-   */
-  max: bigint;
-
-  /**
-   * @generated from field: string pagesize = 3;
-   */
-  pagesize: string;
-
-  /**
-   * @generated from field: uint64 failcnt = 4;
-   */
-  failcnt: bigint;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v2.HugeTlbStat.
- * Use `create(HugeTlbStatSchema)` to create a new message.
- */
-export const HugeTlbStatSchema: GenMessage<HugeTlbStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 1);
-
-/**
- * @generated from message io.containerd.cgroups.v2.IOEntry
- */
-export type IOEntry = Message<"io.containerd.cgroups.v2.IOEntry"> & {
-  /**
-   * @generated from field: uint64 major = 1;
-   */
-  major: bigint;
-
-  /**
-   * @generated from field: uint64 minor = 2;
-   */
-  minor: bigint;
-
-  /**
-   * @generated from field: uint64 rbytes = 3;
-   */
-  rbytes: bigint;
-
-  /**
-   * @generated from field: uint64 wbytes = 4;
-   */
-  wbytes: bigint;
-
-  /**
-   * @generated from field: uint64 rios = 5;
-   */
-  rios: bigint;
-
-  /**
-   * @generated from field: uint64 wios = 6;
-   */
-  wios: bigint;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v2.IOEntry.
- * Use `create(IOEntrySchema)` to create a new message.
- */
-export const IOEntrySchema: GenMessage<IOEntry> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v2_metrics, 2);
 
 /**
- * @generated from message io.containerd.cgroups.v2.IOStat
- */
-export type IOStat = Message<"io.containerd.cgroups.v2.IOStat"> & {
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v2.IOEntry usage = 1;
-   */
-  usage: IOEntry[];
-
-  /**
-   * @generated from field: io.containerd.cgroups.v2.PSIStats psi = 2;
-   */
-  psi?: PSIStats | undefined;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v2.IOStat.
- * Use `create(IOStatSchema)` to create a new message.
- */
-export const IOStatSchema: GenMessage<IOStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 3);
-
-/**
- * @generated from message io.containerd.cgroups.v2.MemoryEvents
- */
-export type MemoryEvents = Message<"io.containerd.cgroups.v2.MemoryEvents"> & {
-  /**
-   * @generated from field: uint64 low = 1;
-   */
-  low: bigint;
-
-  /**
-   * @generated from field: uint64 high = 2;
-   */
-  high: bigint;
-
-  /**
-   * @generated from field: uint64 max = 3;
-   */
-  max: bigint;
-
-  /**
-   * @generated from field: uint64 oom = 4;
-   */
-  oom: bigint;
-
-  /**
-   * @generated from field: uint64 oom_kill = 5;
-   */
-  oomKill: bigint;
-
-  /**
-   * @generated from field: uint64 oom_group_kill = 6;
-   */
-  oomGroupKill: bigint;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v2.MemoryEvents.
- * Use `create(MemoryEventsSchema)` to create a new message.
- */
-export const MemoryEventsSchema: GenMessage<MemoryEvents> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 4);
-
-/**
+ * MemoryStat is `memory.stat` with what stands beside it, in bytes, events apart.
+ *
  * @generated from message io.containerd.cgroups.v2.MemoryStat
  */
 export type MemoryStat = Message<"io.containerd.cgroups.v2.MemoryStat"> & {
@@ -367,36 +319,50 @@ export type MemoryStat = Message<"io.containerd.cgroups.v2.MemoryStat"> & {
   thpCollapseAlloc: bigint;
 
   /**
+   * usage is `memory.current`.
+   *
    * @generated from field: uint64 usage = 32;
    */
   usage: bigint;
 
   /**
+   * usage_limit is `memory.max`, the greatest number if there is none.
+   *
    * @generated from field: uint64 usage_limit = 33;
    */
   usageLimit: bigint;
 
   /**
+   * swap_usage is `memory.swap.current`.
+   *
    * @generated from field: uint64 swap_usage = 34;
    */
   swapUsage: bigint;
 
   /**
+   * swap_limit is `memory.swap.max`.
+   *
    * @generated from field: uint64 swap_limit = 35;
    */
   swapLimit: bigint;
 
   /**
+   * max_usage is `memory.peak`.
+   *
    * @generated from field: uint64 max_usage = 36;
    */
   maxUsage: bigint;
 
   /**
+   * swap_max_usage is `memory.swap.peak`.
+   *
    * @generated from field: uint64 swap_max_usage = 37;
    */
   swapMaxUsage: bigint;
 
   /**
+   * psi is `memory.pressure`.
+   *
    * @generated from field: io.containerd.cgroups.v2.PSIStats psi = 38;
    */
   psi?: PSIStats | undefined;
@@ -407,61 +373,214 @@ export type MemoryStat = Message<"io.containerd.cgroups.v2.MemoryStat"> & {
  * Use `create(MemoryStatSchema)` to create a new message.
  */
 export const MemoryStatSchema: GenMessage<MemoryStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 5);
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 3);
 
 /**
- * @generated from message io.containerd.cgroups.v2.Metrics
+ * MemoryEvents is `memory.events`: how often each limit was met.
+ *
+ * @generated from message io.containerd.cgroups.v2.MemoryEvents
  */
-export type Metrics = Message<"io.containerd.cgroups.v2.Metrics"> & {
+export type MemoryEvents = Message<"io.containerd.cgroups.v2.MemoryEvents"> & {
   /**
-   * @generated from field: io.containerd.cgroups.v2.PidsStat pids = 1;
+   * @generated from field: uint64 low = 1;
    */
-  pids?: PidsStat | undefined;
+  low: bigint;
 
   /**
-   * @generated from field: io.containerd.cgroups.v2.CPUStat cpu = 2;
+   * @generated from field: uint64 high = 2;
    */
-  cpu?: CPUStat | undefined;
+  high: bigint;
 
   /**
-   * @generated from field: io.containerd.cgroups.v2.MemoryStat memory = 4;
+   * @generated from field: uint64 max = 3;
    */
-  memory?: MemoryStat | undefined;
+  max: bigint;
 
   /**
-   * @generated from field: io.containerd.cgroups.v2.RdmaStat rdma = 5;
+   * @generated from field: uint64 oom = 4;
    */
-  rdma?: RdmaStat | undefined;
+  oom: bigint;
 
   /**
-   * @generated from field: io.containerd.cgroups.v2.IOStat io = 6;
+   * oom_kill counts processes that the kernel killed.
+   *
+   * @generated from field: uint64 oom_kill = 5;
    */
-  io?: IOStat | undefined;
+  oomKill: bigint;
 
   /**
-   * @generated from field: repeated io.containerd.cgroups.v2.HugeTlbStat hugetlb = 7;
+   * @generated from field: uint64 oom_group_kill = 6;
    */
-  hugetlb: HugeTlbStat[];
-
-  /**
-   * @generated from field: io.containerd.cgroups.v2.MemoryEvents memory_events = 8;
-   */
-  memoryEvents?: MemoryEvents | undefined;
-
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v2.NetworkStat network = 9;
-   */
-  network: NetworkStat[];
+  oomGroupKill: bigint;
 };
 
 /**
- * Describes the message io.containerd.cgroups.v2.Metrics.
- * Use `create(MetricsSchema)` to create a new message.
+ * Describes the message io.containerd.cgroups.v2.MemoryEvents.
+ * Use `create(MemoryEventsSchema)` to create a new message.
  */
-export const MetricsSchema: GenMessage<Metrics> = /*@__PURE__*/
+export const MemoryEventsSchema: GenMessage<MemoryEvents> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 4);
+
+/**
+ * RdmaStat is `rdma.current` and `rdma.max`.
+ *
+ * @generated from message io.containerd.cgroups.v2.RdmaStat
+ */
+export type RdmaStat = Message<"io.containerd.cgroups.v2.RdmaStat"> & {
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v2.RdmaEntry current = 1;
+   */
+  current: RdmaEntry[];
+
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v2.RdmaEntry limit = 2;
+   */
+  limit: RdmaEntry[];
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v2.RdmaStat.
+ * Use `create(RdmaStatSchema)` to create a new message.
+ */
+export const RdmaStatSchema: GenMessage<RdmaStat> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 5);
+
+/**
+ * RdmaEntry is one device.
+ *
+ * @generated from message io.containerd.cgroups.v2.RdmaEntry
+ */
+export type RdmaEntry = Message<"io.containerd.cgroups.v2.RdmaEntry"> & {
+  /**
+   * @generated from field: string device = 1;
+   */
+  device: string;
+
+  /**
+   * @generated from field: uint32 hca_handles = 2;
+   */
+  hcaHandles: number;
+
+  /**
+   * @generated from field: uint32 hca_objects = 3;
+   */
+  hcaObjects: number;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v2.RdmaEntry.
+ * Use `create(RdmaEntrySchema)` to create a new message.
+ */
+export const RdmaEntrySchema: GenMessage<RdmaEntry> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v2_metrics, 6);
 
 /**
+ * IOStat is `io.stat` and `io.pressure`.
+ *
+ * @generated from message io.containerd.cgroups.v2.IOStat
+ */
+export type IOStat = Message<"io.containerd.cgroups.v2.IOStat"> & {
+  /**
+   * @generated from field: repeated io.containerd.cgroups.v2.IOEntry usage = 1;
+   */
+  usage: IOEntry[];
+
+  /**
+   * @generated from field: io.containerd.cgroups.v2.PSIStats psi = 2;
+   */
+  psi?: PSIStats | undefined;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v2.IOStat.
+ * Use `create(IOStatSchema)` to create a new message.
+ */
+export const IOStatSchema: GenMessage<IOStat> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 7);
+
+/**
+ * IOEntry is one block device: bytes and operations, read and written.
+ *
+ * @generated from message io.containerd.cgroups.v2.IOEntry
+ */
+export type IOEntry = Message<"io.containerd.cgroups.v2.IOEntry"> & {
+  /**
+   * @generated from field: uint64 major = 1;
+   */
+  major: bigint;
+
+  /**
+   * @generated from field: uint64 minor = 2;
+   */
+  minor: bigint;
+
+  /**
+   * @generated from field: uint64 rbytes = 3;
+   */
+  rbytes: bigint;
+
+  /**
+   * @generated from field: uint64 wbytes = 4;
+   */
+  wbytes: bigint;
+
+  /**
+   * @generated from field: uint64 rios = 5;
+   */
+  rios: bigint;
+
+  /**
+   * @generated from field: uint64 wios = 6;
+   */
+  wios: bigint;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v2.IOEntry.
+ * Use `create(IOEntrySchema)` to create a new message.
+ */
+export const IOEntrySchema: GenMessage<IOEntry> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 8);
+
+/**
+ * HugeTlbStat is one size of huge pages.
+ *
+ * @generated from message io.containerd.cgroups.v2.HugeTlbStat
+ */
+export type HugeTlbStat = Message<"io.containerd.cgroups.v2.HugeTlbStat"> & {
+  /**
+   * @generated from field: uint64 current = 1;
+   */
+  current: bigint;
+
+  /**
+   * @generated from field: uint64 max = 2;
+   */
+  max: bigint;
+
+  /**
+   * pagesize such as `2MB`.
+   *
+   * @generated from field: string pagesize = 3;
+   */
+  pagesize: string;
+
+  /**
+   * @generated from field: uint64 failcnt = 4;
+   */
+  failcnt: bigint;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v2.HugeTlbStat.
+ * Use `create(HugeTlbStatSchema)` to create a new message.
+ */
+export const HugeTlbStatSchema: GenMessage<HugeTlbStat> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 9);
+
+/**
+ * NetworkStat is one network interface.
+ *
  * @generated from message io.containerd.cgroups.v2.NetworkStat
  */
 export type NetworkStat = Message<"io.containerd.cgroups.v2.NetworkStat"> & {
@@ -516,9 +635,39 @@ export type NetworkStat = Message<"io.containerd.cgroups.v2.NetworkStat"> & {
  * Use `create(NetworkStatSchema)` to create a new message.
  */
 export const NetworkStatSchema: GenMessage<NetworkStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 7);
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 10);
 
 /**
+ * PSIStats tell how long tasks were kept waiting.
+ *
+ * @generated from message io.containerd.cgroups.v2.PSIStats
+ */
+export type PSIStats = Message<"io.containerd.cgroups.v2.PSIStats"> & {
+  /**
+   * some tasks waited.
+   *
+   * @generated from field: io.containerd.cgroups.v2.PSIData some = 1;
+   */
+  some?: PSIData | undefined;
+
+  /**
+   * full: all tasks waited.
+   *
+   * @generated from field: io.containerd.cgroups.v2.PSIData full = 2;
+   */
+  full?: PSIData | undefined;
+};
+
+/**
+ * Describes the message io.containerd.cgroups.v2.PSIStats.
+ * Use `create(PSIStatsSchema)` to create a new message.
+ */
+export const PSIStatsSchema: GenMessage<PSIStats> = /*@__PURE__*/
+  messageDesc(file_io_containerd_cgroups_v2_metrics, 11);
+
+/**
+ * PSIData are shares of the last 10, 60 and 300 seconds in percent, and the total in microseconds.
+ *
  * @generated from message io.containerd.cgroups.v2.PSIData
  */
 export type PSIData = Message<"io.containerd.cgroups.v2.PSIData"> & {
@@ -548,98 +697,5 @@ export type PSIData = Message<"io.containerd.cgroups.v2.PSIData"> & {
  * Use `create(PSIDataSchema)` to create a new message.
  */
 export const PSIDataSchema: GenMessage<PSIData> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 8);
-
-/**
- * @generated from message io.containerd.cgroups.v2.PSIStats
- */
-export type PSIStats = Message<"io.containerd.cgroups.v2.PSIStats"> & {
-  /**
-   * @generated from field: io.containerd.cgroups.v2.PSIData some = 1;
-   */
-  some?: PSIData | undefined;
-
-  /**
-   * @generated from field: io.containerd.cgroups.v2.PSIData full = 2;
-   */
-  full?: PSIData | undefined;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v2.PSIStats.
- * Use `create(PSIStatsSchema)` to create a new message.
- */
-export const PSIStatsSchema: GenMessage<PSIStats> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 9);
-
-/**
- * @generated from message io.containerd.cgroups.v2.PidsStat
- */
-export type PidsStat = Message<"io.containerd.cgroups.v2.PidsStat"> & {
-  /**
-   * @generated from field: uint64 current = 1;
-   */
-  current: bigint;
-
-  /**
-   * @generated from field: uint64 limit = 2;
-   */
-  limit: bigint;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v2.PidsStat.
- * Use `create(PidsStatSchema)` to create a new message.
- */
-export const PidsStatSchema: GenMessage<PidsStat> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 10);
-
-/**
- * @generated from message io.containerd.cgroups.v2.RdmaEntry
- */
-export type RdmaEntry = Message<"io.containerd.cgroups.v2.RdmaEntry"> & {
-  /**
-   * @generated from field: string device = 1;
-   */
-  device: string;
-
-  /**
-   * @generated from field: uint32 hca_handles = 2;
-   */
-  hcaHandles: number;
-
-  /**
-   * @generated from field: uint32 hca_objects = 3;
-   */
-  hcaObjects: number;
-};
-
-/**
- * Describes the message io.containerd.cgroups.v2.RdmaEntry.
- * Use `create(RdmaEntrySchema)` to create a new message.
- */
-export const RdmaEntrySchema: GenMessage<RdmaEntry> = /*@__PURE__*/
-  messageDesc(file_io_containerd_cgroups_v2_metrics, 11);
-
-/**
- * @generated from message io.containerd.cgroups.v2.RdmaStat
- */
-export type RdmaStat = Message<"io.containerd.cgroups.v2.RdmaStat"> & {
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v2.RdmaEntry current = 1;
-   */
-  current: RdmaEntry[];
-
-  /**
-   * @generated from field: repeated io.containerd.cgroups.v2.RdmaEntry limit = 2;
-   */
-  limit: RdmaEntry[];
-};
-
-/**
- * Describes the message io.containerd.cgroups.v2.RdmaStat.
- * Use `create(RdmaStatSchema)` to create a new message.
- */
-export const RdmaStatSchema: GenMessage<RdmaStat> = /*@__PURE__*/
   messageDesc(file_io_containerd_cgroups_v2_metrics, 12);
 

@@ -2,6 +2,8 @@
 // @generated from file containerd/services/events/ttrpc/v1/events.proto (package containerd.services.events.ttrpc.v1, syntax proto3)
 /* eslint-disable */
 
+// The door for events from shims, on the ttrpc socket.
+
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Envelope } from "../../../../types/event_pb.ts";
@@ -17,10 +19,14 @@ export const file_containerd_services_events_ttrpc_v1_events: GenFile = /*@__PUR
   fileDesc("CjBjb250YWluZXJkL3NlcnZpY2VzL2V2ZW50cy90dHJwYy92MS9ldmVudHMucHJvdG8SI2NvbnRhaW5lcmQuc2VydmljZXMuZXZlbnRzLnR0cnBjLnYxIj4KDkZvcndhcmRSZXF1ZXN0EiwKCGVudmVsb3BlGAEgASgLMhouY29udGFpbmVyZC50eXBlcy5FbnZlbG9wZTJgCgZFdmVudHMSVgoHRm9yd2FyZBIzLmNvbnRhaW5lcmQuc2VydmljZXMuZXZlbnRzLnR0cnBjLnYxLkZvcndhcmRSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5YgZwcm90bzM", [file_containerd_types_event, file_google_protobuf_empty]);
 
 /**
+ * ForwardRequest carries an event.
+ *
  * @generated from message containerd.services.events.ttrpc.v1.ForwardRequest
  */
 export type ForwardRequest = Message<"containerd.services.events.ttrpc.v1.ForwardRequest"> & {
   /**
+   * envelope needs a namespace, a topic and a time.
+   *
    * @generated from field: containerd.types.Envelope envelope = 1;
    */
   envelope?: Envelope | undefined;
@@ -34,10 +40,15 @@ export const ForwardRequestSchema: GenMessage<ForwardRequest> = /*@__PURE__*/
   messageDesc(file_containerd_services_events_ttrpc_v1_events, 0);
 
 /**
+ * Events takes events from shims. Its package differs from that of the gRPC service.
+ *
  * @generated from service containerd.services.events.ttrpc.v1.Events
  */
 export const Events: GenService<{
   /**
+   * Forward sends an event on to the subscribers, with the namespace and the time that the envelope has. A shim
+   * that gets no answer within 5 seconds tries again and may so send an event twice.
+   *
    * @generated from rpc containerd.services.events.ttrpc.v1.Events.Forward
    */
   forward: {
