@@ -43,8 +43,8 @@ export function connectBlobIndex(connection: RpcConnection): BlobIndex {
     async listIngests(namespace, ref) {
       return (await client.listIngests({ namespace, refs: ref === undefined ? [] : [ref] })).ingests;
     },
-    async removeIngest({ namespace, ref }) {
-      return (await client.removeIngest({ namespace, ref })).backendRef;
+    async removeIngest({ namespace, ref, lease }) {
+      return (await client.removeIngest({ namespace, ref, lease })).backendRef;
     },
     async confirmCondemned(digests) {
       return (await client.confirmCondemned({ digests: [...digests] })).digests.filter(isDigest);

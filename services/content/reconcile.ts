@@ -1,97 +1,40 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, isFailure } from "#base/errors.ts";
-import type { Digest } from "#oci/digest.ts";
 import { removeIngestFiles } from "./domain/ingest-status.ts";
 import type { WriterParts } from "./domain/ingest-writer.ts";
 import type { Reconciliation } from "./domain/ports.ts";
-import { removeBlobs } from "./domain/removal.ts";
 
 /** How long to wait before the index is asked again after it could not be reached. */
-const retryMs = 1_000;
-
-/** What a reconciliation came to. */
-export interface ReconcileReport {
-  /** Blobs that had no record and were removed. */
-  readonly removedDigests: readonly Digest[];
-  /** Names on disk of ingests that had no record and were removed. */
-  readonly removedBackendRefs: readonly string[];
-}
+const retryMs = 500;
 
 /**
- * Compares the files with the records and removes what has no record. It runs beside ordinary work.
+ * Compares the files with the records, before the process takes calls, and removes ingests that have no record. They hold
+ * nothing that a client could still get at.
  *
- * A crash between a rename and its record leaves a blob that nobody knows. Whether the record was still on its way when
- * this process started cannot be told, so such a blob is left alone for a while and is removed if it has no record then,
- * under its lock, so that no commit comes in between.
+ * A crash between a rename and its record leaves a blob that nobody knows. The index condemns it and has it removed with
+ * the next blobs that it collects, by the same call as those. A record without a blob stays: a pull or an import brings
+ * the bytes back.
  *
- * @param options.graceMs - How long files without a record are left alone.
- * @param options.onLost - Told of records whose blob is gone. They stay: a pull or an import brings the bytes back.
- * @throws what `options.signal` was aborted with.
+ * @param signal - Ends the wait for an index that cannot be reached.
+ * @returns What was found.
+ * @throws what `signal` was aborted with.
  *
- * Cost: two calls that list every blob when there is something to remove, and one otherwise.
+ * Cost: one call that lists every blob.
  */
-export async function reconcileFiles(
-  parts: WriterParts,
-  options: {
-    readonly graceMs: number;
-    readonly signal: AbortSignal;
-    readonly onLost: (digests: readonly Digest[]) => void;
-  },
-): Promise<ReconcileReport> {
-  const { graceMs, signal, onLost } = options;
-  const first = await compare(parts, signal);
-  const lost = await findLost(parts, first.lostDigests);
-  if (lost.length > 0) {
-    onLost(lost);
-  }
-  if (first.orphanDigests.length === 0 && first.orphanBackendRefs.length === 0) {
-    return { removedDigests: [], removedBackendRefs: [] };
-  }
-  await delay(graceMs, undefined, { signal, ref: false });
-  const stillOrphans = async (): Promise<readonly Digest[]> => (await compare(parts, signal)).orphanDigests;
-  return {
-    removedDigests: await removeBlobs(parts, first.orphanDigests, stillOrphans),
-    removedBackendRefs: await removeIngests(parts, first.orphanBackendRefs, signal),
-  };
-}
-
-async function compare(parts: WriterParts, signal: AbortSignal): Promise<Reconciliation> {
+export async function reconcileFiles(parts: WriterParts, signal: AbortSignal): Promise<Reconciliation> {
+  const found = { digests: await parts.blobs.list(), backendRefs: await parts.ingests.list() };
   for (;;) {
-    signal.throwIfAborted();
     try {
-      return await parts.index.reconcile({
-        digests: await parts.blobs.list(),
-        backendRefs: await parts.ingests.list(),
-      });
+      const reconciliation = await parts.index.reconcile(found);
+      for (const backendRef of reconciliation.orphanBackendRefs) {
+        await removeIngestFiles(parts, backendRef);
+      }
+      return reconciliation;
     } catch (error) {
       if (!isFailure(error, ErrorKind.Unavailable)) {
         throw error;
       }
-      await delay(retryMs, undefined, { signal, ref: false });
+      await delay(retryMs, undefined, { signal });
     }
   }
-}
-
-/** A blob that was committed after the files had been listed only seems to be lost. */
-async function findLost(parts: WriterParts, digests: readonly Digest[]): Promise<Digest[]> {
-  const lost: Digest[] = [];
-  for (const digest of digests) {
-    if ((await parts.blobs.findSizeBytes(digest)) === undefined) {
-      lost.push(digest);
-    }
-  }
-  return lost;
-}
-
-async function removeIngests(
-  parts: WriterParts,
-  backendRefs: readonly string[],
-  signal: AbortSignal,
-): Promise<string[]> {
-  const orphans = new Set((await compare(parts, signal)).orphanBackendRefs);
-  const removed = backendRefs.filter((backendRef) => orphans.has(backendRef));
-  for (const backendRef of removed) {
-    await removeIngestFiles(parts, backendRef);
-  }
-  return removed;
 }

@@ -1,9 +1,11 @@
 import { pluginRoot } from "#config/config.ts";
+import type { Logger } from "#kernel/log.ts";
 import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
 import { DigestLocks } from "./domain/digest-locks.ts";
 import type { WriterParts } from "./domain/ingest-writer.ts";
-import { orphanGraceMs } from "./domain/limits.ts";
 import { OpenIngests } from "./domain/open-ingests.ts";
+import type { Reconciliation } from "./domain/ports.ts";
+import type { Removal } from "./domain/removal.ts";
 import { BlobDirectories } from "./files/blob-directories.ts";
 import { ensureDirectory } from "./files/directory.ts";
 import { IngestDirectories } from "./files/ingest-files.ts";
@@ -13,9 +15,10 @@ import { reconcileFiles } from "./reconcile.ts";
 import { blobsService } from "./rpc/blobs.ts";
 import { contentService } from "./rpc/content.ts";
 
+/** @source containerd v2.3.4 plugins/content/local/store.go `NewLabeledStore` */
 const directoryMode = 0o755;
 
-/** Puts the content process together: files below the plugin's root, the index in the metadata process. */
+/** Puts the content process together: files below the plugin's root, records in the metadata process. */
 export function composeContent(context: ProcessContext): ProcessParts {
   const { config, log, stopping } = context;
   const layout = new ContentLayout(pluginRoot(config, "io.containerd.content.v1.content"));
@@ -29,7 +32,6 @@ export function composeContent(context: ProcessContext): ProcessParts {
     openIngests: new OpenIngests(clock),
     clock,
   };
-  let isReady = false;
   return {
     plugins: [
       {
@@ -40,9 +42,9 @@ export function composeContent(context: ProcessContext): ProcessParts {
           await ensureDirectory(layout.ingests, directoryMode);
           const damaged = await ingests.removeDamaged();
           if (damaged > 0) {
-            log.warn({ count: damaged }, "removed ingests that were too damaged to have a ref");
+            log.warn({ count: damaged }, "removed ingests that no longer told their ref");
           }
-          isReady = true;
+          logReconciliation(log, await reconcileFiles(parts, stopping));
           return { exports: { root: layout.root } };
         },
       },
@@ -58,37 +60,27 @@ export function composeContent(context: ProcessContext): ProcessParts {
         init: () => ({ services: [contentService(parts)] }),
       },
     ],
-    services: [blobsService(parts)],
-    onReady: () => {
-      if (isReady) {
-        reconcile();
-      }
-    },
+    services: [blobsService(parts, (removal) => logRemoval(log, removal))],
   };
+}
 
-  function reconcile(): void {
-    reconcileFiles(parts, {
-      graceMs: orphanGraceMs,
-      signal: stopping,
-      onLost: (digests) => {
-        for (const digest of digests) {
-          log.error({ digest }, "the file of a blob is gone; pull its image again");
-        }
-      },
-    }).then(
-      ({ removedDigests, removedBackendRefs }) => {
-        for (const digest of removedDigests) {
-          log.info({ digest }, "removed a blob that had no record");
-        }
-        for (const ref of removedBackendRefs) {
-          log.info({ ref }, "removed an ingest that had no record");
-        }
-      },
-      (error: unknown) => {
-        if (!stopping.aborted) {
-          log.error({ err: error }, "comparing blobs with their records failed");
-        }
-      },
-    );
+function logReconciliation(log: Logger, { orphanDigests, orphanBackendRefs, lostDigests }: Reconciliation): void {
+  for (const digest of orphanDigests) {
+    log.info({ digest }, "found a blob without a record");
+  }
+  for (const ref of orphanBackendRefs) {
+    log.info({ ref }, "removed an ingest without a record");
+  }
+  for (const digest of lostDigests) {
+    log.error({ digest }, "the file of a blob is gone; pulling or importing its image again brings it back");
+  }
+}
+
+function logRemoval(log: Logger, { removed, failures }: Removal): void {
+  for (const digest of removed) {
+    log.debug({ digest }, "removed content");
+  }
+  for (const { digest, error } of failures) {
+    log.error({ digest, err: error }, "removing content failed");
   }
 }

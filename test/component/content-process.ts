@@ -59,9 +59,18 @@ export class ContentProcess {
     return this.#child.pid ?? 0;
   }
 
-  /** Waits until the process serves. */
+  /** Waits until the process serves, or throws when it ends before. */
   async ready(): Promise<void> {
-    await createClient(Health, this.transport).check({});
+    const given = new AbortController();
+    const ended = once(this.#child, "exit", { signal: given.signal }).then(() => {
+      throw new Error(`the content process ended: ${this.log}`);
+    });
+    try {
+      await Promise.race([createClient(Health, this.transport).check({}), ended]);
+    } finally {
+      ended.catch(() => undefined);
+      given.abort();
+    }
   }
 
   /** Ends the process at once. */
@@ -98,11 +107,8 @@ export class ContentProcess {
 
   #spawn(): ChildProcess {
     const { directory } = this;
-    const flags = [
-      ...["--config", `${directory}/config.toml`],
-      ...["--root", `${directory}/root`],
-      ...["--state", `${directory}/state`],
-    ];
+    const config = ["--config", `${directory}/config.toml`];
+    const flags = [...config, "--root", `${directory}/root`, "--state", `${directory}/state`];
     const child = spawn(process.execPath, [program, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.log += text;

@@ -74,10 +74,10 @@ async function findStatus(parts: StatusParts, backendRef: string): Promise<Inges
  */
 export async function abortIngest(
   parts: StatusParts & { readonly openIngests: OpenIngests },
-  name: IngestName,
+  ingest: IngestName & { readonly lease: string },
 ): Promise<void> {
-  const backendRef = await parts.index.removeIngest(name);
-  parts.openIngests.markEnded(name);
+  const backendRef = await parts.index.removeIngest(ingest);
+  parts.openIngests.markEnded(ingest);
   await removeIngestFiles(parts, backendRef);
 }
 

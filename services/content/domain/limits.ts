@@ -6,6 +6,3 @@ export const openWritersMax = 2048;
 
 /** How many blobs are locked together while they are being removed. */
 export const removalBatchMax = 64;
-
-/** How long an ingest or blob without a record is left alone, in case the record is on its way. */
-export const orphanGraceMs = 60_000;

@@ -52,13 +52,16 @@ export interface BlobIndex {
   /** The open ingests of a namespace, all or one. */
   listIngests(namespace: string, ref?: string): Promise<{ readonly ref: string; readonly backendRef: string }[]>;
   /**
-   * Ends an ingest without a blob.
+   * Ends an ingest without a blob; the lease no longer holds it.
    *
    * @returns Name of the ingest on disk.
    * @throws {@link FlotillaError} `not_found` when there is none of that ref.
    */
-  removeIngest(name: IngestName): Promise<string>;
-  /** Those of the digests that nothing refers to. The caller holds their locks. */
+  removeIngest(ingest: IngestName & { readonly lease: string }): Promise<string>;
+  /**
+   * Those of the digests that nothing refers to. The caller holds their locks. From the answer on the index takes these
+   * blobs for removed.
+   */
   confirmCondemned(digests: readonly Digest[]): Promise<Digest[]>;
   /** Compares what is on disk with the records. */
   reconcile(found: FilesFound): Promise<Reconciliation>;
@@ -72,8 +75,10 @@ export interface FilesFound {
 
 /** What is on disk without a record, and the other way round. */
 export interface Reconciliation {
+  /** Blobs without a record. The index asks for their removal when it asks for the next one. */
   readonly orphanDigests: readonly Digest[];
   readonly orphanBackendRefs: readonly string[];
+  /** Records without a blob. */
   readonly lostDigests: readonly Digest[];
 }
 

@@ -1,34 +1,39 @@
 import type { Digest } from "#oci/digest.ts";
 import type { DigestLocks } from "./digest-locks.ts";
 import { removalBatchMax } from "./limits.ts";
-import type { BlobFiles } from "./ports.ts";
+import type { BlobFiles, BlobIndex } from "./ports.ts";
 
-/** Says which of some digests may still go. It is asked while they are locked. */
-export type RemovalCheck = (digests: readonly Digest[]) => Promise<readonly Digest[]>;
+/** What became of the blobs that were to be removed. */
+export interface Removal {
+  /** Those whose files are gone now, whether or not they were there before. */
+  readonly removed: readonly Digest[];
+  /** Those whose files the disk would not let go. The index asks for them again. */
+  readonly failures: readonly { readonly digest: Digest; readonly error: unknown }[];
+}
 
 /**
- * Removes the files of blobs that nothing refers to.
+ * Removes the files of blobs that the index has condemned and still condemns.
  *
  * A commit of the same bytes may be under way. It holds the lock of the digest from its rename to its record; so the
- * check comes either before the rename, and the commit places the file anew, or after the record, and says no.
- *
- * @returns The digests whose files are gone now, whether or not they were there before.
+ * index is asked either before the rename, and the commit places the file anew, or after the record, and says no.
  */
 export async function removeBlobs(
-  parts: { readonly blobs: BlobFiles; readonly digestLocks: DigestLocks },
+  parts: { readonly index: BlobIndex; readonly blobs: BlobFiles; readonly digestLocks: DigestLocks },
   digests: readonly Digest[],
-  check: RemovalCheck,
-): Promise<Digest[]> {
+): Promise<Removal> {
   const removed: Digest[] = [];
+  const failures: { digest: Digest; error: unknown }[] = [];
   for (let start = 0; start < digests.length; start += removalBatchMax) {
     const batch = digests.slice(start, start + removalBatchMax);
     await parts.digestLocks.whileHeld(batch, async () => {
-      const condemned = new Set(await check(batch));
+      const condemned = new Set(await parts.index.confirmCondemned(batch));
       for (const digest of batch.filter((candidate) => condemned.has(candidate))) {
-        await parts.blobs.remove(digest);
-        removed.push(digest);
+        await parts.blobs.remove(digest).then(
+          () => removed.push(digest),
+          (error: unknown) => failures.push({ digest, error }),
+        );
       }
     });
   }
-  return removed;
+  return { removed, failures };
 }

@@ -1,13 +1,17 @@
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
-import { type Digest, isDigest, parseDigest } from "#oci/digest.ts";
+import { isDigest, parseDigest } from "#oci/digest.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
 import { getBlob } from "../domain/blob-access.ts";
 import { removeIngestFiles } from "../domain/ingest-status.ts";
 import type { WriterParts } from "../domain/ingest-writer.ts";
-import { removeBlobs } from "../domain/removal.ts";
+import { type Removal, removeBlobs } from "../domain/removal.ts";
 
-/** Direct access to immutable files, for the other processes of the fleet. */
-export function blobsService(parts: WriterParts): ServiceBinding {
+/**
+ * Direct access to immutable files, for the other processes of the fleet.
+ *
+ * @param onRemoval - Told what became of each batch of blobs.
+ */
+export function blobsService(parts: WriterParts, onRemoval: (removal: Removal) => void): ServiceBinding {
   const methods: Handlers<typeof Blobs> = {
     async openBlob({ namespace, digest }) {
       const blob = await getBlob(parts.index, { namespace, digest: parseDigest(digest) });
@@ -17,8 +21,9 @@ export function blobsService(parts: WriterParts): ServiceBinding {
       for (const backendRef of backendRefs) {
         await removeIngestFiles(parts, backendRef);
       }
-      const check = (candidates: readonly Digest[]): Promise<Digest[]> => parts.index.confirmCondemned(candidates);
-      return { removedDigests: await removeBlobs(parts, digests.filter(isDigest), check) };
+      const removal = await removeBlobs(parts, digests.filter(isDigest));
+      onRemoval(removal);
+      return { removedDigests: [...removal.removed] };
     },
   };
   return bindService(Blobs, methods);

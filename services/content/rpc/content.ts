@@ -43,7 +43,7 @@ export function contentService(parts: WriterParts): ServiceBinding {
       return { statuses: (await listIngestStatuses(parts, requireNamespace(call), filters)).map(statusOf) };
     },
     async abort({ ref }, call) {
-      await abortIngest(parts, { namespace: requireNamespace(call), ref });
+      await abortIngest(parts, { namespace: requireNamespace(call), ref, lease: leaseOf(call) });
       return {};
     },
   };
