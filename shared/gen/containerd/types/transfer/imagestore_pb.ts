@@ -37,7 +37,7 @@ export type ImageStore = Message<"containerd.types.transfer.ImageStore"> & {
   labels: { [key: string]: string };
 
   /**
-   * platforms to transfer; without any, that of the daemon.
+   * platforms to transfer; without any, all that there are.
    *
    * @generated from field: repeated containerd.types.Platform platforms = 3;
    */
@@ -51,14 +51,15 @@ export type ImageStore = Message<"containerd.types.transfer.ImageStore"> & {
   allMetadata: boolean;
 
   /**
-   * manifest_limit is the greatest number of manifests of an index to follow, 0 for all.
+   * manifest_limit is the greatest number of manifests of an index to follow, the best platforms first; 0 for
+   * all.
    *
    * @generated from field: uint32 manifest_limit = 5;
    */
   manifestLimit: number;
 
   /**
-   * extra_references say how the images in an imported index are named.
+   * extra_references are further names, and say how the images in an imported index are named.
    *
    * @generated from field: repeated containerd.types.transfer.ImageReference extra_references = 6;
    */
