@@ -405,7 +405,7 @@ test("snapshots", bounded, async (context: TestContext) => {
   });
 
   await context.test("tell what becomes of them, but views do not", async () => {
-    const told = await topics(process, 10);
+    const told = await topics(process, 9);
     const count = (topic: string): number => told.filter((candidate) => candidate === `index ${topic}`).length;
     assert.deepEqual([count("/snapshot/prepare"), count("/snapshot/commit"), count("/snapshot/remove")], [5, 3, 1]);
     const [prepared, committed] = process.neighbours.events.map(({ envelope }) => envelope?.event);
