@@ -53,38 +53,3 @@ export function parseDuration(text: string): number {
   }
   return totalNs === 0 ? 0 : (sign * totalNs) / nsPerMs;
 }
-
-/**
- * Writes a duration as Go does, such as `1m0s`, `1.5s`, `100ms` or `0s`.
- *
- * @source Go time/time.go `(Duration).String`
- */
-export function formatDuration(durationMs: number): string {
-  const totalNs = Math.round(Math.abs(durationMs) * nsPerMs);
-  const sign = durationMs < 0 && totalNs > 0 ? "-" : "";
-  if (totalNs === 0) {
-    return "0s";
-  }
-  if (totalNs < 1e3) {
-    return `${sign}${totalNs}ns`;
-  }
-  if (totalNs < 1e6) {
-    return `${sign}${decimal(totalNs, 1e3)}\u00b5s`;
-  }
-  if (totalNs < 1e9) {
-    return `${sign}${decimal(totalNs, 1e6)}ms`;
-  }
-  const hours = Math.floor(totalNs / 3600e9);
-  const minutes = Math.floor(totalNs / 60e9) % 60;
-  const seconds = `${decimal(totalNs % 60e9, 1e9)}s`;
-  return `${sign}${hours > 0 ? `${hours}h` : ""}${hours > 0 || minutes > 0 ? `${minutes}m` : ""}${seconds}`;
-}
-
-/** Divides exactly, without exponent and without trailing zeros. */
-function decimal(amount: number, unit: number): string {
-  const digits = String(Math.log10(unit));
-  const rest = String(amount % unit)
-    .padStart(Number(digits), "0")
-    .replace(/0+$/, "");
-  return `${Math.floor(amount / unit)}${rest === "" ? "" : `.${rest}`}`;
-}
