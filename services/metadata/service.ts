@@ -1,11 +1,12 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { formatDuration } from "#config/duration.ts";
+
 import type { PluginDefinition } from "#kernel/plugin.ts";
 import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
 import type { ServiceBinding } from "#rpc/handler.ts";
 import { lockFile } from "#sqlite/lock.ts";
 import { openClock } from "./clock.ts";
 import { metadataPlugin, readMetadataConfig, readSchedulerConfig, schedulerPlugin } from "./config.ts";
+import { formatGoDuration } from "./domain/go-duration.ts";
 import { connectEventLog } from "./event-log.ts";
 import { connectFileOwners } from "./file-owners.ts";
 import { collectGarbage } from "./gc/collect.ts";
@@ -136,7 +137,7 @@ function schedulerDefinition(context: ProcessContext, loaded: Loaded): PluginDef
           PauseThreshold: String(schedule.pauseThreshold),
           DeletionThreshold: String(schedule.deletionThreshold),
           MutationThreshold: String(schedule.mutationThreshold),
-          ScheduleDelay: formatDuration(schedule.scheduleDelayMs),
+          ScheduleDelay: formatGoDuration(schedule.scheduleDelayMs),
         },
       };
     },
