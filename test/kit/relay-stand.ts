@@ -1,6 +1,9 @@
 import { once } from "node:events";
 import net from "node:net";
 import { Relay, type RelayRoutes } from "../../services/gateway/relay/relay.ts";
+import { echoPath, echoRoutes } from "./echo-service.ts";
+import { grpcRequest, headers, RawConnection, RawServer, Type } from "./raw-http2.ts";
+import { makeTemporaryDirectory } from "./temporary-directory.ts";
 
 /** A relay that listens, for tests. */
 export interface ListeningRelay {
@@ -31,6 +34,67 @@ export async function listenRelay(options: {
     close: async (drainMs) => {
       server.close();
       await relay.close(drainMs);
+    },
+  };
+}
+
+/** A relay between sockets in a directory of its own, with the echo service behind it. */
+export interface RelayStand extends AsyncDisposable {
+  /** Where clients connect. */
+  readonly socketPath: string;
+  /** Where the process `echo` is to listen. */
+  readonly servicePath: string;
+  readonly relay: ListeningRelay;
+}
+
+/** Opens a relay whose only process is `echo`. */
+export async function buildRelayStand({ heldMsMax = 10_000 } = {}): Promise<RelayStand> {
+  const directory = await makeTemporaryDirectory("relay");
+  const socketPath = `${directory.path}/front.sock`;
+  const servicePath = `${directory.path}/echo.sock`;
+  const relay = await listenRelay({ socketPath, routes: echoRoutes("echo"), heldMsMax, socketOf: () => servicePath });
+  return {
+    socketPath,
+    servicePath,
+    relay,
+    [Symbol.asyncDispose]: async () => {
+      await relay.close(0);
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** The two ends of one stream that the relay carries, each in the hands of the test. */
+export interface OpenStream extends AsyncDisposable {
+  readonly stand: RelayStand;
+  readonly client: RawConnection;
+  readonly service: RawConnection;
+}
+
+/**
+ * Opens stream 1 of the method `chat` through a relay, with the headers of the request at the service.
+ *
+ * @param settings - What each end advertises.
+ */
+export async function openStream(settings: {
+  readonly client?: Readonly<Record<number, number>>;
+  readonly service?: Readonly<Record<number, number>>;
+}): Promise<OpenStream> {
+  const stand = await buildRelayStand();
+  const server = await RawServer.listen(stand.servicePath, { settings: settings.service ?? {} });
+  const client = await RawConnection.open(stand.socketPath, settings.client);
+  client.send(headers(1, grpcRequest(echoPath("chat"))));
+  const service = await server.accept();
+  await service.nextOf(Type.HEADERS, 1);
+  await service.roundTrip();
+  return {
+    stand,
+    client,
+    service,
+    [Symbol.asyncDispose]: async () => {
+      client.close();
+      await server[Symbol.asyncDispose]();
+      await stand[Symbol.asyncDispose]();
     },
   };
 }
