@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import * as fc from "fast-check";
-import { parseDuration } from "./duration.ts";
+import { formatDuration, parseDuration } from "./duration.ts";
 
 test("durations of every unit, sign and fraction", () => {
   for (const [text, milliseconds] of [
@@ -81,4 +81,20 @@ test("no text makes the reader hang or give something that is no number", () => 
       }
     }),
   );
+});
+
+test("durations are written as Go writes them", () => {
+  const cases = {
+    "0": "0s",
+    "1": "1ms",
+    "1.5": "1.5ms",
+    "0.25": "250µs",
+    "1000": "1s",
+    "90000": "1m30s",
+    "3600000": "1h0m0s",
+    "-2500": "-2.5s",
+  };
+  for (const [durationMs, text] of Object.entries(cases)) {
+    assert.equal(formatDuration(Number(durationMs)), text);
+  }
 });

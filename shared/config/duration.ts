@@ -53,3 +53,26 @@ export function parseDuration(text: string): number {
   }
   return totalNs === 0 ? 0 : (sign * totalNs) / nsPerMs;
 }
+
+/**
+ * Writes a duration as Go does: `"0s"`, `"1.5ms"`, `"1m30s"`, `"1h0m0s"`.
+ *
+ * @param durationMs - In milliseconds; what is finer than a nanosecond is dropped.
+ * @source Go time/time.go `Duration.String`
+ */
+export function formatDuration(durationMs: number): string {
+  const sign = durationMs < 0 ? "-" : "";
+  const nanoseconds = Math.round(Math.abs(durationMs) * 1e6);
+  if (nanoseconds === 0) {
+    return "0s";
+  }
+  if (nanoseconds < 1e9) {
+    const [unit, perUnit] = nanoseconds < 1e3 ? ["ns", 1] : nanoseconds < 1e6 ? ["µs", 1e3] : ["ms", 1e6];
+    return `${sign}${nanoseconds / Number(perUnit)}${unit}`;
+  }
+  const wholeMinutes = Math.floor(nanoseconds / 60e9);
+  const seconds = `${(nanoseconds - wholeMinutes * 60e9) / 1e9}s`;
+  const hours = Math.floor(wholeMinutes / 60);
+  const minutes = wholeMinutes > 0 ? `${wholeMinutes % 60}m` : "";
+  return `${sign}${hours > 0 ? `${hours}h` : ""}${minutes}${seconds}`;
+}
