@@ -71,7 +71,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
               shutdownMs: timeoutMs(config, "io.containerd.timeout.shim.shutdown"),
             },
             log,
-            hasSandbox: records.hasSandbox,
+            hasSandbox: (namespace, id) => records.hasSandbox(namespace, id),
           });
           await bundles.prepare();
           lifecycle = new TaskLifecycle({ runtime, bundles, table, events, log });

@@ -8,7 +8,7 @@ export async function mapInParallel<T, R>(
   limit: number,
   map: (item: T) => Promise<R>,
 ): Promise<R[]> {
-  const results = new Array<R>(items.length);
+  const results: R[] = [];
   const queue = items.entries();
   const work = async (): Promise<void> => {
     for (const [index, item] of queue) {

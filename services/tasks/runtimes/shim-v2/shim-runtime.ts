@@ -296,7 +296,7 @@ export class ShimRuntime implements Runtime {
   }
 
   async #hasTask(bundle: Bundle, shim: ShimTask): Promise<boolean> {
-    const { timeouts, hasSandbox } = this.#options;
+    const { timeouts } = this.#options;
     try {
       await shim.call(Task.method.state, { id: bundle.id }, { timeoutMs: timeouts.loadMs });
       return true;
@@ -304,7 +304,7 @@ export class ShimRuntime implements Runtime {
       if (!isFailure(error, ErrorKind.NotFound)) {
         throw error;
       }
-      return hasSandbox(bundle.namespace, bundle.id);
+      return this.#options.hasSandbox(bundle.namespace, bundle.id);
     }
   }
 
@@ -353,9 +353,11 @@ export class ShimRuntime implements Runtime {
   }
 
   #openLog({ path, namespace, id }: Bundle): ReturnType<typeof openLogPipe> {
-    return openLogPipe(`${path}/${logPipeName}`, (line) =>
-      this.#options.log.info({ ns: namespace, container: id, shim: line }, "shim log"),
-    );
+    const { log } = this.#options;
+    return openLogPipe(`${path}/${logPipeName}`, (line) => {
+      const level = /\blevel=(?:warn|error|fatal|panic)/.test(line) ? "warn" : "debug";
+      log[level]({ ns: namespace, container: id, shim: line }, "shim log");
+    });
   }
 
   async #resolveBinary(runtime: string): Promise<string> {

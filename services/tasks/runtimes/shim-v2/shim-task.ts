@@ -112,11 +112,11 @@ export class ShimTask implements RuntimeTask {
 
   async shutDown(): Promise<void> {
     this.#released = true;
-    const { bundle, shutdownTimeoutMs, isShared } = this.#surroundings;
+    const { bundle, shutdownTimeoutMs } = this.#surroundings;
     const asked = this.call(Task.method.shutdown, { id: bundle.id }, { timeoutMs: shutdownTimeoutMs }).catch(
       () => undefined,
     );
-    if (isShared(this.#endpoint.address)) {
+    if (this.#surroundings.isShared(this.#endpoint.address)) {
       await asked;
       this.#client.close();
       await this.#surroundings.afterShutdown();
