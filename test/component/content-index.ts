@@ -2,6 +2,8 @@ import { ErrorKind, failure } from "#base/errors.ts";
 import { BlobIndex } from "#gen/flotilla/index/v1/index_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
 
+type Hook = (method: keyof Handlers<typeof BlobIndex>) => Promise<void> | void;
+
 interface Ingest {
   readonly backendRef: string;
   readonly expected: string;
@@ -18,13 +20,25 @@ export class MemoryBlobIndex {
   readonly ingests = new Map<string, Map<string, Ingest>>();
   /** Calls so far, by method. */
   readonly calls = new Map<string, number>();
-  /** Awaited before each method does anything; throws to make it fail. */
-  before: (method: keyof Handlers<typeof BlobIndex>) => Promise<void> | void = () => undefined;
+  /** Awaited before a method does anything; throws to make it fail. */
+  before: Hook = () => undefined;
+  /** Awaited after a method has done what it does; throws to have its answer lost. */
+  after: Hook = () => undefined;
   #sequence = 0;
 
   /** Sizes of all blobs that some namespace has, by digest. */
   known(): Map<string, bigint> {
     return new Map([...this.blobs.values()].flatMap((blobs) => [...blobs]));
+  }
+
+  /** Makes a record of a blob, as if it had been committed. */
+  addBlob(namespace: string, digest: string, size: bigint): void {
+    this.#blobsOf(namespace).set(digest, size);
+  }
+
+  /** Makes a record of an ingest, as if it had been opened. */
+  addIngest(namespace: string, ref: string, backendRef: string): void {
+    this.#ingestsOf(namespace).set(ref, { backendRef, expected: "" });
   }
 
   binding(): ServiceBinding {
@@ -39,6 +53,7 @@ export class MemoryBlobIndex {
         const ingests = this.#ingestsOf(namespace);
         const { backendRef } = ingests.get(ref) ?? { backendRef: `${namespace}/${(this.#sequence += 1)}/${ref}` };
         ingests.set(ref, { backendRef, expected: shared === undefined ? "" : expected });
+        await this.after("openIngest");
         return shared === undefined ? { backendRef } : { backendRef, shared };
       },
       recordBlob: async ({ namespace, ref, digest, size }) => {
@@ -49,6 +64,7 @@ export class MemoryBlobIndex {
           throw failure(ErrorKind.AlreadyExists, `content ${digest}`);
         }
         blobs.set(digest, size);
+        await this.after("recordBlob");
         return {};
       },
       resolveBlobs: async ({ namespace, digests }) => {

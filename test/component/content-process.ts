@@ -1,21 +1,20 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#rpc/client.ts";
 import { type RpcServer, serveRpc } from "#rpc/server.ts";
 import { socketOf } from "#topology/topology.ts";
+import { makeTemporaryDirectory, removeDirectory } from "../kit/temporary-directory.ts";
 import { MemoryBlobIndex } from "./content-index.ts";
 
 const program = fileURLToPath(new URL("../../services/content/main.ts", import.meta.url));
 
 /** A content process on a directory of its own, with an index in memory beside it. */
 export class ContentProcess {
-  readonly index = new MemoryBlobIndex();
+  readonly index: MemoryBlobIndex;
   readonly directory: string;
   /** What the process has logged so far. */
   log = "";
@@ -31,11 +30,18 @@ export class ContentProcess {
     this.#connection = connectRpc(socketOf(`${directory}/state`, "content"));
   }
 
-  /** Starts the process and waits until it serves. */
-  static async start(): Promise<ContentProcess> {
-    const directory = await mkdtemp(join(tmpdir(), "flotilla-content-"));
+  /**
+   * Starts the process and waits until it serves.
+   *
+   * @param prepare - Given the plugin's root, which is not there yet, and the index before the process starts.
+   */
+  static async start(
+    prepare: (root: string, index: MemoryBlobIndex) => Promise<void> = () => Promise.resolve(),
+  ): Promise<ContentProcess> {
+    const { path: directory } = await makeTemporaryDirectory("content");
     await writeFile(`${directory}/config.toml`, "version = 3\n");
     const index = new MemoryBlobIndex();
+    await prepare(rootIn(directory), index);
     const server = await serveRpc({
       socketPath: socketOf(`${directory}/state`, "metadata"),
       services: [index.binding()],
@@ -52,7 +58,7 @@ export class ContentProcess {
 
   /** The plugin's root: the directory with `blobs` and `ingest`. */
   get root(): string {
-    return `${this.directory}/root/io.containerd.content.v1.content`;
+    return rootIn(this.directory);
   }
 
   get pid(): number {
@@ -102,7 +108,7 @@ export class ContentProcess {
     await this.kill();
     this.#connection.close();
     await this.#server.close(0);
-    await rm(this.directory, { recursive: true, force: true });
+    await removeDirectory(this.directory);
   }
 
   #spawn(): ChildProcess {
@@ -115,4 +121,8 @@ export class ContentProcess {
     });
     return child;
   }
+}
+
+function rootIn(directory: string): string {
+  return `${directory}/root/io.containerd.content.v1.content`;
 }

@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { test } from "node:test";
+import { createClient } from "@connectrpc/connect";
+import { ErrorKind, isFailure } from "#base/errors.ts";
+import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
+import { mountOne } from "#linux/mount.ts";
+import { digestOf } from "#oci/digest.ts";
+import { clientHeaders } from "#rpc/headers.ts";
+import { WriteCall } from "../conformance/write-call.ts";
+import { ContentProcess } from "./content-process.ts";
+
+const namespace = "disk";
+const diskBytes = 4 * 1024 * 1024;
+
+/** Starts the process on a disk of 4 MiB. */
+function startOnSmallDisk(): Promise<ContentProcess> {
+  return ContentProcess.start(async (root) => {
+    await mkdir(root, { recursive: true });
+    await mountOne({ type: "tmpfs", source: "tmpfs", options: [`size=${diskBytes}`] }, root);
+  });
+}
+
+test("a full disk is told as such, shows nothing, and the ingest goes on when there is room again", async () => {
+  const content = await startOnSmallDisk();
+  try {
+    const client = createClient(Content, content.transport);
+    const ballast = `${content.root}/ballast`;
+    await writeFile(ballast, Buffer.alloc(2 * 1024 * 1024));
+    const data = randomBytes(3 * 1024 * 1024);
+    const pieceBytes = 256 * 1024;
+    const writeAll = async (): Promise<void> => {
+      const call = new WriteCall(client, { namespace });
+      const facts = { ref: "large", total: BigInt(data.length), expected: digestOf(data) };
+      const { offset, digest } = await call.stat(facts);
+      assert.equal(digest, digestOf(data.subarray(0, Number(offset))));
+      for (let at = Number(offset); at < data.length; at += pieceBytes) {
+        await call.write(data.subarray(at, at + pieceBytes), BigInt(at));
+      }
+      await call.commit({ offset: facts.total, total: facts.total, expected: facts.expected });
+      await call.finish();
+    };
+    await assert.rejects(writeAll(), (error) => {
+      assert.ok(isFailure(error, ErrorKind.ResourceExhausted), String(error));
+      assert.equal(error.message, "write ingest: no space left on device: resource exhausted");
+      return true;
+    });
+    await assert.rejects(writeAll(), { kind: ErrorKind.ResourceExhausted });
+    assert.deepEqual(await readdir(`${content.root}/blobs/sha256`), []);
+    const { status } = await client.status({ ref: "large" }, { headers: clientHeaders(namespace) });
+    assert.ok((status?.offset ?? 0n) > 0n && (status?.offset ?? 0n) < BigInt(data.length));
+
+    await rm(ballast);
+    await writeAll();
+    assert.deepEqual(await readdir(`${content.root}/blobs/sha256`), [digestOf(data).slice("sha256:".length)]);
+    assert.deepEqual(await readdir(`${content.root}/ingest`), []);
+  } finally {
+    await content.close();
+  }
+});
+
+test("a disk without room for one more file refuses new ingests and keeps reading", async () => {
+  const content = await startOnSmallDisk();
+  try {
+    const client = createClient(Content, content.transport);
+    const call = new WriteCall(client, { namespace });
+    await call.stat({ ref: "small" });
+    await call.commit({ data: Buffer.from("small") });
+    await call.finish();
+    await writeFile(`${content.root}/ballast`, Buffer.alloc(diskBytes)).catch(() => undefined);
+    await assert.rejects(new WriteCall(client, { namespace }).stat({ ref: "next" }), {
+      kind: ErrorKind.ResourceExhausted,
+      message: "start ingest: no space left on device: resource exhausted",
+    });
+    const chunks: Uint8Array[] = [];
+    for await (const { data } of client.read({ digest: digestOf("small") }, { headers: clientHeaders(namespace) })) {
+      chunks.push(data);
+    }
+    assert.equal(Buffer.concat(chunks).toString(), "small");
+    await rm(`${content.root}/ballast`);
+    const again = new WriteCall(client, { namespace });
+    assert.equal((await again.stat({ ref: "next" })).offset, 0n);
+    await again.finish();
+  } finally {
+    await content.close();
+  }
+});
