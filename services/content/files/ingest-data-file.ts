@@ -101,11 +101,10 @@ export class IngestDataFile implements IngestFile {
       await this.#handle.chmod(mode & permissionBits & sealedMask);
       const now = new Date(Number(this.#clock() / nsPerMs));
       await this.#handle.utimes(now, now);
-      await this.#handle.sync();
     } catch (error) {
-      await this.#handle.truncate(0).catch(() => undefined);
-      throw diskFailure(error, "flush ingest");
+      throw diskFailure(error, "make ingest read-only");
     }
+    await this.#flush();
   }
 
   async close(): Promise<void> {
@@ -116,13 +115,21 @@ export class IngestDataFile implements IngestFile {
     this.#state = "closed";
     try {
       if (!wasSealed) {
-        await this.#handle.sync();
-        await this.#onClose(this.#updatedAtNs);
+        await this.#flush();
+        await onDisk("note time of ingest", this.#onClose(this.#updatedAtNs));
       }
-    } catch (error) {
-      throw diskFailure(error, "flush ingest");
     } finally {
       await this.#handle.close();
+    }
+  }
+
+  /** After a failure the kernel may take unwritten pages for written, so that only bytes that come anew can be trusted. */
+  async #flush(): Promise<void> {
+    try {
+      await this.#handle.sync();
+    } catch (error) {
+      await this.#handle.truncate(0).catch(() => undefined);
+      throw diskFailure(error, "flush ingest");
     }
   }
 
