@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
 import { unmountRecursive } from "#linux/mount.ts";
+import { traces } from "./traces.ts";
 
 /** A directory of a test's own, gone with all that is mounted in it when it is disposed of. */
 export interface TemporaryDirectory extends AsyncDisposable {
@@ -12,6 +13,7 @@ export interface TemporaryDirectory extends AsyncDisposable {
 /** Makes a directory `/tmp/flotilla-<name>-XXXXXX`. Keep the name short: sockets in it have 104 bytes for their whole path. */
 export async function makeTemporaryDirectory(name: string): Promise<TemporaryDirectory> {
   const path = await mkdtemp(join(tmpdir(), `flotilla-${name}-`));
+  traces.directories.add(path);
   return { path, [Symbol.asyncDispose]: () => removeDirectory(path) };
 }
 
