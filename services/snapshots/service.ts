@@ -4,6 +4,7 @@ import { pluginTable } from "#config/defaults.ts";
 import type { Logger } from "#kernel/log.ts";
 import type { PluginDefinition } from "#kernel/plugin.ts";
 import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
+import { diffPlugins } from "./diff/plugins.ts";
 import { Snapshotter, type SnapshotterWatch } from "./domain/snapshotter.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition } from "./drivers/driver.ts";
 import { snapshotDrivers } from "./drivers/index.ts";
@@ -41,6 +42,7 @@ export async function composeSnapshots(context: ProcessContext): Promise<Process
         requires: ["io.containerd.service.v1"],
         init: () => ({ services: [snapshotsService(snapshotters)] }),
       },
+      ...diffPlugins(context),
     ],
     services: [directoriesService(snapshotters)],
   };
