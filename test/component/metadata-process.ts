@@ -23,6 +23,7 @@ const program = fileURLToPath(new URL("../../services/metadata/main.ts", import.
 export interface MetadataOptions {
   /** Tables of plugins, as text of the configuration file. */
   readonly config?: string;
+  readonly before?: (databasePath: string) => void;
 }
 
 /** What the neighbours of the process have been told. */
@@ -34,6 +35,8 @@ export class Neighbours {
   readonly removedSnapshots: { readonly snapshotter: string; readonly id: bigint }[] = [];
   /** While set, the events process refuses what it is given. */
   eventsRefused = false;
+  /** While set, the content and snapshots processes remove nothing. */
+  removalRefused = false;
   readonly #directory: string;
   readonly #servers = new Map<ProcessName, RpcServer>();
   readonly #listeners = new Set<() => void>();
@@ -69,6 +72,12 @@ export class Neighbours {
     }
   }
 
+  #checkRemoval(): void {
+    if (this.removalRefused) {
+      throw new Error("the disk is not there");
+    }
+  }
+
   #told(): void {
     for (const listener of this.#listeners) {
       listener();
@@ -90,6 +99,7 @@ export class Neighbours {
       }),
       content: bindService(Blobs, {
         removeBlobs: async ({ digests, backendRefs }) => {
+          this.#checkRemoval();
           const connection = connectRpc(socketOf(`${this.#directory}/state`, "metadata"));
           const confirmed = await createClient(BlobIndex, connection.transport)
             .confirmCondemned({ digests })
@@ -102,6 +112,7 @@ export class Neighbours {
       }),
       snapshots: bindService(SnapshotDirectories, {
         removeSnapshots: ({ snapshotter, ids }) => {
+          this.#checkRemoval();
           this.removedSnapshots.push(...ids.map((id) => ({ snapshotter, id })));
           this.#told();
           return { removedIds: ids };
@@ -127,10 +138,15 @@ export class MetadataProcess {
     this.#connection = connectRpc(socketOf(`${directory}/state`, "metadata"));
   }
 
-  /** Starts a process with its neighbours, waits until it serves, and ends all with the test. */
+  /**
+   * Starts a process with its neighbours, waits until it serves, and ends all with the test.
+   *
+   * @param options.before - Called with the path of the database before the process starts.
+   */
   static async start(context: TestContext, options: MetadataOptions = {}): Promise<MetadataProcess> {
     const directory = await mkdtemp(join(tmpdir(), "flotilla-metadata-"));
     await writeFile(`${directory}/config.toml`, `version = 3\n${options.config ?? ""}\n[debug]\nlevel = "debug"\n`);
+    options.before?.(databasePathIn(directory));
     const neighbours = new Neighbours(directory);
     for (const peer of ["events", "content", "snapshots"] as const) {
       await neighbours.start(peer);
@@ -151,7 +167,7 @@ export class MetadataProcess {
 
   /** The file of the database. */
   get databasePath(): string {
-    return `${this.directory}/root/io.containerd.metadata.v1.bolt/meta.db`;
+    return databasePathIn(this.directory);
   }
 
   client<S extends DescService>(service: S): Client<S> {
@@ -215,6 +231,10 @@ export class MetadataProcess {
     });
     return child;
   }
+}
+
+function databasePathIn(directory: string): string {
+  return `${directory}/root/io.containerd.metadata.v1.bolt/meta.db`;
 }
 
 /** Options of a call in a namespace. */
