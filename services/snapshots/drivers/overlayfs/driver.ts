@@ -1,12 +1,13 @@
 import { chmod, lchown, lstat, mkdir } from "node:fs/promises";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
 import type { Mount } from "#linux/mount.ts";
+import { inUserNamespace } from "#linux/process.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { measureTree } from "../file-tree.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
 import { type OverlayConfig, parseOverlayConfig } from "./config.ts";
 import { findMappedRoot, gidMappingLabel, uidMappingLabel } from "./id-mapping.ts";
-import { hasIdMappedMounts, hasIndex, inUserNamespace, needsUserXattr, requireOverlay } from "./kernel-support.ts";
+import { hasIdMappedMounts, hasIndex, needsUserXattr, requireOverlay } from "./kernel-support.ts";
 import { overlayMounts } from "./mounts.ts";
 
 /**

@@ -1,19 +1,14 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdir, rm, statfs } from "node:fs/promises";
 import { release } from "node:os";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import { skipPlugin } from "#kernel/plugin.ts";
 import { recordsEntryTypes } from "#linux/directory-entries.ts";
 import { mountAll, unmountAll } from "#linux/mount.ts";
+import { inUserNamespace } from "#linux/process.ts";
 
 /** @source statfs(2) `TMPFS_MAGIC` */
 const tmpfsMagic = 0x0102_1994;
-
-/** Whether this process runs in a user namespace other than the first, by what its ids map to. @source user_namespaces(7) */
-export function inUserNamespace(): boolean {
-  const [containerId, hostId, size] = readFileSync("/proc/self/uid_map", "utf8").trim().split(/\s+/);
-  return !(containerId === "0" && hostId === "0" && size === "4294967295");
-}
 
 /** Whether overlayfs must be told to keep its marks in `user.` attributes. @source containerd v2.3.4 plugins/snapshots/overlay/overlayutils/check.go `NeedsUserXAttr` */
 export async function needsUserXattr(root: string): Promise<boolean> {
