@@ -68,15 +68,15 @@ export class Bundles {
     await mkdir(bundle.path, { mode: 0o700 }).catch((error: unknown) => {
       throw goPathError(error, "mkdir", bundle.path);
     });
-    try {
-      await Promise.all([
-        this.#makeWorkDirectory(bundle),
-        mkdir(`${bundle.path}/${rootfsName}`, { mode: 0o711 }),
-        spec !== undefined && spec.value.length > 0 ? this.#writeSpec(bundle, spec) : undefined,
-      ]);
-    } catch (error) {
-      await rm(bundle.path, { recursive: true, force: true });
-      throw wrapFailure(error, `failed to make bundle of ${id}`);
+    const steps = await Promise.allSettled([
+      this.#makeWorkDirectory(bundle),
+      mkdir(`${bundle.path}/${rootfsName}`, { mode: 0o711 }),
+      spec !== undefined && spec.value.length > 0 ? this.#writeSpec(bundle, spec) : undefined,
+    ]);
+    const failed = steps.find((step) => step.status === "rejected");
+    if (failed !== undefined) {
+      await this.erase(bundle);
+      throw wrapFailure(failed.reason, `failed to make bundle of ${id}`);
     }
     return bundle;
   }

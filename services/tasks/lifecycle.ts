@@ -5,6 +5,7 @@ import { type DeleteResponseSchema, Task as TaskService } from "#gen/containerd/
 import type { Logger } from "#kernel/log.ts";
 import { type Bundle, type Bundles, incarnationOf } from "./bundle.ts";
 import { deathEvents } from "./death.ts";
+import { Turns } from "./domain/parallel.ts";
 import type { EventLog } from "./domain/ports.ts";
 import type { TaskTable } from "./domain/task-table.ts";
 import type { Runtime, RuntimeTask, TaskCreation, TaskExit } from "./runtimes/runtime.ts";
@@ -26,6 +27,9 @@ export interface NewTask extends Omit<TaskCreation, "spec"> {
   readonly spec: Any | undefined;
   readonly sandboxed: boolean;
 }
+
+/** How many bundles are cleaned up at the same time, since each takes programs. */
+const parallelCleanUpsMax = 16;
 
 /** What the lifecycle of tasks works with. */
 export interface LifecycleParts {
@@ -52,6 +56,7 @@ const sandboxVersionMin = 3;
  */
 export class TaskLifecycle {
   readonly #parts: LifecycleParts;
+  readonly #cleanUps = new Turns(parallelCleanUpsMax);
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts;
@@ -167,7 +172,7 @@ export class TaskLifecycle {
 
   async #cleanUp(bundle: Bundle, isOwed: (exit: TaskExit | undefined) => boolean): Promise<void> {
     const { runtime, events } = this.#parts;
-    const exit = await runtime.cleanUp(bundle);
+    const exit = await this.#cleanUps.run(() => runtime.cleanUp(bundle));
     if (isOwed(exit)) {
       await events.publish(deathEvents(bundle, await incarnationOf(bundle), exit));
     }

@@ -467,6 +467,13 @@ export class TasksRig implements AsyncDisposable {
   async #endShims(): Promise<void> {
     await this.endProcess("SIGKILL");
     this.#connection?.close();
+    for (const id of await readdir(this.bundlePath("")).catch(() => [])) {
+      const recorded = await readFile(`${this.bundlePath(id)}/bootstrap.json`, "utf8").catch(() => "");
+      const socket = /unix:\/\/(\/run\/containerd\/s\/[0-9a-f]{64})/.exec(recorded)?.[1];
+      if (socket !== undefined) {
+        await rm(socket, { force: true });
+      }
+    }
     const runcRoot = `/run/containerd/runc/${this.namespace}`;
     for (const id of await readdir(runcRoot).catch(() => [])) {
       await execa("runc", ["--root", runcRoot, "delete", "--force", id], { reject: false });

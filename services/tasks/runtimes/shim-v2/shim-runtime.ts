@@ -17,6 +17,7 @@ import { requireMappedMounts, usesMappedMounts } from "./oci-features.ts";
 import { ProgramFailure, runProgram } from "./program.ts";
 import { ShimTask, sandboxVersion } from "./shim-task.ts";
 import { shimSocketAddress } from "./socket-directory.ts";
+import { removeDeadSocket } from "./socket-file.ts";
 
 /** What shims are told about the daemon, and how long it waits for them. */
 export interface ShimRuntimeOptions {
@@ -123,6 +124,10 @@ export class ShimRuntime implements Runtime {
   }
 
   async cleanUp(bundle: Bundle): Promise<TaskExit | undefined> {
+    const endpoint = await readEndpoint(bundle).catch(() => undefined);
+    if (endpoint !== undefined) {
+      await removeDeadSocket(endpoint.address);
+    }
     const binary = await readIfThere(`${bundle.path}/${binaryFileName}`);
     if (binary === undefined) {
       return undefined;

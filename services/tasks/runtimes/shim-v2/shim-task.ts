@@ -1,15 +1,14 @@
-import { rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, isFailure } from "#base/errors.ts";
 import { Task as TaskV2 } from "#gen/containerd/task/v2/shim_pb.ts";
 import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
-import { parseSocketAddress } from "#ttrpc/address.ts";
 import { connectTtrpc, type TtrpcClient } from "#ttrpc/client.ts";
 import { isConnectionClosed, ttrpcNamespaceHeader } from "#ttrpc/status.ts";
 import type { Bundle } from "../../bundle.ts";
 import { type RuntimeTask, SupervisorGone, type TaskCallOptions } from "../runtime.ts";
 import type { ShimEndpoint } from "./bootstrap.ts";
+import { removeDeadSocket } from "./socket-file.ts";
 
 /** The first version of the task service in which one shim may serve a sandbox with all its containers. */
 export const sandboxVersion = 3;
@@ -129,26 +128,13 @@ export class ShimTask implements RuntimeTask {
     ]);
     waiting.abort();
     this.#client.close();
-    await this.#removeSocket();
+    // A shim removes its socket when it ends, unless it was killed or its bundle was faster.
+    await removeDeadSocket(this.#endpoint.address);
     await this.#surroundings.afterShutdown();
   }
 
   letGo(): void {
     this.#released = true;
     this.#client.close();
-  }
-
-  /** A shim removes its socket when it ends, unless it was killed or its bundle was faster. */
-  async #removeSocket(): Promise<void> {
-    const path = parseSocketAddress(this.#endpoint.address);
-    if (!path.startsWith("/")) {
-      return;
-    }
-    try {
-      const survivor = await connectTtrpc(path, { timeoutMs: 1_000 });
-      survivor.close();
-    } catch {
-      await rm(path, { force: true });
-    }
   }
 }
