@@ -1,3 +1,4 @@
+import type { Transform } from "node:stream";
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from "node:zlib";
 import { ErrorKind, errorMessage, FlotillaError, systemErrorCode } from "#base/errors.ts";
 
@@ -110,10 +111,18 @@ async function* runDecoder(
   }
 }
 
-/** Resolves when a decoder has taken in a chunk, or will not any more. */
-function writeTo(decoder: Decoder, chunk: Buffer): Promise<void> {
+/**
+ * Resolves when a stream of zlib has taken in a chunk, or will not any more: one that fails or is destroyed while it works does not
+ * call back.
+ */
+export function writeTo(stream: Transform, chunk: Buffer): Promise<void> {
   return new Promise((resolve) => {
-    decoder.write(chunk, () => resolve());
+    const done = (): void => {
+      stream.off("close", done);
+      resolve();
+    };
+    stream.once("close", done);
+    stream.write(chunk, done);
   });
 }
 

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { createGzip, createZstdCompress, type Gzip, type ZstdCompress } from "node:zlib";
 import type { FileTime } from "#linux/file.ts";
 import { type ComparedTrees, compareTrees } from "./compare.ts";
-import type { Compression } from "./compression.ts";
+import { type Compression, writeTo } from "./compression.ts";
 import { LayerWriter } from "./layer-writer.ts";
 
 /** Two trees of which the difference is wanted as a layer. Made of plain data, so that it can go to another thread. */
@@ -77,9 +77,7 @@ async function* compress(pieces: Iterable<Buffer>, compression: "gzip" | "zstd")
   const feed = async (): Promise<void> => {
     try {
       for (const piece of pieces) {
-        await new Promise<void>((resolve) => {
-          encoder.write(piece, () => resolve());
-        });
+        await writeTo(encoder, piece);
         if (encoder.destroyed) {
           return;
         }

@@ -3,7 +3,9 @@ import type { StreamProcessorConfig } from "#config/config.ts";
 
 /** An uncompressed layer; what every chain of processors ends in. @source OCI image-spec v1.1 layer.md */
 export const layerMediaType = "application/vnd.oci.image.layer.v1.tar";
+/** A layer compressed with gzip. */
 export const gzipLayerMediaType = `${layerMediaType}+gzip`;
+/** A layer compressed with zstd. */
 export const zstdLayerMediaType = `${layerMediaType}+zstd`;
 const nonDistributableMediaType = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 

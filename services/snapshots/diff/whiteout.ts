@@ -12,6 +12,7 @@ export const opaqueName = asByteString(".wh..wh..opq");
 export const opaqueAttribute = toByteString("trusted.overlay.opaque");
 /** The same where overlayfs is mounted with `userxattr`. */
 export const userOpaqueAttribute = toByteString("user.overlay.opaque");
+/** The value of these attributes that means opaque. */
 export const opaqueValue = Buffer.from("y");
 
 /** What a name in a layer asks for, other than to be made. */

@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import test, { type TestContext } from "node:test";
+import { flockExclusive, outOfMemoryScore, sendSignal, setOutOfMemoryScore } from "./process.ts";
+import { peerOf } from "./socket.ts";
+
+function temporaryDirectory(context: TestContext): string {
+  const path = mkdtempSync(`${tmpdir()}/flotilla-process-`);
+  context.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+test("a lock belongs to one open file at a time", (context) => {
+  const path = `${temporaryDirectory(context)}/lock`;
+  const [first, second] = [openSync(path, "w"), openSync(path, "w")];
+  assert.equal(flockExclusive(first), true);
+  assert.equal(flockExclusive(first), true);
+  assert.equal(flockExclusive(second), false);
+  closeSync(first);
+  assert.equal(flockExclusive(second), true);
+  closeSync(second);
+  assert.throws(() => flockExclusive(second), { code: "EBADF" });
+});
+
+test("signals reach a process while there is one", async () => {
+  const child = spawn("sleep", ["60"]);
+  const pid = child.pid ?? assert.fail("no process");
+  assert.equal(sendSignal(pid, 0), true);
+  assert.equal(sendSignal(pid, 15), true);
+  assert.deepEqual(await once(child, "exit"), [null, "SIGTERM"]);
+  assert.equal(sendSignal(pid, 15), false);
+});
+
+test("raising the score for running out of memory needs no right; a refusal is told, not thrown", async (context) => {
+  const child = spawn("sleep", ["60"]);
+  context.after(() => child.kill());
+  const pid = child.pid ?? assert.fail("no process");
+  assert.equal(setOutOfMemoryScore(pid, 500), undefined);
+  assert.equal(outOfMemoryScore(pid), 500);
+  const refusal = setOutOfMemoryScore(pid, -999);
+  assert.equal(outOfMemoryScore(pid), refusal === undefined ? -999 : 500);
+  child.kill();
+  await once(child, "exit");
+  assert.throws(() => setOutOfMemoryScore(pid, 1), { code: "ENOENT" });
+});
+
+test("a socket tells who is at its other end", async (context) => {
+  const path = `${temporaryDirectory(context)}/socket`;
+  const server = net.createServer().listen(path);
+  context.after(() => server.close());
+  await once(server, "listening");
+  const client = net.connect(path);
+  context.after(() => client.destroy());
+  const [accepted] = (await once(server, "connection")) as [net.Socket];
+  assert.deepEqual(peerOf(accepted), { pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
+  accepted.destroy();
+  await once(accepted, "close");
+  assert.throws(() => peerOf(accepted), { message: "socket is closed: failed precondition" });
+});
