@@ -6,17 +6,17 @@ import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts
 import { requireNamespace } from "#rpc/headers.ts";
 import type { ContainerStore } from "../store/containers.ts";
 import { encodedResponse } from "./encoded.ts";
-import { compileListFilters, filterRecords, mapEntry, unlessEmpty } from "./filtered.ts";
+import { compileListFilters, filterRecords, listResponse, mapEntry, unlessEmpty } from "./filtered.ts";
 
 /** Answers the Containers service. @source containerd v2.3.4 plugins/services/containers/local.go */
 export function containersService(containers: ContainerStore): ServiceBinding {
-  const listRecords = (namespace: string, filters: readonly string[]): Uint8Array[] =>
-    filterRecords(containers.list(namespace), compileListFilters(filters), containerFields);
   return bindService(Containers, {
     get: ({ id }, call) => encodedResponse([containers.get(requireNamespace(call), id)]),
-    list: ({ filters }, call) => encodedResponse(listRecords(requireNamespace(call), filters)),
+    list: ({ filters }, call) =>
+      listResponse(containers, requireNamespace(call), compileListFilters(filters), containerFields),
     async *listStream({ filters }, call) {
-      for (const record of listRecords(requireNamespace(call), filters)) {
+      const records = containers.list(requireNamespace(call));
+      for (const record of filterRecords(records, compileListFilters(filters), containerFields)) {
         yield { container: fromBinary(ContainerSchema, record) };
       }
     },

@@ -1,30 +1,7 @@
 import { EncodedResponse } from "#rpc/handler.ts";
+import { encodeRecords } from "../store/encoded-records.ts";
 
-/** Tag of field 1 with a length before its value, where every response of ours has its records. */
-const firstFieldTag = 0x0a;
-const varintBytesMax = 5;
-
-/**
- * A response whose field 1 holds records that are encoded already: one record of a Get, any number of a List.
- *
- * @source Protocol Buffers documentation, encoding: length-delimited records, repeated fields
- */
+/** A response that holds encoded records in field 1. */
 export function encodedResponse(records: readonly Uint8Array[]): EncodedResponse {
-  let sizeBytes = 0;
-  for (const record of records) {
-    sizeBytes += 1 + varintBytesMax + record.byteLength;
-  }
-  const bytes = Buffer.allocUnsafe(sizeBytes);
-  let end = 0;
-  for (const record of records) {
-    bytes[end++] = firstFieldTag;
-    let rest = record.byteLength;
-    for (; rest > 0x7f; rest >>>= 7) {
-      bytes[end++] = (rest & 0x7f) | 0x80;
-    }
-    bytes[end++] = rest;
-    bytes.set(record, end);
-    end += record.byteLength;
-  }
-  return new EncodedResponse(bytes.subarray(0, end));
+  return new EncodedResponse(encodeRecords(records));
 }

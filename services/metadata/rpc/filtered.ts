@@ -1,5 +1,7 @@
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import { compileFilters, type FieldSource, type Filter } from "#oci/filter.ts";
+import { EncodedResponse } from "#rpc/handler.ts";
+import { encodeRecords } from "../store/encoded-records.ts";
 
 /**
  * Compiles the filters of a list, or answers undefined when they let everything pass, so that nothing need be decoded.
@@ -22,11 +24,29 @@ export function compileStreamFilters(filters: readonly string[]): Filter | undef
   return filters.length === 0 ? undefined : compileFilters(filters);
 }
 
+/** A store of records that are kept encoded, by namespace. */
+export interface RecordLists {
+  list(namespace: string): Uint8Array[];
+  /** All of them in field 1 of one message, where the store keeps that at hand. */
+  encodedList?(namespace: string): Uint8Array;
+}
+
 /**
- * Keeps the encoded records that pass a filter.
+ * Answers a List, without decoding anything unless filters ask for fields.
  *
  * @param fieldsOf - Decodes a record and gives its fields.
  */
+export function listResponse(
+  store: RecordLists,
+  namespace: string,
+  filter: Filter | undefined,
+  fieldsOf: (record: Uint8Array) => FieldSource,
+): EncodedResponse {
+  const whole = filter === undefined ? store.encodedList?.(namespace) : undefined;
+  return new EncodedResponse(whole ?? encodeRecords(filterRecords(store.list(namespace), filter, fieldsOf)));
+}
+
+/** Keeps the encoded records that pass a filter. */
 export function filterRecords(
   records: Uint8Array[],
   filter: Filter | undefined,

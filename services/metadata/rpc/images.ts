@@ -7,14 +7,13 @@ import { leaseOf, requireNamespace } from "#rpc/headers.ts";
 import type { Collector } from "../gc/schedule.ts";
 import type { ImageStore } from "../store/images.ts";
 import { encodedResponse } from "./encoded.ts";
-import { compileListFilters, filterRecords, mapEntry, unlessEmpty } from "./filtered.ts";
+import { compileListFilters, listResponse, mapEntry, unlessEmpty } from "./filtered.ts";
 
 /** Answers the Images service. @source containerd v2.3.4 plugins/services/images/local.go */
 export function imagesService(images: ImageStore, collector: Collector): ServiceBinding {
   return bindService(Images, {
     get: ({ name }, call) => encodedResponse([images.get(requireNamespace(call), name)]),
-    list: ({ filters }, call) =>
-      encodedResponse(filterRecords(images.list(requireNamespace(call)), compileListFilters(filters), imageFields)),
+    list: ({ filters }, call) => listResponse(images, requireNamespace(call), compileListFilters(filters), imageFields),
     create: async ({ image, sourceDateEpoch }, call) => {
       const wanted = requireNamed(image);
       return {

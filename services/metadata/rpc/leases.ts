@@ -6,8 +6,7 @@ import { requireNamespace } from "#rpc/headers.ts";
 import type { LeaseResource } from "../domain/lease.ts";
 import type { Collector } from "../gc/schedule.ts";
 import type { LeaseStore } from "../store/leases.ts";
-import { encodedResponse } from "./encoded.ts";
-import { compileListFilters, filterRecords, mapEntry, unlessEmpty } from "./filtered.ts";
+import { compileListFilters, listResponse, mapEntry, unlessEmpty } from "./filtered.ts";
 
 const noResource: LeaseResource = { type: "", id: "" };
 
@@ -22,8 +21,7 @@ export function leasesService(leases: LeaseStore, collector: Collector): Service
       }
       return {};
     },
-    list: ({ filters }, call) =>
-      encodedResponse(filterRecords(leases.list(requireNamespace(call)), compileListFilters(filters), leaseFields)),
+    list: ({ filters }, call) => listResponse(leases, requireNamespace(call), compileListFilters(filters), leaseFields),
     addResource: async ({ id, resource }, call) => {
       await leases.addResource(requireNamespace(call), id, resource ?? noResource);
       return {};

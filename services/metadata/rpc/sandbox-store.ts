@@ -6,7 +6,7 @@ import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts
 import { requireNamespace } from "#rpc/headers.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import { encodedResponse } from "./encoded.ts";
-import { compileListFilters, filterRecords, mapEntry } from "./filtered.ts";
+import { compileListFilters, listResponse, mapEntry } from "./filtered.ts";
 
 /** Answers the sandbox Store service. @source containerd v2.3.4 plugins/services/sandbox/store_service.go */
 export function sandboxStoreService(sandboxes: SandboxStore): ServiceBinding {
@@ -22,9 +22,7 @@ export function sandboxStoreService(sandboxes: SandboxStore): ServiceBinding {
       return {};
     },
     list: ({ filters }, call) =>
-      encodedResponse(
-        filterRecords(sandboxes.list(requireNamespace(call)), compileListFilters(filters), sandboxFields),
-      ),
+      listResponse(sandboxes, requireNamespace(call), compileListFilters(filters), sandboxFields),
     get: ({ sandboxId }, call) => encodedResponse([sandboxes.get(requireNamespace(call), sandboxId)]),
   } satisfies Handlers<typeof Store>);
 }

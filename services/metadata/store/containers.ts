@@ -13,6 +13,7 @@ import type { Statement } from "#sqlite/open.ts";
 import { updateContainer, validateContainer } from "../domain/container.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";
 import { type Resource, ResourceKind, snapshotResourceKey } from "../domain/resource.ts";
+import { ListCache } from "./list-cache.ts";
 import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
 import { timestampOf } from "./timestamp.ts";
@@ -25,6 +26,7 @@ import { timestampOf } from "./timestamp.ts";
 export class ContainerStore {
   readonly #records: Records;
   readonly #namespaces: NamespaceStore;
+  readonly #lists = new ListCache();
   readonly #find: Statement<[string, string], Uint8Array>;
   readonly #list: Statement<[string], Uint8Array>;
   readonly #put: Statement<[string, string, Uint8Array]>;
@@ -59,6 +61,11 @@ export class ContainerStore {
   /** The encoded records of a namespace by id. */
   list(namespace: string): Uint8Array[] {
     return this.#list.all(namespace);
+  }
+
+  /** The same as one message with the records in field 1. */
+  encodedList(namespace: string): Uint8Array {
+    return this.#lists.get(namespace, () => this.list(namespace));
   }
 
   create(namespace: string, wanted: Container): Promise<Container> {
@@ -128,6 +135,7 @@ export class ContainerStore {
       if (this.#remove.run(namespace, id).changes === 0) {
         throw failure(ErrorKind.NotFound, `container ${id}`);
       }
+      this.#lists.drop(namespace);
       this.#records.graph.remove(resourceOf(namespace, id));
       this.#records.outbox.add(namespace, "/containers/delete", ContainerDeleteSchema, { id });
       change.noteDeletion();
@@ -135,6 +143,7 @@ export class ContainerStore {
   }
 
   #store(namespace: string, container: Container): void {
+    this.#lists.drop(namespace);
     this.#put.run(namespace, container.id, toBinary(ContainerSchema, container));
     const snapshot =
       container.snapshotter === ""
