@@ -1,24 +1,43 @@
-import { execa } from "execa";
-import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
+import { ProgramFailure, runProgram } from "../program.ts";
+
+/** How long unpacking may take. */
+const unpackTimeoutMs = 10 * 60_000;
 
 /**
- * Unpacks a tar file, which comes from a client, into a directory. Paths that lead out of it are refused.
+ * Unpacks a tar file, which comes from a client, into a directory. Names that lead out of it are refused.
  *
  * @source tar(1)
  */
 export async function unpackArchive(archive: string, directory: string): Promise<void> {
   try {
-    await execa("tar", ["--extract", "--file", archive, "--directory", directory]);
+    await runProgram({
+      path: "tar",
+      args: ["--extract", "--file", archive, "--directory", directory],
+      environment: process.env,
+      timeoutMs: unpackTimeoutMs,
+    });
   } catch (error) {
-    throw new FlotillaError(ErrorKind.Unknown, `unpack ${archive}: ${errorMessage(error)}`, { cause: error });
+    const printed = error instanceof ProgramFailure ? error.output.stderr.toString("utf8").trim() : "";
+    throw wrapFailure(error, `unpack ${archive}: ${printed}`);
   }
 }
 
-/** Packs what lies in a directory into a tar stream. */
+/** Packs what lies in a directory into a tar stream. A reader that stops early ends the program. */
 export async function* packDirectory(directory: string): AsyncGenerator<Uint8Array> {
-  const tar = execa("tar", ["--create", "--file", "-", "--directory", directory, "."], {
-    encoding: "buffer",
-    buffer: false,
+  const tar = spawn("tar", ["--create", "--file", "-", "--directory", directory, "."], {
+    stdio: ["ignore", "pipe", "ignore"],
   });
-  yield* tar.iterable({ binary: true });
+  const ended = once(tar, "close") as Promise<[status: number | null]>;
+  try {
+    yield* tar.stdout as AsyncIterable<Buffer>;
+    const [status] = await ended;
+    if (status !== 0) {
+      throw new FlotillaError(ErrorKind.Unknown, `pack ${directory}: exit status ${status}`);
+    }
+  } finally {
+    tar.kill();
+  }
 }

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
+import { runProgram } from "../../program.ts";
 import { isFirstGenerationShim, isRuncShim } from "./binary.ts";
 import type { StartDialect } from "./bootstrap.ts";
-import { runProgram } from "./program.ts";
 
 /** How long a binary may take to say its version. */
 const versionTimeoutMs = 5_000;

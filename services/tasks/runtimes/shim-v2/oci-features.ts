@@ -3,7 +3,7 @@ import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { RuntimeInfoSchema } from "#gen/containerd/types/introspection_pb.ts";
-import { ProgramFailure, runProgram } from "./program.ts";
+import { ProgramFailure, runProgram } from "../../program.ts";
 
 const infoTimeoutMs = 10_000;
 const featuresTypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";

@@ -7,6 +7,7 @@ import { DeleteResponseSchema, Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import type { Logger } from "#kernel/log.ts";
 import { validateIdentifier } from "#oci/identifier.ts";
 import type { Bundle } from "../../bundle.ts";
+import { ProgramFailure, runProgram } from "../../program.ts";
 import type { CreatedTask, Runtime, RuntimeTask, SandboxSupervisor, TaskCreation, TaskExit } from "../runtime.ts";
 import { SupervisorGone } from "../runtime.ts";
 import { isRuncShim, resolveRuntimeBinary } from "./binary.ts";
@@ -14,7 +15,6 @@ import { encodeStart, formatEndpoint, parseStartReply, type ShimEndpoint } from 
 import { StartDialects } from "./dialect.ts";
 import { openLogPipe } from "./log-pipe.ts";
 import { requireMappedMounts, usesMappedMounts } from "./oci-features.ts";
-import { ProgramFailure, runProgram } from "./program.ts";
 import { ShimTask, sandboxVersion } from "./shim-task.ts";
 import { shimSocketAddress } from "./socket-directory.ts";
 import { removeDeadSocket } from "./socket-file.ts";
