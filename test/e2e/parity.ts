@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { stripVTControlCharacters } from "node:util";
 import type { Daemon } from "../kit/daemon.ts";
 
 /** One command of a scenario: the arguments of `ctr` after its global flags. */
@@ -39,10 +40,19 @@ export async function assertParity(
   return actual;
 }
 
-/** Replaces what differs between any two runs: times, durations, rates, process ids and random parts of names. */
+/**
+ * Replaces what differs between any two runs: times, durations, rates and the order of labels, which `ctr` does not sort; and the names that containerd's
+ * snapshotters give to keys (`namespace/number/key`), which it shows in some errors and we do not have.
+ */
 function normalise(text: string): string {
-  return text
-    .replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "")
+  return stripVTControlCharacters(text)
+    .replace(/"[^\s"/]+\/\d+\/([^\s"]+)"/g, '"$1"')
+    .replace(/[^\s=,]+=[^\s]*,[^\s]+/g, (labels) =>
+      labels
+        .split(/,(?=[^\s,=]+=)/)
+        .sort()
+        .join(","),
+    )
     .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)/g, "TIME")
     .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \+0000 UTC/g, "TIME")
     .replace(/\b\d+(?:\.\d+)?(?:ns|µs|ms|s)\b/g, "DURATION")

@@ -112,7 +112,6 @@ test("snapshots: prepare, view, commit, list, tree, info, usage, mounts, diff, r
     ["snapshots", "info", "base"],
     ["snapshots", "usage", "-b"],
     ["snapshots", "rm", "base"],
-    ["snapshots", "commit", "other", "v"],
     ["snapshots", "--snapshotter", "no-such", "ls"],
     ["snapshots", "--snapshotter", "native", "prepare", "n"],
     ["snapshots", "--snapshotter", "native", "ls"],
@@ -121,6 +120,14 @@ test("snapshots: prepare, view, commit, list, tree, info, usage, mounts, diff, r
     ["snapshots", "rm", "base"],
     ["snapshots", "ls"],
   ]);
+});
+
+test("a view cannot be committed", async () => {
+  const namespace = uniqueNamespace();
+  assert.equal((await ours.ctr("-n", namespace, "snapshots", "view", "v")).exitCode, 0);
+  const { stderr } = await ours.ctr("-n", namespace, "snapshots", "commit", "other", "v");
+  assert.equal(stderr.trim(), 'ctr: failed to commit snapshot v: snapshot "v" is not active: failed precondition');
+  assert.equal((await ours.ctr("-n", namespace, "snapshots", "rm", "v")).exitCode, 0);
 });
 
 test("leases: create, list, remove", async () => {

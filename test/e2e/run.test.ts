@@ -16,6 +16,8 @@ let leaks: LeakSnapshot;
 let directory: string;
 const namespace = uniqueNamespace();
 const image = "docker.io/library/busybox:test";
+/** `ctr` sets the size of the terminal after it has started the process. */
+const waitForSize = 'test -t 0 && test -t 1 && while [ -z "$(stty size 2>/dev/null)" ]; do :; done; stty size';
 
 before(async () => {
   leaks = await snapshotLeaks();
@@ -45,7 +47,7 @@ test("run --rm gives output, errors and exit codes through", async () => {
   const outcomes = await parity(
     ["run", "--rm", image, "r1", "echo", "hello"],
     ["run", "--rm", image, "r2", "sh", "-c", "echo out; echo err >&2; exit 3"],
-    ["run", "--rm", image, "r3", "sh", "-c", "kill -9 $$"],
+    ["run", "--rm", image, "r3", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"],
     ["run", "--rm", image, "r4", "no-such-program"],
     ["run", "--rm", "docker.io/library/absent:1", "r5", "true"],
     ["run", "--rm", "--runtime", "io.containerd.absent.v9", image, "r6", "true"],
@@ -77,7 +79,21 @@ test("run -t gives the container a terminal", async () => {
   const outputs: string[] = [];
   for (const daemon of [ours, theirs]) {
     const { output, exitCode } = await runInTerminal(
-      ["ctr", "-a", daemon.address, "-n", namespace, "run", "--rm", "-t", image, "t1", "sh", "-c", "test -t 1 && stty size; exit 4"],
+      [
+        "ctr",
+        "-a",
+        daemon.address,
+        "-n",
+        namespace,
+        "run",
+        "--rm",
+        "-t",
+        image,
+        "t1",
+        "sh",
+        "-c",
+        waitForSize + "; exit 4",
+      ],
       { columns: 91, rows: 27 },
     );
     outputs.push(`${output.trim()} ${exitCode}`);
@@ -100,16 +116,14 @@ test("run -d leaves the container running; tasks are listed, executed in, paused
     ["tasks", "resume", "d1"],
     ["tasks", "rm", "d1"],
     ["containers", "rm", "d1"],
-    ["tasks", "kill", "--signal", "9", "d1"],
     ["tasks", "kill", "--signal", "9", "absent"],
+    ["tasks", "rm", "--force", "d1"],
+    ["tasks", "ls", "-q"],
+    ["containers", "rm", "d1"],
+    ["containers", "ls", "-q"],
   );
   assert.equal(outcomes[2]?.stdout, "inside\n");
   assert.equal(outcomes[3]?.exitCode, 5);
-  for (const daemon of [ours, theirs]) {
-    const removed = await daemon.ctr("-n", namespace, "tasks", "rm", "--force", "d1");
-    assert.ok([0, 137].includes(removed.exitCode ?? -1), removed.stderr);
-  }
-  await parity(["tasks", "ls", "-q"], ["containers", "rm", "d1"], ["containers", "ls", "-q"]);
 });
 
 test("tasks ls, ps and metrics show what runs", async () => {
@@ -123,28 +137,47 @@ test("tasks ls, ps and metrics show what runs", async () => {
     assert.match((await ctr("tasks", "ps", "m1")).stdout, new RegExp(`^${pid}\\b`, "m"));
     const metrics = await ctr("tasks", "metrics", "m1");
     assert.match(metrics.stdout, /^m1\s/m);
-    assert.match(metrics.stdout, /^(?:memory\.usage_in_bytes|memory\.current)\s+[1-9]\d*$/m);
-    assert.equal((await ctr("tasks", "rm", "--force", "m1")).exitCode, 137);
+    assert.match(metrics.stdout, /^(?:memory\.usage_in_bytes|memory\.current)\s+[1-9]\d*\s*$/m);
+    assert.equal((await ctr("tasks", "rm", "--force", "m1")).exitCode, 0);
     assert.equal((await ctr("containers", "rm", "m1")).exitCode, 0);
   }
 });
 
-test("create, then tasks start; attach sees output and exit code", async () => {
+test("create, then tasks start gives output; attach waits for the end", async () => {
   const outcomes = await parity(
-    ["containers", "create", image, "s1", "sh", "-c", "echo started; exit 6"],
+    ["containers", "create", image, "s1", "cat", "/etc/passwd"],
     ["tasks", "start", "s1"],
-    ["tasks", "attach", "s1"],
-    ["tasks", "rm", "s1"],
     ["containers", "rm", "s1"],
+    ["containers", "create", image, "s2", "sleep", "1"],
+    ["tasks", "start", "-d", "s2"],
+    ["tasks", "attach", "s2"],
+    ["tasks", "attach", "s2"],
+    ["containers", "rm", "s2"],
   );
-  assert.deepEqual([outcomes[1]?.stdout, outcomes[1]?.exitCode], ["started\n", 6]);
+  assert.match(outcomes[1]?.stdout ?? "", /^root:/);
+  assert.deepEqual([outcomes[5]?.exitCode, outcomes[5]?.stderr], [0, ""]);
 });
 
 test("exec -t gives a terminal", async () => {
   for (const daemon of [ours, theirs]) {
     assert.equal((await daemon.ctr("-n", namespace, "run", "-d", image, "xt", "sleep", "1000")).exitCode, 0);
     const { output } = await runInTerminal(
-      ["ctr", "-a", daemon.address, "-n", namespace, "tasks", "exec", "-t", "--exec-id", "tty", "xt", "sh", "-c", "test -t 0 && stty size"],
+      [
+        "ctr",
+        "-a",
+        daemon.address,
+        "-n",
+        namespace,
+        "tasks",
+        "exec",
+        "-t",
+        "--exec-id",
+        "tty",
+        "xt",
+        "sh",
+        "-c",
+        waitForSize,
+      ],
       { columns: 77, rows: 21 },
     );
     assert.equal(output.trim(), "21 77");
@@ -156,7 +189,18 @@ test("exec -t gives a terminal", async () => {
 test("--log-uri file:// appends the output to a file", async () => {
   for (const [name, daemon] of Object.entries({ ours, theirs })) {
     const path = join(directory, `${name}.log`);
-    const run = await daemon.ctr("-n", namespace, "run", "-d", "--log-uri", `file://${path}`, image, "log", "echo", "logged");
+    const run = await daemon.ctr(
+      "-n",
+      namespace,
+      "run",
+      "-d",
+      "--log-uri",
+      `file://${path}`,
+      image,
+      "log",
+      "echo",
+      "logged",
+    );
     assert.equal(run.exitCode, 0, run.stderr);
     await untilEqual(() => readFile(path, "utf8"), "logged\n");
     await daemon.ctr("-n", namespace, "tasks", "rm", "--force", "log");
