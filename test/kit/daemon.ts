@@ -19,6 +19,7 @@ import {
 import { type EventFollower, followEvents } from "./event-follower.ts";
 import {
   hasInEnvironment,
+  isRunning,
   killProcesses,
   listProcesses,
   type ProcessFacts,
@@ -243,7 +244,7 @@ class RunningDaemon implements Daemon {
     }
     sendSignal(child.pid, "SIGTERM");
     await until(
-      () => !this.#isAlive(),
+      () => child.exitCode !== null || child.signalCode !== null,
       () => `the daemon does not stop:\n${this.#logTail()}`,
       stopMsMax,
     );
@@ -315,7 +316,8 @@ class RunningDaemon implements Daemon {
 
   #isAlive(): boolean {
     const child = this.#child;
-    return child !== undefined && child.exitCode === null && child.signalCode === null;
+    // The kernel knows of an end before this process is told of it.
+    return child?.pid !== undefined && child.exitCode === null && child.signalCode === null && isRunning(child.pid);
   }
 
   async #serving(child: ChildProcess): Promise<void> {

@@ -13,6 +13,8 @@ export interface EventFollower extends AsyncDisposable {
   readonly lines: readonly string[];
   /** Waits, up to 10 s, until the lines are as wanted. */
   until(areSo: (lines: readonly string[]) => boolean): Promise<void>;
+  /** Resolves when it has ended, by itself or not. */
+  readonly ended: Promise<void>;
   /** Ends it. */
   stop(): Promise<void>;
 }
@@ -47,9 +49,10 @@ export async function followEvents(
       }
     }
   });
+  const ended = child.then(() => undefined);
   const stop = async (): Promise<void> => {
     child.kill("SIGKILL");
-    await child;
+    await ended;
   };
   try {
     await until(
@@ -70,16 +73,14 @@ export async function followEvents(
         () => areSo(lines),
         () => `events are not as expected:\n${lines.join("\n")}`,
       ),
+    ended,
     stop,
     [Symbol.asyncDispose]: stop,
   };
 }
 
 async function publishProbe(transport: Transport): Promise<void> {
-  const event = create(ContainerCreateSchema, { id: `probe-${randomBytes(4).toString("hex")}` });
-  const any = { typeUrl: ContainerCreateSchema.typeName, value: toBinary(ContainerCreateSchema, event) };
-  await createClient(Events, transport).publish(
-    { topic: probeTopic, event: any },
-    { headers: clientHeaders("ft-probe") },
-  );
+  const message = create(ContainerCreateSchema, { id: `probe-${randomBytes(4).toString("hex")}` });
+  const event = { typeUrl: ContainerCreateSchema.typeName, value: toBinary(ContainerCreateSchema, message) };
+  await createClient(Events, transport).publish({ topic: probeTopic, event }, { headers: clientHeaders("ft-probe") });
 }

@@ -1,6 +1,5 @@
 import { lstatSync, readdirSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import { execa } from "execa";
 import { ErrorKind, FlotillaError, systemErrorCode } from "#base/errors.ts";
 import type { SnapshotUsage } from "./driver.ts";
 
@@ -8,8 +7,8 @@ import type { SnapshotUsage } from "./driver.ts";
 const programMsMax = 30 * 60_000;
 /** Paths given to one program; far below the 2 MiB that Linux lets through. */
 const pathsPerCallMax = 500;
-/** What a program may print before the rest is dropped; for error texts alone. */
-const outputBytesMax = 16 * 1024;
+/** What a program may print; one that complains about more than that is ended. */
+const outputBytesMax = 1024 * 1024;
 
 /**
  * Copies what is in a directory, and the directory's own attributes, into an existing directory: owner, mode, times to the
@@ -103,6 +102,8 @@ function readNames(directory: Buffer): Buffer[] {
 }
 
 async function runProgram(program: string, args: readonly string[]): Promise<void> {
+  // Loaded when first needed: it takes longer to load than the rest of this process, and many runs never need it.
+  const { execa } = await import("execa");
   const ended = await execa(program, args, {
     reject: false,
     stdin: "ignore",

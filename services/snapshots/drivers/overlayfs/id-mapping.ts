@@ -1,7 +1,8 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 
-/** Labels by which clients ask for a snapshot with mapped ids. @source containerd v2.3.4 core/snapshots/snapshotter.go */
+/** Label by which clients ask for a snapshot with mapped users. @source containerd v2.3.4 core/snapshots/snapshotter.go */
 export const uidMappingLabel = "containerd.io/snapshot/uidmapping";
+/** Label by which clients ask for a snapshot with mapped groups. @source containerd v2.3.4 core/snapshots/snapshotter.go */
 export const gidMappingLabel = "containerd.io/snapshot/gidmapping";
 
 const idInvalid = 2 ** 32 - 1;
