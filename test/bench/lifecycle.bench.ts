@@ -1,5 +1,6 @@
 import { createClient } from "@connectrpc/connect";
 import { type Container, Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
+import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { clientHeaders } from "#rpc/headers.ts";
@@ -50,6 +51,7 @@ async function prepareLives(daemon: Daemon, namespace: string): Promise<(id: str
   await ctr(daemon, "-n", namespace, "containers", "create", name, "template", "true");
   const options = { headers: clientHeaders(namespace) };
   const containers = createClient(Containers, daemon.transport);
+  const leases = createClient(Leases, daemon.transport);
   const snapshots = createClient(Snapshots, daemon.transport);
   const tasks = createClient(Tasks, daemon.transport);
   const { container: template } = await containers.get({ id: "template" }, options);
@@ -59,8 +61,11 @@ async function prepareLives(daemon: Daemon, namespace: string): Promise<(id: str
   const parent = diffIds[0] ?? "";
   return async (id) => {
     const startedMs = performance.now();
-    const { mounts } = await snapshots.prepare({ snapshotter, key: id, parent }, options);
-    await containers.create({ container: renamed(template, id, namespace) }, options);
+    const { lease } = await leases.create({}, options);
+    const leased = { headers: clientHeaders(namespace, lease?.id) };
+    const { mounts } = await snapshots.prepare({ snapshotter, key: id, parent }, leased);
+    await containers.create({ container: renamed(template, id, namespace) }, leased);
+    await leases.delete({ id: lease?.id ?? "" }, options);
     await tasks.create({ containerId: id, rootfs: mounts }, options);
     const waited = tasks.wait({ containerId: id }, options);
     await tasks.start({ containerId: id }, options);
