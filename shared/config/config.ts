@@ -78,7 +78,7 @@ export interface ConfigSource {
 }
 
 /** Where a plugin keeps what survives a reboot, such as `<root>/io.containerd.content.v1.content`. */
-export function pluginRoot(config: FleetConfig, plugin: string): string {
+export function pluginRoot(config: Pick<FleetConfig, "root">, plugin: string): string {
   return `${config.root}/${plugin}`;
 }
 
