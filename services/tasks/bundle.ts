@@ -82,22 +82,13 @@ export class Bundles {
   }
 
   /**
-   * Takes a bundle out of sight in one step, after unmounting what is mounted on its root file system. From then on the id
-   * is free; {@link erase} does the rest, now or after a restart.
+   * Takes a bundle out of sight in one step. From then on it counts as gone; {@link erase} does the rest, now or after a
+   * restart.
    *
    * @returns The bundle at its hidden place.
-   * @throws {@link FlotillaError} when the root file system can't be unmounted or holds files: they are not ours to delete.
+   * @source containerd v2.3.4 core/runtime/v2/bundle.go `atomicDelete`
    */
   async hide(bundle: Bundle): Promise<Bundle> {
-    const rootfs = `${bundle.path}/${rootfsName}`;
-    if (!(await removeEmptyDirectory(rootfs))) {
-      await unmountRecursive(rootfs).catch((error: unknown) => {
-        throw wrapFailure(error, `unmount rootfs ${rootfs}`);
-      });
-      await rmdir(rootfs).catch((error: unknown) => {
-        throw wrapFailure(error, "failed to remove bundle rootfs");
-      });
-    }
     const hidden = { ...bundle, path: `${dirname(bundle.path)}/.${bundle.id}` };
     try {
       await rename(bundle.path, hidden.path);
@@ -111,9 +102,19 @@ export class Bundles {
     return hidden;
   }
 
-  /** Deletes a hidden bundle and its working directory. Mounts that a runtime left below it are taken off first. */
+  /**
+   * Deletes a hidden bundle and its working directory, after all that is mounted below it has been taken off.
+   *
+   * @throws {@link FlotillaError} when something can't be unmounted, or files lie in the root file system: they are not ours to
+   *   delete.
+   */
   async erase(hidden: Bundle): Promise<void> {
     await unmountRecursive(hidden.path);
+    await rmdir(`${hidden.path}/${rootfsName}`).catch((error: unknown) => {
+      if (systemErrorCode(error) !== "ENOENT") {
+        throw wrapFailure(error, "failed to remove bundle rootfs");
+      }
+    });
     await Promise.all([hidden.path, hidden.workPath].map((path) => rm(path, { recursive: true, force: true })));
   }
 
@@ -200,16 +201,6 @@ export async function incarnationOf({ path }: Bundle): Promise<string> {
   return `${birthtimeNs}-${ino}`;
 }
 
-/** Where the specification of a bundle lies. */
-export function specPathOf(bundle: Bundle): string {
-  return `${bundle.path}/${specFileName}`;
-}
-
-/** Where the root file system of a bundle is mounted. */
-export function rootfsOf(bundle: Bundle): string {
-  return `${bundle.path}/${rootfsName}`;
-}
-
 /** An error of a file operation in Go's words: `mkdir /path: file exists`. */
 export function goPathError(error: unknown, operation: string, path: string): FlotillaError {
   const errno = (error as NodeJS.ErrnoException).errno;
@@ -223,16 +214,6 @@ async function makeParent(path: string): Promise<void> {
   await mkdir(parent, { recursive: true, mode: 0o711 });
   if (!(await lstat(parent)).isDirectory()) {
     throw new FlotillaError(ErrorKind.Unknown, `${parent} is no directory`);
-  }
-}
-
-/** Removes a directory unless something is mounted on it or lies in it, and tells whether it is gone. */
-async function removeEmptyDirectory(path: string): Promise<boolean> {
-  try {
-    await rmdir(path);
-    return true;
-  } catch (error) {
-    return systemErrorCode(error) === "ENOENT";
   }
 }
 

@@ -71,7 +71,7 @@ export class TaskLifecycle {
   async create(wanted: NewTask): Promise<number> {
     const { table, bundles, runtime } = this.#parts;
     const { namespace, id, spec, sandboxed } = wanted;
-    await table.reserve(namespace, id);
+    await table.reserve(namespace, id, wanted.signal);
     try {
       const bundle = await bundles.create(namespace, id, spec);
       try {

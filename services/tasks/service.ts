@@ -90,6 +90,15 @@ export function composeTasks(context: ProcessContext): ProcessParts {
       {
         type: serviceType,
         id: "tasks-service",
+        init: () => {
+          const settings = pluginTable(config, `${serviceType}.tasks-service`);
+          for (const key of ["blockio_config_file", "rdt_config_file"]) {
+            if (settings.string(key) !== "") {
+              log.warn({ key }, "this setting has no effect");
+            }
+          }
+          return undefined;
+        },
         requires: [eventType, runtimePlugin.type, metadataType, "io.containerd.monitor.task.v1", warningType],
       },
       {

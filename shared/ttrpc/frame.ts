@@ -4,16 +4,6 @@ import { ttrpcFrameBytesMax } from "#base/limits.ts";
 /** What a frame is for. @source containerd/ttrpc PROTOCOL.md "Message Types" */
 export const FrameType = { Request: 1, Response: 2, Data: 3 } as const;
 
-/** Bits of a frame's flags. @source containerd/ttrpc PROTOCOL.md "Request Flags", "Data Flags" */
-export const FrameFlag = {
-  /** The sender sends no more on this stream. */
-  RemoteClosed: 1,
-  /** The stream is not unary and the sender goes on sending. */
-  RemoteOpen: 2,
-  /** The frame carries no message, as opposed to an empty one. */
-  NoData: 4,
-} as const;
-
 /** Length of what comes before the data of a frame: data length, stream id, type, flags. */
 export const frameHeaderBytes = 10;
 

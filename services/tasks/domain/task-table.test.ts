@@ -38,6 +38,11 @@ test("an id waits until what its last task left has settled", async () => {
     isReserved = true;
   });
   await table.reserve("blue", "two");
+  await assert.rejects(table.reserve("blue", "one", AbortSignal.abort(new Error("given up"))), /given up/);
+  const giveUp = new AbortController();
+  const given = assert.rejects(table.reserve("blue", "one", giveUp.signal), /given up/);
+  giveUp.abort(new Error("given up"));
+  await given;
   assert.equal(isReserved, false);
   cleared.resolve();
   await reserved;

@@ -34,12 +34,13 @@ export class TaskTable<T extends Named> {
    * Keeps an id for a task that is about to be made, once its predecessor has settled. The caller gives it up by {@link add} or
    * {@link release}.
    *
-   * @throws {@link FlotillaError} `already_exists`
+   * @param signal - Ends the waiting.
+   * @throws {@link FlotillaError} `already_exists`, or the reason of the signal.
    */
-  async reserve(namespace: string, id: string): Promise<void> {
+  async reserve(namespace: string, id: string, signal?: AbortSignal): Promise<void> {
     const key = keyOf(namespace, id);
     for (let settling = this.#settling.get(key); settling !== undefined; settling = this.#settling.get(key)) {
-      await settling;
+      await settledOrAborted(settling, signal);
     }
     if (this.#tasks.has(key) || this.#reserved.has(key)) {
       throw failure(ErrorKind.AlreadyExists, `task ${id}`);
@@ -82,6 +83,18 @@ export class TaskTable<T extends Named> {
       await Promise.all(this.#settling.values());
     }
   }
+}
+
+function settledOrAborted(settling: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const giveUp = (): void => reject(signal?.reason as Error);
+    signal?.addEventListener("abort", giveUp, { once: true });
+    void settling.then(() => {
+      signal?.removeEventListener("abort", giveUp);
+      resolve();
+    });
+  });
 }
 
 function keyOf(namespace: string, id: string): string {
