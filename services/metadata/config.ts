@@ -6,6 +6,7 @@ import type { SharingPolicy } from "./store/ingests.ts";
 
 /** Plugin that the database is known by. It keeps containerd's name, since tools look for it. */
 export const metadataPlugin = "io.containerd.metadata.v1.bolt";
+/** Plugin that the collector is known by. */
 export const schedulerPlugin = "io.containerd.gc.v1.scheduler";
 
 export interface MetadataConfig {

@@ -84,6 +84,21 @@ test("files that cannot be removed stay released until they can", bounded, async
   assert.deepEqual([neighbours.removedDigests.length, neighbours.removedSnapshots.length], [2, 2]);
 });
 
+test("files without a record go with the next blobs that are removed", bounded, async (context) => {
+  const process = await MetadataProcess.start(context, { config });
+  const orphan = digestOf("orphan");
+  const collectNow = async (): Promise<void> => {
+    await process.client(Leases).create({ id: "empty" }, ns);
+    await process.client(Leases).delete({ id: "empty", sync: true }, ns);
+  };
+  await process.client(BlobIndex).reconcileBlobs({ digests: [orphan] });
+  await collectNow();
+  assert.deepEqual(process.neighbours.removedDigests, []);
+  await process.client(BlobIndex).recordBlob({ namespace, ref: "l", digest: layer, size: 5n });
+  await collectNow();
+  assert.deepEqual(new Set(process.neighbours.removedDigests), new Set([orphan, layer]));
+});
+
 test("what clients delete is freed without anybody waiting", bounded, async (context) => {
   const process = await MetadataProcess.start(context);
   await process.loadSnapshotters("native");

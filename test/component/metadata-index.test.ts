@@ -142,6 +142,8 @@ test("blobs that other namespaces have", bounded, async (context: TestContext) =
     await open(process);
     await process.client(Content).delete({ digest: blob.digest }, inNamespace("other"));
     assert.deepEqual((await index.confirmCondemned({ digests: [blob.digest] })).digests, []);
+    assert.equal((await open(process)).shared?.size, 6n);
+    assert.deepEqual((await index.confirmCondemned({ digests: [blob.digest] })).digests, []);
     await index.removeIngest({ namespace, ref: "r" });
     assert.deepEqual((await index.confirmCondemned({ digests: [blob.digest] })).digests, [blob.digest]);
   });
@@ -188,7 +190,7 @@ test("files of the content process are compared with the records", bounded, asyn
     digests: [known, orphan, condemned],
     backendRefs: [backendRef, "index/99/x"],
   });
-  assert.deepEqual(found.orphanDigests, [orphan]);
+  assert.deepEqual(found.orphanDigests, [orphan, condemned]);
   assert.deepEqual(found.orphanBackendRefs, ["index/99/x"]);
   assert.deepEqual(found.lostDigests, [lost]);
 });

@@ -23,11 +23,15 @@ const blobsPerCallMax = 500;
 const snapshotsPerCallMax = 32;
 
 /**
- * Has the owners remove the files of all that was released. What they do not remove stays released.
+ * Has the owner remove the files of all that was released. What it does not remove stays released. Files that were found
+ * without a record go along with others, but are no reason to begin.
  *
  * @throws what a call failed with.
  */
 export async function removeReleasedBlobs(records: Records, releases: ReleaseStore, owners: FileOwners): Promise<void> {
+  if (!releases.hasBlobsToRemove()) {
+    return;
+  }
   let afterGeneration = 0;
   let afterBackendRef = "";
   for (;;) {

@@ -7,7 +7,7 @@ import { ResourceKind } from "../domain/resource.ts";
 import { type Pause, runInSlices } from "./slices.ts";
 
 /** Most rows that one slice reads. */
-export const rowsPerSliceMax = 1_000;
+export const rowsPerSliceMax = 500;
 
 /** What nothing holds alive, at the time of the state that was looked at. */
 export interface Unreferenced {

@@ -2,7 +2,7 @@ import { BlobIndex } from "#gen/flotilla/index/v1/index_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { IngestStore } from "../store/ingests.ts";
-import { compareBlobs } from "../store/reconcile.ts";
+import { reconcileBlobs } from "../store/reconcile.ts";
 import type { Records } from "../store/records.ts";
 import type { ReleaseStore } from "../store/releases.ts";
 
@@ -30,7 +30,7 @@ export function blobIndexService(
       digests: await records.maintain(() => digests.filter((digest) => releases.beginDeleting(digest))),
     }),
     reconcileBlobs: async (files) => {
-      const { orphanDigests, orphanBackendRefs, lostDigests } = await compareBlobs(files, stores);
+      const { orphanDigests, orphanBackendRefs, lostDigests } = await reconcileBlobs(files, records, stores);
       return {
         orphanDigests: [...orphanDigests],
         orphanBackendRefs: [...orphanBackendRefs],

@@ -65,9 +65,9 @@ export class IngestStore implements NamespaceContents {
   readonly #policy: SharingPolicy;
   readonly #find: Statement<[string, string], Ingest & { readonly expiresMs: number | null }>;
   readonly #list: Statement<[string], Ingest>;
-  readonly #put: Statement<[string, string, string, string, number | null]>;
-  readonly #remove: Statement<[string, string], Ingest>;
-  readonly #hasExpected: Statement<[string], number>;
+  readonly #findPinnedSize: Statement<[string], bigint>;
+  readonly #put: Statement<[string, string, string, string, bigint | null, number | null]>;
+  readonly #remove: Statement<[string, string]>;
   readonly #hasBackendRef: Statement<[string], number>;
 
   constructor(
@@ -93,19 +93,19 @@ export class IngestStore implements NamespaceContents {
       `SELECT ref, backend_ref AS backendRef, expected, expires_ms AS expiresMs FROM ingests
        WHERE namespace = ? AND ref = ?`,
     );
+    this.#findPinnedSize = database
+      .prepare<[string], bigint>("SELECT expected_size FROM ingests WHERE expected = ? AND expected != '' LIMIT 1")
+      .pluck()
+      .safeIntegers();
     this.#list = database.prepare(
       "SELECT ref, backend_ref AS backendRef, expected FROM ingests WHERE namespace = ? ORDER BY ref",
     );
     this.#put = database.prepare(
-      `INSERT INTO ingests (namespace, ref, backend_ref, expected, expires_ms) VALUES (?, ?, ?, ?, ?)
-       ON CONFLICT (namespace, ref) DO UPDATE SET expected = excluded.expected, expires_ms = excluded.expires_ms`,
+      `INSERT INTO ingests (namespace, ref, backend_ref, expected, expected_size, expires_ms) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT (namespace, ref) DO UPDATE SET
+         expected = excluded.expected, expected_size = excluded.expected_size, expires_ms = excluded.expires_ms`,
     );
-    this.#remove = database.prepare(
-      "DELETE FROM ingests WHERE namespace = ? AND ref = ? RETURNING ref, backend_ref AS backendRef, expected",
-    );
-    this.#hasExpected = database
-      .prepare<[string], number>("SELECT 1 FROM ingests WHERE expected = ? AND expected != '' LIMIT 1")
-      .pluck();
+    this.#remove = database.prepare("DELETE FROM ingests WHERE namespace = ? AND ref = ?");
     this.#hasBackendRef = database.prepare<[string], number>("SELECT 1 FROM ingests WHERE backend_ref = ?").pluck();
   }
 
@@ -199,11 +199,6 @@ export class IngestStore implements NamespaceContents {
     }
   }
 
-  /** Tells whether an ingest stands for a blob of another namespace, which must stay therefore. */
-  pins(digest: string): boolean {
-    return digest !== "" && this.#hasExpected.get(digest) !== undefined;
-  }
-
   /** Tells whether an ingest on disk is known. */
   knows(backendRef: string): boolean {
     return this.#hasBackendRef.get(backendRef) !== undefined;
@@ -218,11 +213,10 @@ export class IngestStore implements NamespaceContents {
     const backendRef = before?.backendRef ?? `${namespace}/${this.#sequences.next("ingests")}/${ref}`;
     const expiresMs = lease === "" ? this.#nowMs() + ingestLifetimeMs : (before?.expiresMs ?? null);
     const pinned = sharedSize === undefined ? "" : expected;
-    this.#put.run(namespace, ref, backendRef, pinned, expiresMs);
+    const sizeBefore = this.#findPinnedSize.get(before?.expected ?? "");
+    this.#put.run(namespace, ref, backendRef, pinned, sharedSize ?? null, expiresMs);
     this.#releases.pardon(pinned);
-    if (before !== undefined && before.expected !== pinned && before.expected !== "") {
-      this.#releases.condemnUnlessNamed(before.expected);
-    }
+    this.#unpin(before, sizeBefore);
     this.#records.graph.put(resource, {
       root: expiresMs !== null,
       flat: false,
@@ -240,7 +234,9 @@ export class IngestStore implements NamespaceContents {
     }
     const size =
       this.#policy === "shared"
-        ? (this.#blobs.findSizeAnywhere(expected) ?? this.#releases.findCondemned(expected))
+        ? (this.#blobs.findSizeAnywhere(expected) ??
+          this.#findPinnedSize.get(expected) ??
+          this.#releases.findCondemned(expected))
         : this.#findInShareable(expected);
     return size !== undefined && (total === 0n || total === size) ? size : undefined;
   }
@@ -256,14 +252,21 @@ export class IngestStore implements NamespaceContents {
   }
 
   #end(namespace: string, ref: string, lease: string): Ingest | undefined {
-    const ingest = this.#remove.get(namespace, ref);
+    const ingest = this.#find.get(namespace, ref);
+    const size = this.#findPinnedSize.get(ingest?.expected ?? "");
     const resource = resourceOf(namespace, ref);
+    this.#remove.run(namespace, ref);
     this.#leases.release(lease, resource);
     this.#records.graph.remove(resource);
-    if (ingest !== undefined && ingest.expected !== "") {
-      this.#releases.condemnUnlessNamed(ingest.expected);
-    }
+    this.#unpin(ingest, size);
     return ingest;
+  }
+
+  /** Condemns the blob that stood for an ingest, unless something else names it. */
+  #unpin(ingest: Ingest | undefined, size: bigint | undefined): void {
+    if (ingest !== undefined && size !== undefined) {
+      this.#releases.condemnUnlessNamed(ingest.expected, size);
+    }
   }
 
   #nowMs(): number {

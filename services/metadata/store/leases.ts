@@ -1,4 +1,4 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { type Lease, LeaseSchema } from "#gen/containerd/services/leases/v1/leases_pb.ts";
@@ -167,11 +167,6 @@ export class LeaseStore implements NamespaceContents {
       throw failure(ErrorKind.NotFound, `lease ${quote(id)}`);
     }
   }
-}
-
-/** What the filters of a list may ask of a lease. */
-export function decodeLease(message: Uint8Array): Lease {
-  return fromBinary(LeaseSchema, message);
 }
 
 function leaseResourceOf({ kind, key }: Resource): LeaseResource {

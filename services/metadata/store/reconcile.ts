@@ -1,5 +1,6 @@
 import type { BlobStore } from "./blobs.ts";
 import type { IngestStore } from "./ingests.ts";
+import type { Records } from "./records.ts";
 import type { ReleaseStore } from "./releases.ts";
 
 /** How many names are compared at a time; then other calls come in between. */
@@ -13,35 +14,42 @@ export interface BlobFiles {
 
 /** What does not fit together. */
 export interface BlobDifferences {
-  /** Files without a record that nobody is about to remove. */
+  /** Files without a record. They are condemned. */
   readonly orphanDigests: readonly string[];
   readonly orphanBackendRefs: readonly string[];
   /** Records without a file. */
   readonly lostDigests: readonly string[];
 }
 
-/** Compares the files of the content process with the records. Changes nothing. */
-export async function compareBlobs(
+/**
+ * Compares the files of the content process with the records, and condemns blobs that no record names.
+ *
+ * Nobody knows the size of those, which sets them apart: they are removed together with the next blobs whose records go. So a
+ * content directory that is taken over with a fresh database is not emptied at once.
+ */
+export async function reconcileBlobs(
   files: BlobFiles,
+  records: Records,
   stores: { readonly blobs: BlobStore; readonly ingests: IngestStore; readonly releases: ReleaseStore },
 ): Promise<BlobDifferences> {
   const { blobs, ingests, releases } = stores;
-  const isOrphan = (digest: string): boolean =>
-    blobs.findSizeAnywhere(digest) === undefined && !ingests.pins(digest) && !releases.isCondemned(digest);
-  const isOrphanRef = (backendRef: string): boolean =>
-    !ingests.knows(backendRef) && !releases.isIngestReleased(backendRef);
+  const condemn = (digest: string): boolean => releases.condemnUnlessNamed(digest) || releases.isCondemned(digest);
   return {
-    orphanDigests: await filterInSlices(files.digests, isOrphan),
-    orphanBackendRefs: await filterInSlices(files.backendRefs, isOrphanRef),
+    orphanDigests: await filterInSlices(files.digests, condemn, records),
+    orphanBackendRefs: await filterInSlices(files.backendRefs, (backendRef) => !ingests.knows(backendRef), records),
     lostDigests: await listLost(new Set(files.digests), blobs),
   };
 }
 
-async function filterInSlices(names: readonly string[], passes: (name: string) => boolean): Promise<string[]> {
+async function filterInSlices(
+  names: readonly string[],
+  passes: (name: string) => boolean,
+  records: Records,
+): Promise<string[]> {
   const passed: string[] = [];
   for (let start = 0; start < names.length; start += namesPerSliceMax) {
-    passed.push(...names.slice(start, start + namesPerSliceMax).filter(passes));
-    await otherCalls();
+    const slice = names.slice(start, start + namesPerSliceMax);
+    passed.push(...(await records.maintain(() => slice.filter(passes))));
   }
   return passed;
 }
@@ -52,13 +60,9 @@ async function listLost(onDisk: ReadonlySet<string>, blobs: BlobStore): Promise<
     const digests: string[] = blobs.listDigests(last, namesPerSliceMax);
     lost.push(...digests.filter((digest) => !onDisk.has(digest)));
     last = digests.at(-1);
-    await otherCalls();
+    await new Promise<void>((resolve) => {
+      setImmediate(resolve);
+    });
   }
   return lost;
-}
-
-function otherCalls(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 }

@@ -33,7 +33,7 @@ export class ReleaseStore {
   readonly #removeBlob: Statement<[number]>;
   readonly #releaseIngest: Statement<[string]>;
   readonly #listIngests: Statement<[string, number], string>;
-  readonly #hasIngest: Statement<[string], number>;
+  readonly #hasBlobToRemove: Statement<[], number>;
   readonly #removeIngest: Statement<[string]>;
   readonly #releaseSnapshot: Statement<[string, bigint]>;
   readonly #listSnapshots: Statement<[bigint, number], ReleasedSnapshot>;
@@ -63,8 +63,11 @@ export class ReleaseStore {
         "SELECT backend_ref FROM released_ingests WHERE backend_ref > ? ORDER BY backend_ref LIMIT ?",
       )
       .pluck();
-    this.#hasIngest = database
-      .prepare<[string], number>("SELECT 1 FROM released_ingests WHERE backend_ref = ?")
+    this.#hasBlobToRemove = database
+      .prepare<[], number>(
+        `SELECT EXISTS (SELECT 1 FROM released_blobs WHERE size IS NOT NULL)
+             OR EXISTS (SELECT 1 FROM released_ingests)`,
+      )
       .pluck();
     this.#removeIngest = database.prepare("DELETE FROM released_ingests WHERE backend_ref = ?");
     this.#releaseSnapshot = database.prepare(
@@ -117,6 +120,11 @@ export class ReleaseStore {
     return this.#beginDeleting.run(digest).changes > 0;
   }
 
+  /** Tells whether there is anything to remove but files that were found without a record. */
+  hasBlobsToRemove(): boolean {
+    return this.#hasBlobToRemove.get() === 1;
+  }
+
   /** Condemned blobs after a generation, oldest first. */
   listBlobs(afterGeneration: number, countMax: number): CondemnedBlob[] {
     return this.#listBlobs.all(afterGeneration, countMax);
@@ -134,10 +142,6 @@ export class ReleaseStore {
   /** Released ingests after a backend ref. */
   listIngests(afterBackendRef: string, countMax: number): string[] {
     return this.#listIngests.all(afterBackendRef, countMax);
-  }
-
-  isIngestReleased(backendRef: string): boolean {
-    return this.#hasIngest.get(backendRef) !== undefined;
   }
 
   /** Notes that the files of an ingest are gone. */

@@ -42,7 +42,8 @@ export const migrations: readonly string[] = [
   );
   CREATE INDEX blobs_by_digest ON blobs (digest);
   CREATE TABLE ingests (
-    namespace TEXT NOT NULL, ref TEXT NOT NULL, backend_ref TEXT NOT NULL, expected TEXT NOT NULL, expires_ms REAL,
+    namespace TEXT NOT NULL, ref TEXT NOT NULL, backend_ref TEXT NOT NULL, expected TEXT NOT NULL,
+    expected_size INTEGER, expires_ms REAL,
     PRIMARY KEY (namespace, ref)
   );
   CREATE UNIQUE INDEX ingests_by_backend_ref ON ingests (backend_ref);

@@ -477,23 +477,22 @@ export const ReconcileBlobsRequestSchema: GenMessage<ReconcileBlobsRequest> = /*
  */
 export type ReconcileBlobsResponse = Message<"flotilla.index.v1.ReconcileBlobsResponse"> & {
   /**
-   * orphan_digests are files that no namespace knows. Condemned ones are left out; RemoveBlobs asks for
-   * them.
+   * orphan_digests are files that no namespace knows. They stay until RemoveBlobs asks for them, which it
+   * does together with the next blobs that a client or the collector removes.
    *
    * @generated from field: repeated string orphan_digests = 1;
    */
   orphanDigests: string[];
 
   /**
-   * orphan_backend_refs are ingests that no namespace knows. Those that RemoveBlobs asks for are left out.
+   * orphan_backend_refs are ingests that no namespace knows: remove.
    *
    * @generated from field: repeated string orphan_backend_refs = 2;
    */
   orphanBackendRefs: string[];
 
   /**
-   * lost_digests are records without a file; they stay and are reported. What was committed since the
-   * files were listed is among them.
+   * lost_digests are records without a file; they stay and are reported.
    *
    * @generated from field: repeated string lost_digests = 3;
    */
@@ -1040,8 +1039,8 @@ export const BlobIndex: GenService<{
     output: typeof ConfirmCondemnedResponseSchema;
   },
   /**
-   * ReconcileBlobs compares what is on disk with the records. It changes nothing and may run beside ordinary
-   * work: who removes an orphan asks again first, while holding its lock.
+   * ReconcileBlobs compares what is on disk with the records, at the start of the content process, before
+   * it takes calls. Files that no record names are condemned.
    *
    * @generated from rpc flotilla.index.v1.BlobIndex.ReconcileBlobs
    */
