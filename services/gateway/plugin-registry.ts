@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { ErrorKind } from "#base/errors.ts";
-import { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { codeOf } from "#rpc/errors.ts";
-import type { ProcessName } from "#topology/topology.ts";
+import type { ProcessName } from "#topology/process-name.ts";
 import { sortPlugins } from "./plugin-graph.ts";
 
 /** What every process of the fleet has told about its plugins. */
@@ -24,7 +24,10 @@ export class PluginRegistry {
    */
   fail(process: ProcessName, reason: string): readonly Plugin[] {
     const plugins = (this.#byProcess.get(process) ?? []).map((plugin) =>
-      create(PluginSchema, { ...plugin, initErr: create(StatusSchema, { code: codeOf(ErrorKind.Unavailable), message: reason }) }),
+      create(PluginSchema, {
+        ...plugin,
+        initErr: create(StatusSchema, { code: codeOf(ErrorKind.Unavailable), message: reason }),
+      }),
     );
     this.record(process, plugins);
     return plugins;

@@ -7,7 +7,7 @@ import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen
 import { connectRpc, type RpcConnection } from "#rpc/client.ts";
 import { bindService, type ServiceBinding } from "#rpc/handler.ts";
 import { type FailedCall, serveRpc } from "#rpc/server.ts";
-import { fleet, type ProcessName, socketOf } from "#topology/topology.ts";
+import { type ProcessName, socketOf } from "#topology/process-name.ts";
 import { type Logger, openLog } from "./log.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 
@@ -114,13 +114,4 @@ export function endOnBug(log: Logger): void {
 /** Ends the process by force if its event loop is not empty in time. */
 export function forceExitAfter(limitMs: number): void {
   setTimeout(() => process.exit(process.exitCode ?? 1), limitMs).unref();
-}
-
-/** The entry of a process in the topology. */
-export function fleetProcess(name: ProcessName): (typeof fleet)[number] {
-  const found = fleet.find((candidate) => candidate.name === name);
-  if (found === undefined) {
-    throw new Error(`no process named ${name}`);
-  }
-  return found;
 }

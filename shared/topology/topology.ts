@@ -12,6 +12,7 @@ import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
+import type { ProcessName } from "./process-name.ts";
 
 /** One process of the fleet and the public methods that it answers. */
 export interface FleetProcess {
@@ -22,8 +23,6 @@ export interface FleetProcess {
   /** Public services with the methods, by proto name, that this process answers: all, or those listed. */
   readonly answers: readonly (readonly [service: DescService, methods: "all" | readonly string[]])[];
 }
-
-export type ProcessName = "gateway" | "events" | "metadata" | "content" | "snapshots" | "tasks";
 
 /**
  * Which process answers which public method. Routes, sockets, supervision and the contract tests derive from this table,
@@ -68,11 +67,6 @@ export const fleet: readonly FleetProcess[] = [
     ],
   },
 ];
-
-/** The socket on which a process serves the fleet. */
-export function socketOf(stateDirectory: string, process: ProcessName): string {
-  return `${stateDirectory}/${process}.sock`;
-}
 
 /** A public method and the process that answers it. */
 export interface Route {

@@ -6,7 +6,7 @@ import { createClient, type Transport } from "@connectrpc/connect";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#rpc/client.ts";
 import { type RpcServer, serveRpc } from "#rpc/server.ts";
-import { socketOf } from "#topology/topology.ts";
+import { socketOf } from "#topology/process-name.ts";
 import { makeTemporaryDirectory, removeDirectory } from "../kit/temporary-directory.ts";
 import { MemoryBlobIndex } from "./content-index.ts";
 

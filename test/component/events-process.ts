@@ -7,7 +7,7 @@ import type { FleetConfig } from "#config/config.ts";
 import { loadConfig } from "#config/load.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#rpc/client.ts";
-import { socketOf } from "#topology/topology.ts";
+import { socketOf } from "#topology/process-name.ts";
 import { natsServerMember } from "../../services/gateway/nats-server.ts";
 import type { Member } from "../../services/gateway/supervisor.ts";
 import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
@@ -33,10 +33,7 @@ export class NatsServer implements AsyncDisposable {
   /** @param settings - Lines of the table `io.flotilla.events.v1.nats`. */
   static async start(settings = ""): Promise<NatsServer> {
     const home = await makeTemporaryDirectory("ev");
-    await writeFile(
-      `${home.path}/config.toml`,
-      `version = 3\n[plugins."io.flotilla.events.v1.nats"]\n${settings}\n`,
-    );
+    await writeFile(`${home.path}/config.toml`, `version = 3\n[plugins."io.flotilla.events.v1.nats"]\n${settings}\n`);
     const { config } = await loadConfig({
       config: `${home.path}/config.toml`,
       root: `${home.path}/root`,
@@ -52,7 +49,12 @@ export class NatsServer implements AsyncDisposable {
   }
 
   /** Where the server is and who may do what. */
-  async address(): Promise<{ url: string; user: string; password: string; subscriber: { user: string; password: string } }> {
+  async address(): Promise<{
+    url: string;
+    user: string;
+    password: string;
+    subscriber: { user: string; password: string };
+  }> {
     return JSON.parse(await readFile(`${this.config.state}/nats.json`, "utf8"));
   }
 
@@ -85,20 +87,26 @@ export class NatsServer implements AsyncDisposable {
 /** The events process, beside a nats-server. */
 export class EventsProcess implements AsyncDisposable {
   readonly #nats: NatsServer;
+  readonly #nodeFlags: readonly string[];
   /** What the process has logged so far. */
   log = "";
   #child: ChildProcess;
   #connection: RpcConnection;
 
-  private constructor(nats: NatsServer) {
+  private constructor(nats: NatsServer, nodeFlags: readonly string[]) {
     this.#nats = nats;
+    this.#nodeFlags = nodeFlags;
     this.#child = this.#spawn();
     this.#connection = connectRpc(this.socketPath);
   }
 
-  /** Starts the process and waits until it serves. */
-  static async start(nats: NatsServer): Promise<EventsProcess> {
-    const started = new EventsProcess(nats);
+  /**
+   * Starts the process and waits until it serves.
+   *
+   * @param nodeFlags - Flags for Node.js itself.
+   */
+  static async start(nats: NatsServer, nodeFlags: readonly string[] = []): Promise<EventsProcess> {
+    const started = new EventsProcess(nats, nodeFlags);
     await started.ready();
     return started;
   }
@@ -148,8 +156,17 @@ export class EventsProcess implements AsyncDisposable {
 
   #spawn(): ChildProcess {
     const { directory } = this.#nats;
-    const flags = ["--config", `${directory}/config.toml`, "--root", `${directory}/root`, "--state", `${directory}/state`];
-    const child = spawn(process.execPath, [program, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    const flags = [
+      "--config",
+      `${directory}/config.toml`,
+      "--root",
+      `${directory}/root`,
+      "--state",
+      `${directory}/state`,
+    ];
+    const child = spawn(process.execPath, [...this.#nodeFlags, program, ...flags], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.log += text;
     });

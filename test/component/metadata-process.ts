@@ -16,7 +16,7 @@ import { connectRpc, type RpcConnection } from "#rpc/client.ts";
 import { bindService, type ServiceBinding } from "#rpc/handler.ts";
 import { clientHeaders } from "#rpc/headers.ts";
 import { type RpcServer, serveRpc } from "#rpc/server.ts";
-import { type ProcessName, socketOf } from "#topology/topology.ts";
+import { type ProcessName, socketOf } from "#topology/process-name.ts";
 
 const program = fileURLToPath(new URL("../../services/metadata/main.ts", import.meta.url));
 

@@ -15,7 +15,7 @@ import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#rpc/client.ts";
 import { clientHeaders } from "#rpc/headers.ts";
 import { serveRpc } from "#rpc/server.ts";
-import { socketOf } from "#topology/topology.ts";
+import { socketOf } from "#topology/process-name.ts";
 import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
 import { MemorySnapshotIndex } from "./snapshots-index.ts";
 

@@ -33,7 +33,7 @@ import { connectRpc, type RpcConnection } from "#rpc/client.ts";
 import { bindService } from "#rpc/handler.ts";
 import { clientHeaders, requireNamespace } from "#rpc/headers.ts";
 import { serveRpc } from "#rpc/server.ts";
-import { socketOf } from "#topology/topology.ts";
+import { socketOf } from "#topology/process-name.ts";
 import { serveTtrpc } from "#ttrpc/server.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 

@@ -7,7 +7,7 @@ import { execa } from "execa";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#rpc/client.ts";
-import type { ProcessName } from "#topology/topology.ts";
+import type { ProcessName } from "#topology/process-name.ts";
 import {
   type ContainerName,
   listBundles,
