@@ -4,7 +4,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { BootstrapParamsSchema, BootstrapResultSchema } from "#gen/containerd/runtime/bootstrap/v1/bootstrap_pb.ts";
 import { Task as TaskV2 } from "#gen/containerd/task/v2/shim_pb.ts";
-import { DeleteResponseSchema, Task } from "#gen/containerd/task/v3/shim_pb.ts";
+import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
 import { bindService, type Handlers } from "#rpc/handler.ts";
 import { serveTtrpc } from "#ttrpc/server.ts";
@@ -17,8 +17,6 @@ export interface FakeShimBehaviour {
   readonly diary: string;
   /** Where the server listens. */
   readonly socket: string;
-  /** What `-v` prints. */
-  readonly versionText?: string;
   /** How it says where it listens. */
   readonly reply: "plain" | "json" | "message" | "nothing";
   /** The version that it says. */
@@ -111,20 +109,4 @@ async function serve(): Promise<void> {
   process.stdout.write("ready");
 }
 
-switch (args.at(-1)) {
-  case "-v":
-    process.stdout.write(behaviour.versionText ?? "a shim\n");
-    break;
-  case "start":
-    await start();
-    break;
-  case "serve":
-    await serve();
-    break;
-  case "delete":
-    note({ action: "delete", args, cwd: process.cwd() });
-    process.stdout.write(toBinary(DeleteResponseSchema, create(DeleteResponseSchema, { pid: 42, exitStatus: 137 })));
-    break;
-  default:
-    process.exit(2);
-}
+await (args.at(-1) === "serve" ? serve() : start());
