@@ -6,6 +6,9 @@ import type { StreamSettings } from "./bus/stream.ts";
 /** The plugin that owns the event stream, and the name of its table in the configuration. */
 export const natsPlugin = "io.flotilla.events.v1.nats";
 
+/** @source nats-server v2.9.10 server/stream.go `StreamDefaultDuplicatesWindow` */
+const duplicateWindowMs = 120_000;
+
 export interface EventsConfig {
   readonly stream: StreamSettings;
   /** A server of somebody else's; undefined when the server is a child of the daemon. */
@@ -38,6 +41,7 @@ export function readEventsConfig(config: FleetConfig): EventsConfig {
       retentionAgeMs: table.durationMs("retention_age"),
       retentionBytes: table.integer("retention_bytes"),
       replicas: table.integer("replicas"),
+      duplicateWindowMs,
     },
     external:
       url === ""

@@ -32,6 +32,7 @@ export async function composeEvents({ config, log, resources }: ProcessContext):
       stream: settings.stream,
       origin: { source: await readSource(settings.root), host: hostname() },
       waitMsMax: heldCallMsMax,
+      isAlone: settings.external === undefined,
       flush: settings.external === undefined ? () => files.flush() : undefined,
       onConnected: () => log.info("connected to NATS"),
       onDisconnected: (reason) => log.warn({ err: reason }, "not connected to NATS"),

@@ -5,7 +5,9 @@ import { dialNats } from "../../services/events/bus/nats.ts";
 import { eventBusSuite } from "../conformance/event-bus.suite.ts";
 import { NatsServer } from "./events-process.ts";
 
-eventBusSuite("memory", () => Promise.resolve({ bus: new MemoryBus(), [Symbol.asyncDispose]: () => Promise.resolve() }));
+eventBusSuite("memory", () =>
+  Promise.resolve({ bus: new MemoryBus(), [Symbol.asyncDispose]: () => Promise.resolve() }),
+);
 
 eventBusSuite("JetStream", async () => {
   const resources = new AsyncDisposableStack();
@@ -14,9 +16,16 @@ eventBusSuite("JetStream", async () => {
   const bus = resources.use(
     new JetStreamBus({
       dial: () => dialNats(address),
-      stream: { name: "suite", retentionAgeMs: 3_600_000, retentionBytes: 64 * 1024 * 1024, replicas: 1 },
+      stream: {
+        name: "suite",
+        retentionAgeMs: 3_600_000,
+        retentionBytes: 64 * 1024 * 1024,
+        replicas: 1,
+        duplicateWindowMs: 120_000,
+      },
       origin: { source: "/flotilla/suite", host: hostname() },
       waitMsMax: 10_000,
+      isAlone: true,
       flush: undefined,
       onConnected: () => undefined,
       onDisconnected: () => undefined,

@@ -16,6 +16,8 @@ export interface JetStreamOptions {
   readonly origin: Omit<Origin, "stream">;
   /** How long an append or the start of a subscription waits while the server is away. */
   readonly waitMsMax: number;
+  /** Whether no other machine publishes to the same stream. */
+  readonly isAlone: boolean;
   /** Makes what the server has acknowledged survive a power cut; undefined to leave that to the server. */
   readonly flush: (() => Promise<void>) | undefined;
   onConnected(): void;
@@ -53,6 +55,7 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     this.#stored = new StoredEvents(options.stream.name, options.origin.source);
     this.#publisher = new Publisher({
       waitMsMax: options.waitMsMax,
+      isAlone: options.isAlone,
       makeMessage: (event) => makeMessage(event, { ...options.origin, stream: options.stream.name }),
       settle: (taken) => this.#settle(taken),
     });

@@ -10,6 +10,13 @@ export interface Link {
   /** Resolves when the link is closed, with the reason if there is one. Never rejects. */
   readonly closed: Promise<Error | undefined>;
   /**
+   * Has a function called when the link is closed; at once if it is closed already. For waits that are shorter than the link, which
+   * would pile up on {@link closed}.
+   *
+   * @returns Takes the function off again.
+   */
+  onClose(listener: () => void): () => void;
+  /**
    * Sends a message that asks for one reply. Messages arrive in the order of these calls.
    *
    * @param onReply - Called at most once. It is not called when the link closes first, nor after {@link forget}.

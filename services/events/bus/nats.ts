@@ -72,6 +72,7 @@ class NatsLink implements Link {
   readonly #connection: Connection;
   readonly #inbox: string;
   readonly #waiting = new Map<number, (reply: Reply) => void>();
+  readonly #closeListeners = new Set<() => void>();
   #asked = 0;
 
   constructor(connection: Connection) {
@@ -79,6 +80,10 @@ class NatsLink implements Link {
     this.messageBytesMax = connection.info?.max_payload ?? 0;
     this.closed = connection.closed().then((error) => {
       this.#waiting.clear();
+      for (const listener of this.#closeListeners) {
+        listener();
+      }
+      this.#closeListeners.clear();
       return error instanceof Error ? error : undefined;
     });
     this.#inbox = `${inboxPrefix}.${connection.info?.client_id ?? 0}.${process.pid}.${process.hrtime.bigint()}`;
@@ -106,6 +111,15 @@ class NatsLink implements Link {
       ...(named === undefined ? {} : { headers: headersOf(named) }),
     });
     return ticket;
+  }
+
+  onClose(listener: () => void): () => void {
+    if (this.#connection.isClosed()) {
+      listener();
+    } else {
+      this.#closeListeners.add(listener);
+    }
+    return () => this.#closeListeners.delete(listener);
   }
 
   forget(ticket: Ticket): void {

@@ -23,6 +23,8 @@ export interface TakenEvent {
 }
 
 export interface PublisherOptions {
+  /** Whether nobody else publishes to the stream, so that each message may name the one that it has to follow. */
+  readonly isAlone: boolean;
   /** How long an event may wait before its append fails with `unavailable`. */
   readonly waitMsMax: number;
   makeMessage(event: NewEvent): Question;
@@ -53,16 +55,18 @@ interface Entry {
  *
  * Order: the messages of one link arrive in order, so what a broken link loses is always the newest; all that was not acknowledged is
  * sent again, in order, over the next link, and the message ids let the stream leave out what it had taken. Over a new link, and
- * after a refusal, one message goes alone until the stream has answered; only then the window opens.
+ * after a refusal, one message goes alone until the stream has answered; only then the window opens. If the stream refuses one
+ * message of many, it has to refuse those behind it as well, so each names the one before it where nobody else can get between.
  */
 export class Publisher {
   readonly #options: PublisherOptions;
   /** Not on the way, oldest first. */
   #queue: Entry[] = [];
-  #head = 0;
   /** On the way, oldest first. */
   readonly #sent = new Map<Ticket, Entry>();
   #sentBytes = 0;
+  /** Message id of what was sent last. */
+  #newest: string | undefined;
   #waiting = 0;
   #waitingBytes = 0;
   /** Refused for now; go first when all that is on the way has been answered. */
@@ -145,25 +149,28 @@ export class Publisher {
       return;
     }
     while (this.#sent.size < (this.#isOpen ? windowMax : 1) && this.#sentBytes < windowBytesMax) {
-      const entry = this.#queue[this.#head];
+      const entry = this.#queue.shift();
       if (entry === undefined) {
-        break;
+        return;
       }
-      this.#head++;
       if (entry.batch.abandoned) {
         this.#release(entry);
       } else {
         this.#send(link, entry);
       }
     }
-    if (this.#head > windowMax || this.#head === this.#queue.length) {
-      this.#queue = this.#queue.slice(this.#head);
-      this.#head = 0;
-    }
   }
 
   #send(link: Link, entry: Entry): void {
-    const ticket = link.ask(entry.message, (reply) => this.#accept(ticket, entry, reply));
+    if (entry.sizeBytes > link.messageBytesMax) {
+      this.#release(entry);
+      const reason = `event of ${entry.sizeBytes} bytes is more than NATS takes (${link.messageBytesMax})`;
+      this.#abandon(entry.batch, failure(ErrorKind.ResourceExhausted, reason));
+      return;
+    }
+    const previous = this.#options.isAlone && this.#sent.size > 0 ? this.#newest : undefined;
+    const ticket = link.ask(follow(entry.message, previous), (reply) => this.#accept(ticket, entry, reply));
+    this.#newest = entry.event.messageId;
     this.#sent.set(ticket, entry);
     this.#sentBytes += entry.sizeBytes;
     this.#silence ??= this.#watch(link);
@@ -214,10 +221,7 @@ export class Publisher {
   }
 
   #requeue(entries: readonly Entry[]): void {
-    if (entries.length > 0) {
-      this.#queue = [...entries, ...this.#queue.slice(this.#head)];
-      this.#head = 0;
-    }
+    this.#queue = [...entries, ...this.#queue];
   }
 
   #release(entry: Entry): void {
@@ -257,25 +261,39 @@ export class Publisher {
   }
 }
 
+/**
+ * A message that the stream refuses unless another is its newest.
+ *
+ * @source NATS docs, "Headers for Stream publishing"; nats-server v2.9.10 server/stream.go `processJetStreamMsg`
+ */
+function follow(message: Question, previous: string | undefined): Question {
+  return previous === undefined
+    ? message
+    : { ...message, headers: new Map(message.headers).set("Nats-Expected-Last-Msg-Id", previous) };
+}
+
+/** @source nats-server v2.9.10 server/errors.json `JSStreamWrongLastMsgIDErrF` */
+const wrongPrevious = 10_070;
+
 type Answer =
   | { readonly kind: "taken"; readonly sequence: number }
   /** This message will never be taken. */
   | { readonly kind: "refused"; readonly error: FlotillaError }
   | { readonly kind: "later" };
 
-/** @source nats-server v2.9.10 server/errors.json: `JSStreamMessageExceedsMaximumErr`, `JSStreamInvalidExternalDeliverySubjErr` are of class 400 */
+/** Errors of class 400 are the message's own, such as `JSStreamMessageExceedsMaximumErr`. @source nats-server v2.9.10 server/errors.json */
 function readAnswer(reply: Reply): Answer {
   if (reply.status !== 0) {
     return { kind: "later" };
   }
   const { seq, error } = JSON.parse(Buffer.from(reply.body).toString("latin1")) as {
     readonly seq?: number;
-    readonly error?: { readonly code: number; readonly description?: string };
+    readonly error?: { readonly code: number; readonly err_code?: number; readonly description?: string };
   };
   if (error === undefined) {
     return { kind: "taken", sequence: seq ?? 0 };
   }
-  return error.code === 400
+  return error.code === 400 && error.err_code !== wrongPrevious
     ? { kind: "refused", error: failure(ErrorKind.ResourceExhausted, `event refused: ${error.description ?? ""}`) }
     : { kind: "later" };
 }

@@ -24,8 +24,8 @@ export type Following =
  * Bounded: 4096 events, 8 MiB.
  */
 export class RecentEvents {
-  #entries: Entry[] = [];
-  /** Index of the oldest entry that counts. Those before it are dropped in bulk. */
+  #entries: (Entry | undefined)[] = [];
+  /** Index of the oldest entry that counts. Those before it are empty, and removed in bulk. */
   #head = 0;
   #bytes = 0;
   /** Every event with a greater sequence is among the entries. */
@@ -55,6 +55,7 @@ export class RecentEvents {
     this.#bytes += sizeBytes;
     while (this.#entries.length - this.#head > countMax || this.#bytes > bytesMax) {
       const oldest = this.#entries[this.#head];
+      this.#entries[this.#head] = undefined;
       this.#head++;
       this.#bytes -= oldest?.sizeBytes ?? 0;
       this.#floor = oldest?.event.sequence ?? this.#last;

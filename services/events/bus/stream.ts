@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { Link, Question, Reply } from "./link.ts";
 
@@ -10,6 +9,8 @@ export interface StreamSettings {
   readonly retentionBytes: number;
   /** Copies in a cluster. */
   readonly replicas: number;
+  /** For how long the server itself recognises a message id that it has seen. */
+  readonly duplicateWindowMs: number;
 }
 
 /** What the stream is. */
@@ -23,8 +24,6 @@ export interface StreamState {
 
 const nsPerMs = 1e6;
 const requestMsMax = 5_000;
-/** Within this time the server itself recognises a message id that it has seen. */
-const duplicateWindowMs = 120_000;
 /** @source nats-server v2.9.10 server/errors.json `JSStreamNotFoundErr` */
 const streamNotFound = 10_059;
 
@@ -47,7 +46,7 @@ export async function prepareStream(link: Link, settings: StreamSettings): Promi
     max_msgs: -1,
     max_consumers: -1,
     num_replicas: settings.replicas,
-    duplicate_window: Math.min(duplicateWindowMs * nsPerMs, ageNs > 0 ? ageNs : Infinity),
+    duplicate_window: Math.min(settings.duplicateWindowMs * nsPerMs, ageNs > 0 ? ageNs : Infinity),
     allow_direct: true,
   };
   const found = await requestApi(link, `STREAM.INFO.${settings.name}`, {});
@@ -120,32 +119,30 @@ export async function request(link: Link, question: Question): Promise<Reply> {
  */
 export async function requestAll(link: Link, questions: readonly Question[]): Promise<Reply[]> {
   const replies: Reply[] = [];
+  const end = Promise.withResolvers<"complete" | "closed" | "late">();
   let missing = questions.length;
-  const complete = Promise.withResolvers<"complete">();
+  if (missing === 0) {
+    return replies;
+  }
   const tickets = questions.map((question, index) =>
     link.ask(question, (reply) => {
       replies[index] = reply;
       missing--;
       if (missing === 0) {
-        complete.resolve("complete");
+        end.resolve("complete");
       }
     }),
   );
-  const timer = new AbortController();
-  const late = delay(requestMsMax, "late" as const, { signal: timer.signal });
-  try {
-    const outcome = await Promise.race([
-      missing === 0 ? "complete" : complete.promise,
-      link.closed.then(() => "closed" as const),
-      late,
-    ]);
-    if (outcome !== "complete") {
-      throw failure(ErrorKind.Unavailable, `NATS did not answer ${questions[0]?.subject} (${outcome})`);
-    }
-    return replies;
-  } finally {
-    timer.abort();
-    late.catch(() => undefined);
-    tickets.forEach((ticket) => link.forget(ticket));
+  const timer = setTimeout(() => end.resolve("late"), requestMsMax);
+  const stopListening = link.onClose(() => end.resolve("closed"));
+  const outcome = await end.promise;
+  clearTimeout(timer);
+  stopListening();
+  for (const ticket of tickets) {
+    link.forget(ticket);
   }
+  if (outcome !== "complete") {
+    throw failure(ErrorKind.Unavailable, `NATS did not answer ${questions[0]?.subject} (${outcome})`);
+  }
+  return replies;
 }

@@ -55,15 +55,19 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
   };
 }
 
-/** Takes an event that somebody publishes for another, over gRPC or ttrpc. */
-export async function forwardEvent(bus: EventBus, envelope: Envelope | undefined): Promise<void> {
+/**
+ * Takes an event that somebody publishes for another, over gRPC or ttrpc.
+ *
+ * @param messageId - Of the same event it is the same; each call brings a new event unless given.
+ */
+export async function forwardEvent(bus: EventBus, envelope: Envelope | undefined, messageId?: string): Promise<void> {
   const forwarded = envelope ?? create(EnvelopeSchema);
   validateForwarded(forwarded);
-  await appendOne(bus, forwarded);
+  await appendOne(bus, forwarded, messageId);
 }
 
-async function appendOne(bus: EventBus, envelope: Envelope): Promise<void> {
-  await bus.append([{ messageId: randomUUID(), envelope }]);
+async function appendOne(bus: EventBus, envelope: Envelope, messageId: string = randomUUID()): Promise<void> {
+  await bus.append([{ messageId, envelope }]);
 }
 
 function publishingNamespace(call: Call): string {

@@ -1,4 +1,7 @@
+import { createHash } from "node:crypto";
+import { toBinary } from "@bufbuild/protobuf";
 import type { Events } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
+import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import type { Handlers } from "#rpc/handler.ts";
 import type { EventBus } from "../bus/bus.ts";
 import { forwardEvent } from "./events.ts";
@@ -6,13 +9,20 @@ import { forwardEvent } from "./events.ts";
 /**
  * The Events service of the ttrpc socket, to which shims send their events.
  *
+ * An event that comes again is the same event: a shim, or the gateway for it, repeats what may not have arrived, and a shim's events have
+ * times to the nanosecond.
+ *
  * @source containerd v2.3.4 plugins/services/events/ttrpc.go
  */
 export function ttrpcEventHandlers(bus: EventBus): Handlers<typeof Events> {
   return {
     async forward({ envelope }) {
-      await forwardEvent(bus, envelope);
+      await forwardEvent(bus, envelope, envelope === undefined ? undefined : contentId(envelope));
       return {};
     },
   };
+}
+
+function contentId(envelope: Envelope): string {
+  return `shim-${createHash("sha256").update(toBinary(EnvelopeSchema, envelope)).digest("base64url")}`;
 }

@@ -1,0 +1,213 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { create } from "@bufbuild/protobuf";
+import * as fc from "fast-check";
+import { ErrorKind, isFailure } from "#base/errors.ts";
+import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
+import type { NewEvent } from "./bus.ts";
+import type { Link, Question, Reply, Ticket } from "./link.ts";
+import { Publisher, type PublisherOptions, type TakenEvent } from "./publisher.ts";
+
+/** What happens to the next message that reaches the stream. */
+type Fate = "take" | "refuse" | "take and break" | "break";
+
+/** A stream as JetStream is one, whose link breaks and which refuses when told so. */
+class FakeStream {
+  readonly stored: string[] = [];
+  readonly #fates: Fate[];
+
+  constructor(fates: readonly Fate[]) {
+    this.#fates = [...fates];
+  }
+
+  receive({ headers }: Question): { readonly body?: unknown; readonly breaks: boolean } {
+    const id = headers?.get("Nats-Msg-Id") ?? "";
+    const previous = headers?.get("Nats-Expected-Last-Msg-Id");
+    const fate = this.#fates.shift() ?? "take";
+    if (fate === "break") {
+      return { breaks: true };
+    }
+    if (fate === "refuse") {
+      return { body: { error: { code: 503, err_code: 10_077 } }, breaks: false };
+    }
+    const breaks = fate === "take and break";
+    const known = this.stored.indexOf(id);
+    if (known >= 0) {
+      return { body: { seq: known + 1, duplicate: true }, breaks };
+    }
+    if (previous !== undefined && previous !== this.stored.at(-1)) {
+      return { body: { error: { code: 400, err_code: 10_070 } }, breaks };
+    }
+    this.stored.push(id);
+    return { body: { seq: this.stored.length }, breaks };
+  }
+}
+
+class FakeLink implements Link {
+  readonly messageBytesMax = 1_000_000;
+  readonly closed: Promise<undefined>;
+  readonly #stream: FakeStream;
+  readonly #ended = Promise.withResolvers<undefined>();
+  readonly #listeners = new Map<number, (reply: Reply) => void>();
+  #asked = 0;
+  #isBroken = false;
+
+  constructor(stream: FakeStream) {
+    this.#stream = stream;
+    this.closed = this.#ended.promise;
+  }
+
+  onClose(): () => void {
+    return () => undefined;
+  }
+
+  ask(question: Question, onReply: (reply: Reply) => void): Ticket {
+    const ticket = ++this.#asked as Ticket;
+    this.#listeners.set(ticket, onReply);
+    setImmediate(() => this.#deliver(ticket, question));
+    return ticket;
+  }
+
+  forget(ticket: Ticket): void {
+    this.#listeners.delete(ticket);
+  }
+
+  close(): Promise<void> {
+    this.#isBroken = true;
+    this.#ended.resolve(undefined);
+    return Promise.resolve();
+  }
+
+  #deliver(ticket: Ticket, question: Question): void {
+    if (this.#isBroken) {
+      return;
+    }
+    const { body, breaks } = this.#stream.receive(question);
+    if (breaks) {
+      void this.close();
+      return;
+    }
+    this.#listeners.get(ticket)?.({
+      status: 0,
+      header: () => undefined,
+      body: Buffer.from(JSON.stringify(body)),
+    });
+  }
+}
+
+function publisherOn(stream: FakeStream, changes: Partial<PublisherOptions> = {}) {
+  const taken: TakenEvent[] = [];
+  const publisher = new Publisher({
+    waitMsMax: 10_000,
+    isAlone: true,
+    makeMessage: ({ messageId }) => ({
+      subject: "s",
+      headers: new Map([["Nats-Msg-Id", messageId]]),
+      body: Buffer.from(messageId),
+    }),
+    settle: (batch) => {
+      taken.push(...batch);
+      return Promise.resolve();
+    },
+    ...changes,
+  });
+  const connect = (): void => {
+    const link = new FakeLink(stream);
+    publisher.attach(link);
+    void link.closed.then(() => {
+      publisher.detach();
+      setImmediate(connect);
+    });
+  };
+  return { publisher, taken, connect };
+}
+
+function eventOf(messageId: string): NewEvent {
+  return { messageId, envelope: create(EnvelopeSchema) };
+}
+
+test("whatever breaks, every event is stored once and in order", async () => {
+  const fates = fc.array(
+    fc.oneof(
+      { weight: 12, arbitrary: fc.constant<Fate>("take") },
+      { weight: 1, arbitrary: fc.constant<Fate>("refuse") },
+      { weight: 2, arbitrary: fc.constantFrom<Fate[]>("take and break", "break") },
+    ),
+    { maxLength: 60 },
+  );
+  const batches = fc.array(fc.integer({ min: 0, max: 12 }), { minLength: 1, maxLength: 6 });
+  await fc.assert(
+    fc.asyncProperty(fates, batches, async (chosenFates, sizes) => {
+      const stream = new FakeStream(chosenFates);
+      const { publisher, taken, connect } = publisherOn(stream);
+      let made = 0;
+      const events = sizes.map((size) => Array.from({ length: size }, () => eventOf(`e${made++}`)));
+      connect();
+      await Promise.all(events.map((batch) => publisher.append(batch)));
+      const expected = events.flat().map(({ messageId }) => messageId);
+      assert.deepEqual(stream.stored, expected);
+      assert.deepEqual(
+        taken.map(({ event }) => event.messageId),
+        expected,
+      );
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test("an append fails in time when the stream is away, and its events are not sent later", async () => {
+  const stream = new FakeStream([]);
+  const { publisher, connect } = publisherOn(stream, { waitMsMax: 20 });
+  await assert.rejects(publisher.append([eventOf("lost")]), { kind: ErrorKind.Unavailable });
+  connect();
+  await publisher.append([eventOf("kept")]);
+  assert.deepEqual(stream.stored, ["kept"]);
+});
+
+test("an append counts as done only when its events have been settled", async () => {
+  const settling = Promise.withResolvers<void>();
+  const { publisher, connect } = publisherOn(new FakeStream([]), { settle: () => settling.promise });
+  connect();
+  let done = false;
+  const appended = publisher.append([eventOf("a")]).then(() => (done = true));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(done, false);
+  settling.resolve();
+  await appended;
+});
+
+test("an append whose events cannot be settled fails", async () => {
+  const { publisher, connect } = publisherOn(new FakeStream([]), { settle: () => Promise.reject(new Error("EIO")) });
+  connect();
+  await assert.rejects(publisher.append([eventOf("a")]), {
+    kind: ErrorKind.Unavailable,
+    message: "the event stream is not durable: unavailable",
+  });
+});
+
+test("what waits is bounded, in number and in bytes", async () => {
+  const { publisher } = publisherOn(new FakeStream([]), { waitMsMax: 50 });
+  const many = publisher.append(Array.from({ length: 16_384 }, (_, index) => eventOf(`e${index}`)));
+  await assert.rejects(publisher.append([eventOf("more")]), {
+    message: "16384 events wait to be published already: unavailable",
+  });
+  await assert.rejects(many, (error) => isFailure(error, ErrorKind.Unavailable));
+});
+
+test("an event that NATS cannot take is refused, the others go", async () => {
+  const stream = new FakeStream([]);
+  const { publisher, connect } = publisherOn(stream, {
+    makeMessage: ({ messageId }) => ({
+      subject: "s",
+      headers: new Map([["Nats-Msg-Id", messageId]]),
+      body: Buffer.alloc(messageId === "large" ? 1_000_000 : 1),
+    }),
+  });
+  connect();
+  const large = publisher.append([eventOf("large")]);
+  await Promise.all([
+    assert.rejects(large, { kind: ErrorKind.ResourceExhausted }),
+    publisher.append([eventOf("small")]),
+  ]);
+  assert.deepEqual(stream.stored, ["small"]);
+});

@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { createClient } from "@connectrpc/connect";
+import { ErrorKind } from "#base/errors.ts";
+import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
+import { JetStreamBus } from "../../services/events/bus/jetstream.ts";
+import { dialNats } from "../../services/events/bus/nats.ts";
+import { EventReader, eventNamed, Stop } from "../conformance/event-bus.suite.ts";
+import { EventAppender, numberOf } from "./event-appender.ts";
+import { Subscriber } from "./event-subscriber.ts";
+import { EventsProcess, NatsServer } from "./events-process.ts";
+
+/** Checks that the next events are all that the appenders have appended, once each, those of each appender in its order. */
+async function assertComplete(subscriber: Subscriber, appenders: readonly EventAppender[]): Promise<void> {
+  const next = new Map(appenders.map(({ name }) => [name, 0]));
+  const total = appenders.reduce((sum, { appended }) => sum + appended, 0);
+  for (let count = 0; count < total; count++) {
+    const event = await subscriber.next();
+    assert.equal(numberOf(event), next.get(event.namespace), `event ${count} is of ${event.namespace}`);
+    next.set(event.namespace, numberOf(event) + 1);
+  }
+}
+
+async function stopAll(appenders: readonly EventAppender[]): Promise<void> {
+  await Promise.all(appenders.map((appender) => appender.stop()));
+}
+
+const sinceStart = { headers: { "flotilla-since-sequence": "1" } };
+
+describe("events and kill -9", () => {
+  test("of nats-server under load: nothing is lost, doubled or out of order, and subscribers see no break", async () => {
+    await using nats = await NatsServer.start();
+    await using events = await EventsProcess.start(nats);
+    await using live = await Subscriber.start(events.transport);
+    const appenders = ["one", "two", "three"].map(
+      (name, index) => new EventAppender(name, () => events.transport, 1 + 20 * index),
+    );
+    try {
+      for (let kills = 0; kills < 4; kills++) {
+        await appenders[1]?.progress(400);
+        await nats.kill();
+        await delay(50);
+        await nats.restart();
+      }
+      await appenders[1]?.progress(400);
+    } finally {
+      await stopAll(appenders);
+    }
+    await assertComplete(live, appenders);
+    await using replay = await Subscriber.start(events.transport, sinceStart);
+    await assertComplete(replay, appenders);
+  });
+
+  test("of the events process under load: nothing is lost, doubled or out of order", async () => {
+    await using nats = await NatsServer.start();
+    await using events = await EventsProcess.start(nats);
+    const appenders = ["one", "two", "three"].map(
+      (name, index) => new EventAppender(name, () => events.transport, 1 + 20 * index),
+    );
+    try {
+      for (let kills = 0; kills < 4; kills++) {
+        await appenders[1]?.progress(400);
+        await events.kill();
+        await events.restart();
+      }
+      await appenders[1]?.progress(400);
+    } finally {
+      await stopAll(appenders);
+    }
+    assert.ok(
+      appenders.some(({ failures }) => failures > 0),
+      "no append was interrupted",
+    );
+    await using replay = await Subscriber.start(events.transport, sinceStart);
+    await assertComplete(replay, appenders);
+  });
+
+  test("subscribers of a process that ends are told so", async () => {
+    await using nats = await NatsServer.start();
+    await using events = await EventsProcess.start(nats);
+    await using subscriber = await Subscriber.start(events.transport);
+    const next = assert.rejects(subscriber.next());
+    assert.equal(await events.stop(), 0, events.log);
+    await next;
+  });
+});
+
+describe("bounds of the events process", () => {
+  test("a subscriber that does not read costs no memory and loses nothing", async () => {
+    await using nats = await NatsServer.start("retention_bytes = 1073741824");
+    await using events = await EventsProcess.start(nats, ["--expose-gc", "--import", collectOnSignal]);
+    await using stalled = await Subscriber.start(events.transport);
+    const log = createClient(EventLog, events.transport);
+    const value = Buffer.alloc(128 * 1024, 7);
+    const total = 1_500;
+    const before = await residentBytes(events);
+    for (let number = 0; number < total; number += 50) {
+      await log.append({
+        records: Array.from({ length: 50 }, (_, index) => ({
+          messageId: `big-${number + index}`,
+          envelope: { namespace: "big", topic: `/n/${number + index}`, event: { typeUrl: "test.Big", value } },
+        })),
+      });
+    }
+    const grownBytes = (await residentBytes(events)) - before;
+    assert.ok(grownBytes < (total * value.length) / 2, `${grownBytes} bytes more than before`);
+    for (let number = 0; number < total; number++) {
+      assert.equal((await stalled.next()).topic, `/n/${number}`);
+    }
+    const readBytes = (await residentBytes(events)) - before;
+    assert.ok(readBytes < (total * value.length) / 2, `${readBytes} bytes more than before`);
+  });
+
+  test("while NATS is away, appends fail in time, and go on when it is back", async () => {
+    await using nats = await NatsServer.start();
+    const address = await nats.address();
+    await nats.kill();
+    await using bus = new JetStreamBus(busOptions(() => dialNats(address)));
+    await assert.rejects(bus.ready(), {
+      kind: ErrorKind.Unavailable,
+      message: "the event stream is not there: unavailable",
+    });
+    await nats.restart();
+    await bus.ready();
+    using stop = new Stop();
+    const reader = new EventReader(await bus.subscribe({ kind: "now" }, stop.signal));
+    await bus.append([eventNamed("first")]);
+    await nats.kill();
+    const lost = eventNamed("second");
+    await assert.rejects(bus.append([lost]), { kind: ErrorKind.Unavailable });
+    await nats.restart();
+    await bus.append([lost]);
+    assert.deepEqual(await reader.topics(2), ["/suite/first", "/suite/second"]);
+  });
+
+  test("an event that was stored long ago is recognised by its message id", async () => {
+    await using nats = await NatsServer.start();
+    const address = await nats.address();
+    const event = eventNamed("once");
+    const options = busOptions(() => dialNats(address));
+    {
+      await using bus = new JetStreamBus(options);
+      await bus.append([event]);
+      // Longer than the server itself remembers.
+      await delay(4 * options.stream.duplicateWindowMs);
+    }
+    await using bus = new JetStreamBus(options);
+    await bus.append([event, eventNamed("then")]);
+    using stop = new Stop();
+    const reader = new EventReader(await bus.subscribe({ kind: "sequence", sequence: 1 }, stop.signal));
+    assert.deepEqual(await reader.topics(2), ["/suite/once", "/suite/then"]);
+  });
+
+  test("who falls behind what is kept is told which events are gone", async () => {
+    await using nats = await NatsServer.start();
+    const address = await nats.address();
+    const options = busOptions(() => dialNats(address));
+    await using bus = new JetStreamBus({ ...options, stream: { ...options.stream, retentionBytes: 12 * 1024 * 1024 } });
+    using stop = new Stop();
+    const reader = new EventReader(await bus.subscribe({ kind: "now" }, stop.signal));
+    await bus.append([eventNamed("seen")]);
+    assert.deepEqual(await reader.topics(1), ["/suite/seen"]);
+    for (let number = 0; number < 40; number++) {
+      await bus.append([eventNamed(`n${number}`, Buffer.alloc(1024 * 1024))]);
+    }
+    await assert.rejects(reader.next(), {
+      kind: ErrorKind.DataLoss,
+      message: /^events 2 to \d+ are no longer kept: data loss$/,
+    });
+    const kept = new EventReader(await bus.subscribe({ kind: "sequence", sequence: 1 }, stop.signal));
+    const first = (await kept.next()).sequence;
+    assert.ok(first > 2);
+    await bus.append([eventNamed("end")]);
+    const rest = await kept.topics(41 - first + 1);
+    assert.equal(rest.at(-1), "/suite/end");
+  });
+});
+
+/** Collects garbage when asked by a signal, since Node.js keeps buffers that nobody needs until half a gigabyte has gathered. */
+const collectOnSignal = "data:text/javascript,process.on('SIGUSR2',()=>gc())";
+
+/** Physical memory of a process without garbage. @source proc(5) `/proc/[pid]/statm` */
+async function residentBytes(events: EventsProcess): Promise<number> {
+  process.kill(events.pid, "SIGUSR2");
+  await events.ready();
+  const [, pages] = (await readFile(`/proc/${events.pid}/statm`, "utf8")).split(" ");
+  return Number(pages) * 4096;
+}
+
+function busOptions(dial: () => ReturnType<typeof dialNats>) {
+  return {
+    dial,
+    stream: {
+      name: "faults",
+      retentionAgeMs: 3_600_000,
+      retentionBytes: 64 * 1024 * 1024,
+      replicas: 1,
+      duplicateWindowMs: 100,
+    },
+    origin: { source: "/flotilla/faults", host: "here" },
+    waitMsMax: 700,
+    isAlone: true,
+    flush: undefined,
+    onConnected: () => undefined,
+    onDisconnected: () => undefined,
+  };
+}
