@@ -11,6 +11,9 @@ export function frameMessage(message: Uint8Array): Buffer {
   return framed;
 }
 
+/** Messages up to this size are sent in one piece with their prefix, which costs a copy; of larger ones the copy costs more. */
+export const joinedBytesMax = 4096;
+
 /** The prefix alone, for a message that is not worth a copy. */
 export function messagePrefix(lengthBytes: number): Buffer {
   const prefix = Buffer.allocUnsafe(messagePrefixBytes);

@@ -11,7 +11,7 @@ import {
 import type { ConnectError } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
-import { frameMessage, messagePrefix, parseGrpcTimeout } from "./grpc-wire.ts";
+import { frameMessage, joinedBytesMax, messagePrefix, parseGrpcTimeout } from "./grpc-wire.ts";
 import type { Call } from "./handler.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 import { RequestQueue } from "./request-queue.ts";
@@ -131,9 +131,6 @@ function receiveRequests(stream: http2.ServerHttp2Stream, method: StreamingMetho
   stream.on("error", () => undefined);
   return requests;
 }
-
-/** Messages up to this size are sent in one piece with their prefix, which costs a copy. */
-const joinedBytesMax = 4096;
 
 /** The answer on its way out: headers with the first message or before it, then messages, then trailers. */
 class StreamAnswer {

@@ -2,7 +2,14 @@ import type http2 from "node:http2";
 import { create, type DescMessage, type DescMethodUnary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
-import { announcedBytes, frameMessage, parseGrpcTimeout, unframeMessage } from "./grpc-wire.ts";
+import {
+  announcedBytes,
+  frameMessage,
+  joinedBytesMax,
+  messagePrefix,
+  parseGrpcTimeout,
+  unframeMessage,
+} from "./grpc-wire.ts";
 import { type Call, EncodedResponse } from "./handler.ts";
 import { asText, decodeRequest, type FailedCall, reportFailure, tooLarge, trailersOnly } from "./thin-answer.ts";
 
@@ -80,18 +87,23 @@ export function serveThinCall(
         return controller.signal;
       },
     };
-    runThinCall(method, handler, concat(chunks), call).then((framed) => {
+    runThinCall(method, handler, concat(chunks), call).then((message) => {
       if (!answered && !stream.destroyed) {
         answered = true;
         stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
         stream.once("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
-        stream.end(framed);
+        endWithMessage(stream, message);
       }
     }, fail);
   });
 }
 
-async function runThinCall(method: DescMethodUnary, handler: UnaryFunction, body: Buffer, call: Call): Promise<Buffer> {
+async function runThinCall(
+  method: DescMethodUnary,
+  handler: UnaryFunction,
+  body: Buffer,
+  call: Call,
+): Promise<Uint8Array> {
   const unframed = unframeMessage(body);
   if ("fault" in unframed) {
     throw failure(ErrorKind.Internal, `the request of a unary call is ${unframed.fault}`);
@@ -106,7 +118,17 @@ async function runThinCall(method: DescMethodUnary, handler: UnaryFunction, body
   if (message.byteLength > messageBytesMax) {
     throw tooLarge("grpc: trying to send message larger than max", message.byteLength);
   }
-  return frameMessage(message);
+  return message;
+}
+
+function endWithMessage(stream: http2.ServerHttp2Stream, message: Uint8Array): void {
+  if (message.byteLength <= joinedBytesMax) {
+    stream.end(frameMessage(message));
+    return;
+  }
+  stream.cork();
+  stream.write(messagePrefix(message.byteLength));
+  stream.end(message);
 }
 
 function concat(chunks: readonly Buffer[]): Buffer {
