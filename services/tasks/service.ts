@@ -1,7 +1,7 @@
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { systemErrorCode } from "#base/errors.ts";
-import { pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
+import { type FleetConfig, pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
 import { daemonVersion } from "#kernel/version.ts";
@@ -66,9 +66,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             environment: shimSettings.strings("env"),
             logLevel: config.log.level,
             timeouts: {
-              loadMs: timeoutMs(config, "io.containerd.timeout.shim.load"),
-              cleanupMs: timeoutMs(config, "io.containerd.timeout.shim.cleanup"),
-              shutdownMs: timeoutMs(config, "io.containerd.timeout.shim.shutdown"),
+              loadMs: waitMsOf(config, "shim.load"),
+              cleanupMs: waitMsOf(config, "shim.cleanup"),
+              shutdownMs: waitMsOf(config, "shim.shutdown"),
             },
             log,
             hasSandbox: (namespace, id) => records.hasSandbox(namespace, id),
@@ -115,14 +115,22 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             records,
             blobs,
             log,
-            stateTimeoutMs: timeoutMs(config, "io.containerd.timeout.task.state"),
-            metricsTimeoutMs: timeoutMs(config, "io.containerd.timeout.metrics.shimstats"),
+            stateTimeoutMs: waitMsOf(config, "task.state"),
+            metricsTimeoutMs: waitMsOf(config, "metrics.shimstats"),
           });
           return { services: [service] };
         },
       },
     ],
   };
+}
+
+/** Longest time that a timer takes, which stands for a wait without end. */
+const timerMsMax = 0x7fff_ffff;
+
+/** A timeout of the configuration, in milliseconds, as a timer takes it. */
+function waitMsOf(config: FleetConfig, name: string): number {
+  return timeoutMs(config, `io.containerd.timeout.${name}`) || timerMsMax;
 }
 
 /** The program that is the daemon, which shims are told of. Links are resolved, since shims are looked for beside it. */

@@ -142,7 +142,7 @@ export class ShimRuntime implements Runtime {
         timeoutMs: timeouts.cleanupMs,
       });
       if (stderr.length > 0) {
-        log.warn(
+        log.debug(
           { ns: bundle.namespace, container: bundle.id, stderr: stderr.toString("utf8") },
           "cleaned up after shim with warnings",
         );
