@@ -23,9 +23,9 @@ import { PluginRegistry } from "./plugin-registry.ts";
 import { gatewayPlugins } from "./plugins.ts";
 import { Relay, type RelayMethod } from "./relay/relay.ts";
 import { defaultRestartPolicy } from "./restart-policy.ts";
-import { spliceTo } from "./splice.ts";
 import { Supervisor } from "./supervisor.ts";
 import { notifyServiceManager } from "./systemd.ts";
+import { TtrpcRelay } from "./ttrpc-relay.ts";
 import { welcomeText } from "./welcome.ts";
 
 /** How long calls that are under way may take when the daemon stops. */
@@ -135,8 +135,15 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     connectUpstream: (name) => net.connect({ path: socketOf(config.state, name as ProcessName), allowHalfOpen: true }),
     onWarning: (fields, message) => log.warn(fields, message),
   });
-  const ttrpc = await listenPublic(config.ttrpc, spliceTo(`${config.state}/events.ttrpc.sock`));
-  resources.defer(() => closeListener(ttrpc));
+  const ttrpcRelay = new TtrpcRelay({
+    connectUpstream: () => net.connect(`${config.state}/events.ttrpc.sock`),
+    onWarning: (fields, message) => log.warn(fields, message),
+  });
+  const ttrpc = await listenPublic(config.ttrpc, (socket) => ttrpcRelay.handleConnection(socket));
+  resources.defer(async () => {
+    closeListener(ttrpc);
+    await ttrpcRelay.close(drainMs);
+  });
   const grpc = await listenPublic(config.grpc, (socket) => relay.handleConnection(socket));
   resources.defer(async () => {
     closeListener(grpc);

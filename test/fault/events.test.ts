@@ -1,0 +1,157 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { createClient } from "@connectrpc/connect";
+import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
+import { type Daemon, startFlotilla } from "../kit/daemon.ts";
+import { busyboxImage } from "../kit/image.ts";
+import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
+import { uniqueNamespace } from "../kit/namespace.ts";
+import { until } from "../kit/processes.ts";
+import { faultsIn } from "./log-faults.ts";
+import { probeCalls } from "./probe-calls.ts";
+import { type Random, seededRandom } from "./random.ts";
+import { readStoredMessages, type StoredMessage } from "./stored-messages.ts";
+
+const killed = ["events", "nats-server", "metadata"] as const;
+const killsMax = 20;
+/** A process that dies more than ten times within a minute of its starts is given up. */
+const killsOfOneMax = 9;
+const pauseMsMax = 700;
+/** What the life of each container must tell, once each. */
+const life = [
+  "/snapshot/prepare",
+  "/containers/create",
+  "/tasks/create",
+  "/tasks/start",
+  "/tasks/exit",
+  "/tasks/delete",
+  "/containers/delete",
+];
+
+let daemon: Daemon;
+let leaks: LeakSnapshot;
+const namespace = uniqueNamespace();
+const image = "docker.io/library/busybox:test";
+const ctr = (...args: string[]) => daemon.ctr("-n", namespace, ...args);
+
+before(async () => {
+  leaks = await snapshotLeaks();
+  daemon = await startFlotilla();
+  const { exitCode, stderr } = await ctr("images", "import", (await busyboxImage()).tar);
+  assert.equal(exitCode, 0, stderr);
+});
+
+after(async () => {
+  await daemon?.[Symbol.asyncDispose]();
+  await assertNoLeaks(leaks);
+});
+
+test("no event is lost or told twice while events, nats-server and metadata are killed", async (t) => {
+  const random = seededRandom();
+  t.diagnostic(`FLOTILLA_TEST_SEED=${random.seed}`);
+  const stop = new AbortController();
+  const running = runContainers(stop.signal);
+  const kills = await killAtRandom(random).finally(() => stop.abort());
+  const finished = await running;
+  t.diagnostic(`${finished.length} containers, kills: ${JSON.stringify(kills)}`);
+  assert.ok(finished.length >= 3, `only ${finished.length} containers ran`);
+
+  // What waits in the outbox is published in order before this.
+  await settled();
+  const messages = (await readStoredMessages(daemon)).filter((message) => message.namespace === namespace);
+  assertUnique(messages, ({ messageId }) => messageId);
+  assertUnique(messages, ({ topic, time, body }) => `${topic} ${time} ${body}`);
+  for (const id of finished) {
+    const own = messages.filter(({ body }) => mentions(body, id)).map(({ topic }) => topic);
+    const missing = life.filter((topic) => own.filter((other) => other === topic).length !== 1);
+    assert.deepEqual(missing, [], `${id} told ${own.join(" ")}`);
+  }
+  const replayed = await replay(messages.length);
+  assert.deepEqual(
+    replayed,
+    messages.map(({ topic }) => topic),
+  );
+});
+
+test("the log tells of nothing worse than the deaths", () => {
+  assert.deepEqual(faultsIn(daemon.log()), []);
+});
+
+/** @returns how often each process was killed. */
+async function killAtRandom(random: Random): Promise<Record<string, number>> {
+  const kills: Record<string, number> = { events: 0, "nats-server": 0, metadata: 0 };
+  for (let count = 0; count < killsMax; count++) {
+    const left = killed.filter((name) => (kills[name] ?? 0) < killsOfOneMax);
+    const name = random.pick([left[0] ?? "events", ...left.slice(1)]);
+    await until(
+      () => daemon.pidOf(name) !== undefined,
+      () => `${name} is not started again:\n${daemon.log()}`,
+      30_000,
+    );
+    await delay(random.below(pauseMsMax));
+    await daemon.kill9(name);
+    kills[name] = (kills[name] ?? 0) + 1;
+  }
+  return kills;
+}
+
+/** Runs one container after the other. @returns the ids of those whose whole life succeeded. */
+async function runContainers(signal: AbortSignal): Promise<string[]> {
+  const finished: string[] = [];
+  for (let count = 0; !signal.aborted || finished.length < 3; count++) {
+    const id = `e${count}`;
+    const { exitCode } = await ctr("run", "--rm", image, id, "sh", "-c", "exit 7");
+    if (exitCode === 7 && !(await ctr("containers", "ls", "-q")).stdout.split("\n").includes(id)) {
+      finished.push(id);
+    }
+  }
+  return finished;
+}
+
+/** Waits until the daemon answers and what it has to tell is told. */
+async function settled(): Promise<void> {
+  const sentinel = "sentinel";
+  assert.equal((await ctr("containers", "create", image, sentinel)).exitCode, 0, daemon.log());
+  await probeCalls.events({ transport: daemon.transport, namespace, id: sentinel });
+  await until(
+    async () =>
+      (await readStoredMessages(daemon)).some(
+        ({ topic, body }) => topic === "/containers/create" && mentions(body, sentinel),
+      ),
+    () => "the outbox is not emptied",
+    30_000,
+  );
+}
+
+/** The topics that a subscriber gets who asks for everything, up to a count. */
+async function replay(count: number): Promise<string[]> {
+  const stop = AbortSignal.timeout(30_000);
+  const topics: string[] = [];
+  const events = createClient(Events, daemon.transport).subscribe(
+    { filters: [`namespace==${namespace}`] },
+    { headers: { "flotilla-since-sequence": "1" }, signal: stop },
+  );
+  for await (const { topic } of events) {
+    topics.push(topic);
+    if (topics.length === count) {
+      break;
+    }
+  }
+  return topics;
+}
+
+function mentions(body: string, id: string): boolean {
+  return new RegExp(`"(?:id|key|containerId|container_id)":\\s*"${id}"`).test(body);
+}
+
+function assertUnique(messages: readonly StoredMessage[], keyOf: (message: StoredMessage) => string): void {
+  const seen = new Set<string>();
+  const twice = messages.filter((message) => {
+    const key = keyOf(message);
+    const isKnown = seen.has(key);
+    seen.add(key);
+    return isKnown;
+  });
+  assert.deepEqual(twice, []);
+}
