@@ -5,9 +5,10 @@ import test from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ErrorKind } from "#base/errors.ts";
+import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { makeFifo } from "#linux/fifo.ts";
-import { lacksContainers, TasksRig } from "./tasks-rig.ts";
+import { lacksContainers, packAny, TasksRig } from "./tasks-rig.ts";
 import { exists, until } from "./tasks-waiting.ts";
 
 const skip = { skip: lacksContainers };
@@ -179,15 +180,22 @@ test("the plugins are those that clients look for", skip, async () => {
 
 test("a client that gives up a creation leaves nothing behind", skip, async () => {
   await using rig = await TasksRig.start();
+  const slow = `${rig.directory}/slow-runc`;
+  const wait = `touch ${slow}.waits; while ! [ -e ${slow}.go ]; do sleep 0.02; done`;
+  await writeFile(slow, `#!/bin/sh\ncase "$*" in *" create "*) ${wait} ;; esac\nexec runc "$@"\n`, { mode: 0o755 });
   rig.addContainer("one", { args: ["sleep", "100"] });
   const giveUp = new AbortController();
-  const created = rig.tasks.create(
-    { containerId: "one", ...rig.bindRootfs() },
-    { ...rig.headers, signal: giveUp.signal },
+  const refused = assert.rejects(
+    rig.tasks.create(
+      { containerId: "one", ...rig.bindRootfs(), options: packAny(OptionsSchema, { binaryName: slow }) },
+      { ...rig.headers, signal: giveUp.signal },
+    ),
+    { kind: ErrorKind.Canceled },
   );
-  await until("the shim runs", async () => (await rig.shims()).length > 0);
+  await until("runc is asked", () => exists(`${slow}.waits`));
   giveUp.abort();
-  await assert.rejects(created);
+  await refused;
+  await writeFile(`${slow}.go`, "");
   await until("nothing is left", async () => !(await exists(rig.bundlePath("one"))));
   await until("the shim is gone", async () => (await rig.shims()).length === 0);
   await rig.run("one", ["sleep", "100"]);
