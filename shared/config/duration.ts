@@ -68,7 +68,7 @@ export function formatDuration(durationMs: number): string {
   }
   if (nanoseconds < 1e9) {
     const [unit, perUnit] = nanoseconds < 1e3 ? ["ns", 1] : nanoseconds < 1e6 ? ["µs", 1e3] : ["ms", 1e6];
-    return `${sign}${nanoseconds / Number(perUnit)}${unit}`;
+    return `${sign}${nanoseconds / perUnit}${unit}`;
   }
   const wholeMinutes = Math.floor(nanoseconds / 60e9);
   const seconds = `${(nanoseconds - wholeMinutes * 60e9) / 1e9}s`;

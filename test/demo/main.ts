@@ -24,9 +24,7 @@ async function show(daemon: Daemon, ...args: string[]): Promise<void> {
   process.stdout.write(`$ ctr -n ${namespace} ${args.join(" ")}\n`);
   const { stdout, stderr, exitCode } = await daemon.ctr("-n", namespace, ...args);
   const lastScreen = stdout.split("\u001b[").at(-1) ?? "";
-  process.stdout.write(
-    args.includes("pull") ? `${lastScreen.slice(lastScreen.indexOf("\n") + 1)}` : `${stdout}${stderr}`,
-  );
+  process.stdout.write(args.includes("pull") ? lastScreen.slice(lastScreen.indexOf("\n") + 1) : `${stdout}${stderr}`);
   if (exitCode !== 0) {
     throw new Error(`ctr ended with status ${exitCode}: ${stderr}`);
   }
