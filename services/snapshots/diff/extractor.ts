@@ -324,7 +324,9 @@ export class Extractor implements TarSink {
   /** Sets what a member has that is not opened: links and devices. */
   #setNamedAttributes(member: TarMember, path: ByteString, directory: Directory, base: ByteString): void {
     const { descriptor } = directory;
-    this.#checkOwner(changeOwnerAt(descriptor, base, member.user, member.group), member, path);
+    if (member.type !== MemberType.HardLink || !hasOwner(descriptor, base, member)) {
+      this.#checkOwner(changeOwnerAt(descriptor, base, member.user, member.group), member, path);
+    }
     for (const [key, value] of member.attributes) {
       const result = isTrusted(key) ? -Errno.NotSupported : setAttributeAt(descriptor, base, key, value);
       // Only regular files and directories can have attributes of users. @source xattr(7)
@@ -419,6 +421,12 @@ function isTrusted(key: ByteString): boolean {
 function hasUserAttributes(directory: number, name: ByteString): boolean {
   const status = findStatusAt(directory, name);
   return status !== undefined && [FileType.Regular, FileType.Directory].some((type) => type === typeOf(status));
+}
+
+/** A hard link mostly has its owner already; setting it again would take capabilities away that came with another name. */
+function hasOwner(directory: number, name: ByteString, { user, group }: TarMember): boolean {
+  const status = findStatusAt(directory, name);
+  return status?.user === user && status.group === group;
 }
 
 function markOpaque(descriptor: number): void {

@@ -32,7 +32,8 @@ parentPort?.on("message", ({ request, port }: JobMessage) => {
     return credit.take();
   };
   void run(request, canceling.signal, send)
-    .catch(failed)
+    // What a cancelled job fails with says where it was, not why it ended.
+    .catch((error: unknown) => failed(canceling.signal.aborted ? canceling.signal.reason : error))
     .then((result) => {
       respond(port, result);
       port.close();

@@ -1,4 +1,3 @@
-import { Readable } from "node:stream";
 import { execa } from "execa";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import type { StreamProcessorConfig } from "#config/config.ts";
@@ -32,12 +31,7 @@ export async function* processStream(
   const environment = Object.fromEntries(config.env.map(splitAssignment));
   const child = execa(config.path, config.args, {
     env: { ...environment, STREAM_PROCESSOR_MEDIATYPE: input },
-    stdio: [
-      Readable.from(source, { objectMode: false }),
-      "pipe",
-      "pipe",
-      ...(payload === undefined ? [] : [Readable.from([payload])]),
-    ],
+    stdio: [passOn(source), "pipe", "pipe", ...(payload === undefined ? [] : [payload])],
     // Standard output is the layer: it is passed on and never kept.
     buffer: { stdout: false },
     maxBuffer: { stderr: complaintBytesMax },
@@ -53,11 +47,20 @@ export async function* processStream(
     // It has nobody to write to any more. After it has ended by itself this does nothing.
     child.kill("SIGKILL");
   }
-  const { failed, stderr, cause } = await child;
-  if (failed) {
-    const complaint = stderr instanceof Uint8Array ? Buffer.from(stderr).toString() : "";
-    throw new FlotillaError(ErrorKind.Unknown, complaint === "" ? `${config.path} failed` : complaint, { cause });
+  const result = await child;
+  if (result.failed) {
+    const complaint = result.stderr instanceof Uint8Array ? Buffer.from(result.stderr).toString() : "";
+    const reason =
+      result.exitCode === undefined ? (result.originalMessage ?? "killed") : `exit status ${result.exitCode}`;
+    throw new FlotillaError(ErrorKind.Unknown, complaint === "" ? `${config.path}: ${reason}` : complaint, {
+      cause: result.cause,
+    });
   }
+}
+
+/** A file's stream has a descriptor, which would be handed to the program as it is, before it is open. */
+async function* passOn(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  yield* source;
 }
 
 function splitAssignment(text: string): [name: string, value: string] {
