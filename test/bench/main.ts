@@ -2,11 +2,10 @@ import { availableParallelism, loadavg } from "node:os";
 import { bootBench } from "./boot.bench.ts";
 import { lifecycleBench } from "./lifecycle.bench.ts";
 import { describeMachine } from "./machine.ts";
-import type { Measurement } from "./measurement.ts";
 import { memoryBench } from "./memory.bench.ts";
 import { say } from "./progress.ts";
 import { pullBench } from "./pull.bench.ts";
-import { updateReadme, writeResults } from "./report.ts";
+import { type LoadedMeasurement, updateReadme, writeResults } from "./report.ts";
 import { rpcBench } from "./rpc.bench.ts";
 
 /**
@@ -26,16 +25,16 @@ if (unknown.length > 0) {
   );
   process.exit(2);
 }
-const [load = 0] = loadavg();
-if (load > availableParallelism() / 2) {
-  say(`the machine is busy (load ${load.toFixed(1)}): ratios hold better than values`);
-}
 const time = new Date();
 const machine = await describeMachine();
-const measurements: Measurement[] = [];
+const measurements: LoadedMeasurement[] = [];
 for (const bench of benches.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
+  const [load = 0] = loadavg();
   say(bench.name);
-  measurements.push(...(await bench.run()));
+  if (load > availableParallelism() / 2) {
+    say(`the machine is busy (load ${load.toFixed(1)}): ratios hold better than values`);
+  }
+  measurements.push(...(await bench.run()).map((measurement) => ({ ...measurement, load })));
   const report = { date: time.toISOString().slice(0, 10), machine, measurements };
   const file = await writeResults(report, time);
   await updateReadme(report);

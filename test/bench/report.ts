@@ -6,14 +6,17 @@ const results = new URL("./results/", import.meta.url);
 
 const begin = "<!-- table: begin -->";
 const end = "<!-- table: end -->";
-const columns = ["what", "target", "Flotilla", "containerd", "ratio (min–max)", "reached", "measured"] as const;
+const columns = ["what", "target", "Flotilla", "containerd", "ratio (min–max)", "reached", "day, load before"] as const;
+
+/** What was measured, and the load of the machine before it, which says how far to trust it. */
+export type LoadedMeasurement = Measurement & { readonly load: number };
 
 /** A run of some benches. */
 export interface Report {
   /** Day, as `2026-08-12`. */
   readonly date: string;
   readonly machine: string;
-  readonly measurements: readonly Measurement[];
+  readonly measurements: readonly LoadedMeasurement[];
 }
 
 /** Keeps every sample of a run as JSON. @returns Where. */
@@ -60,7 +63,7 @@ export function renderTable({ date, machine, measurements }: Report, table: stri
   return ["", `Last run on ${machine}.`, "", ...header, ...rows.values(), ""].join("\n");
 }
 
-function renderRow(measurement: Measurement, date: string): string {
+function renderRow(measurement: LoadedMeasurement, date: string): string {
   const { what, unit, samples } = measurement;
   const ratio = spreadOf(ratiosOf(measurement));
   const reached = isReached(measurement);
@@ -71,7 +74,7 @@ function renderRow(measurement: Measurement, date: string): string {
     `${round(spreadOf(samples.containerd).median)} ${unit}`,
     renderSpread(ratio),
     reached === undefined ? "" : reached ? "yes" : "no",
-    date,
+    `${date}, ${measurement.load.toFixed(1)}`,
   ];
   return `| ${cells.join(" | ")} |`;
 }
