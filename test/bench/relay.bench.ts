@@ -46,22 +46,13 @@ interface RelayCost {
   uploadCpuNsPerByte: number;
 }
 
-const [role, ...roleArguments] = process.argv.slice(2);
-if (role === "service") {
-  await runService(roleArguments);
-} else if (role === "relay") {
-  await runRelay(roleArguments);
-} else {
-  await runBench(Number(role ?? 3));
-}
-
 /** A service as ours are, for unary calls, and a bare server of bytes. */
 async function runService([echoSocket = "", bulkSocket = ""]: readonly string[]): Promise<void> {
   await serveRpc({ socketPath: echoSocket, services: [bindEcho(plainEcho)], onFailure: () => undefined });
   const server = http2.createServer({ settings: serviceSettings });
   const block = Buffer.alloc(blockBytes);
   server.on("session", (session) => session.setLocalWindowSize(connectionWindowBytes));
-  server.on("stream", (stream, request) => {
+  server.on("stream", (stream: http2.ServerHttp2Stream, request) => {
     stream.on("error", () => undefined);
     stream.respond({ ":status": 200 });
     if (request[":path"] === "/bulk/Upload") {
@@ -293,4 +284,13 @@ function medians<T extends object>(rounds: readonly T[]): Record<string, number>
       return [name, Math.round((values[values.length >> 1] ?? 0) * 100) / 100];
     }),
   );
+}
+
+const [role, ...roleArguments] = process.argv.slice(2);
+if (role === "service") {
+  await runService(roleArguments);
+} else if (role === "relay") {
+  await runRelay(roleArguments);
+} else {
+  await runBench(Number(role ?? 3));
 }

@@ -350,6 +350,63 @@ test("a held stream takes what the first window allows and no more", async () =>
   client.close();
 });
 
+test("the answer to a repeatable call comes when it is complete, large, or at the end of its window", async () => {
+  await using open = await openStream({ client: { [Setting.INITIAL_WINDOW_SIZE]: 30_000 } });
+  const { client, service } = open;
+  const call = (streamId: number): Buffer => headers(streamId, grpcRequest(echoPath("repeat")), { end: true });
+  client.send(call(3), call(5), call(7), call(9));
+  await service.nextOf(Type.HEADERS, 9);
+  for (const streamId of [3, 5, 7, 9]) {
+    service.send(headers(streamId, responseHead), data(streamId, counted(1_000)));
+  }
+  await settle(service, client);
+  assert.deepEqual(
+    client.frames.filter(({ streamId }) => streamId > 1),
+    [],
+  );
+  service.send(headers(3, { "grpc-status": "0" }, { end: true }));
+  assert.equal((await client.nextOf(Type.HEADERS)).streamId, 3);
+  assert.ok((await client.readData(3, 1_000)).equals(counted(1_000)));
+  await client.next(isEnd);
+  service.send(data(5, counted(16_000)));
+  assert.equal((await client.nextOf(Type.HEADERS)).streamId, 5);
+  assert.equal((await client.readData(5, 17_000)).length, 17_000);
+  client.send(settings({ [Setting.INITIAL_WINDOW_SIZE]: 1_000 }));
+  const opened = [await client.nextOf(Type.HEADERS), await client.nextOf(Type.HEADERS)];
+  assert.deepEqual(
+    opened.map(({ streamId }) => streamId),
+    [7, 9],
+  );
+  client.send(call(11));
+  await service.nextOf(Type.HEADERS, 11);
+  service.send(headers(11, responseHead), data(11, counted(1_000)));
+  assert.equal((await client.nextOf(Type.HEADERS)).streamId, 11);
+  client.send(windowUpdate(11, 5));
+  assert.equal((await service.nextOf(Type.WINDOW_UPDATE, 11)).payload.readUInt32BE(), 5);
+});
+
+test("no more answers are held back than the window of the connection bears", async () => {
+  await using open = await openStream({ client: { [Setting.INITIAL_WINDOW_SIZE]: 1_000_000 } });
+  const { client, service } = open;
+  client.send(windowUpdate(0, 100_000_000));
+  const streams = Array.from({ length: 500 }, (_, index) => 2 * index + 3);
+  client.send(...streams.map((streamId) => headers(streamId, grpcRequest(echoPath("repeat")), { end: true })));
+  await service.nextOf(Type.HEADERS, streams.at(-1));
+  let credit = connectionWindow;
+  for (const streamId of streams) {
+    while (credit < 16_000) {
+      await service.roundTrip();
+      credit += takeCredit(service, 0);
+    }
+    service.send(headers(streamId, responseHead), data(streamId, Buffer.alloc(16_000)));
+    credit -= 16_000;
+  }
+  service.send(...streams.map((streamId) => headers(streamId, { "grpc-status": "0" }, { end: true })));
+  for (const streamId of streams) {
+    await client.readData(streamId, 16_000);
+  }
+});
+
 test("padding is not forwarded and does not use up windows", async () => {
   await using open = await openStream({});
   const { client, service } = open;

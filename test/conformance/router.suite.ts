@@ -454,7 +454,7 @@ export function routerSuite(name: string, open: (config: RouterConfig) => Promis
     await using stand = await build();
     await using dying = await RawServer.listen(stand.servicePath);
     const raw = await RawConnection.open(stand.socketPath);
-    raw.send(headers(1, grpcRequest(echoPath("repeat"))), data(1, grpcMessage(hello), { end: true }));
+    raw.send(headers(1, grpcRequest(echoPath("unary"))), data(1, grpcMessage(hello), { end: true }));
     const upstream = await dying.accept();
     await upstream.nextOf(Type.DATA, 1);
     const message = grpcMessage(Buffer.alloc(50_000, "m"));
@@ -464,6 +464,20 @@ export function routerSuite(name: string, open: (config: RouterConfig) => Promis
     dying.kill();
     assert.equal(plainHeaders((await raw.next(isEnd)).payload)["grpc-status"], "14");
     raw.close();
+  });
+
+  test(`${name}: a process dies amid the answer to a call without side effects; the next one gives it whole`, async () => {
+    await using stand = await build();
+    await using dying = await RawServer.listen(stand.servicePath);
+    using client = openEchoClient(stand.socketPath);
+    const answer = client.repeat({ value: hello });
+    const upstream = await dying.accept();
+    await upstream.nextOf(Type.DATA, 1);
+    upstream.send(headers(1, responseHead), data(1, grpcMessage(Buffer.from("0a03", "hex"))));
+    await upstream.roundTrip();
+    dying.kill();
+    await stand.serve();
+    assert.deepEqual(Buffer.from((await answer).value), hello);
   });
 
   test(`${name}: an answer that is complete arrives although its process is dead`, async () => {

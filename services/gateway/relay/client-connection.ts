@@ -210,7 +210,12 @@ export class ClientConnection extends Http2Connection implements LinkOwner {
     for (const link of this.#links.values()) {
       link.announceWindow(this.peerInitialWindowBytes);
     }
-    for (const { down, upstream } of this.#streams.values()) {
+    for (const stream of this.#streams.values()) {
+      const { down, upstream } = stream;
+      if (differenceBytes < 0) {
+        // The service may not be able to complete a response that is held back.
+        upstream?.openGate(stream);
+      }
       if (upstream !== undefined) {
         down.receiveWindowBytes += differenceBytes;
       }
@@ -341,6 +346,7 @@ export class ClientConnection extends Http2Connection implements LinkOwner {
     stream.upstream = undefined;
     stream.releaseKept();
     stream.up.discard();
+    upstream?.dropGated(stream);
     upstream?.streamGone();
   }
 

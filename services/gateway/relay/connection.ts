@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { Chunk } from "./chunk.ts";
 import { FloodBudget } from "./flood-budget.ts";
 import type { DataSink, DataSource, Direction, HeaderBytes } from "./flow-control.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
@@ -82,10 +83,18 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     return this.#isClosed;
   }
 
-  /** Reads what arrived on the socket. */
+  holdChunk(): void {
+    this.group.chunk?.hold();
+  }
+
+  /** Reads what arrived on the socket; the bytes are the relay's from now on. */
   receive(chunk: Buffer): void {
     if (!this.#isClosed) {
+      const owned = Chunk.tryOwn(chunk);
+      this.group.chunk = owned;
       this.handle(() => this.reader.read(chunk));
+      this.group.chunk = undefined;
+      owned?.release();
       this.group.pauseIfOverloaded(this.socket);
     }
   }

@@ -72,13 +72,19 @@ class Ends implements DataSink, DataSource {
     this.ends += 1;
   }
 
+  holdChunk(): void {}
+
   returnCredit(sizeBytes: number): void {
     this.returnedBytes += sizeBytes;
   }
 
   /** The side of the sender, as the direction sees it. */
   get source(): DataSource {
-    return { writer: this.sender, returnCredit: (sizeBytes) => this.returnCredit(sizeBytes) };
+    return {
+      writer: this.sender,
+      returnCredit: (sizeBytes) => this.returnCredit(sizeBytes),
+      holdChunk: () => undefined,
+    };
   }
 }
 

@@ -14,6 +14,8 @@ export interface DataSource {
   readonly writer: FrameWriter;
   /** Payload left the relay, or was thrown away, so that the sender may send as much again on the connection. */
   returnCredit(sizeBytes: number, sink: DataSink | undefined): void;
+  /** The chunk that is being read must stay, since a part of it has to wait. */
+  holdChunk(): void;
 }
 
 /** The connection that the bytes of a {@link Direction} go to. */
@@ -103,6 +105,7 @@ export class Direction {
     } else {
       this.#queue ??= new ByteQueue();
       this.#queue.push(chunk, start, end);
+      this.source?.holdChunk();
       this.flow();
     }
     this.passCredit();
@@ -133,6 +136,18 @@ export class Direction {
     this.isEndSent = false;
     this.isWaitingForWindow = false;
     this.#queue = bytes;
+  }
+
+  /** Forgets all that came from the source and has not been sent, as if nothing had come. */
+  restart(sink: DataSink): void {
+    const waitingBytes = this.waitingBytes;
+    this.#queue = undefined;
+    this.#trailers = undefined;
+    this.isEnded = false;
+    this.sink = sink;
+    if (waitingBytes > 0) {
+      this.source?.returnCredit(waitingBytes, undefined);
+    }
   }
 
   /** The receiver changed its window. */

@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import type { Chunk } from "./chunk.ts";
 import { controlBacklogBytesMax, frameBytesMax, slowSocketBytes } from "./limits.ts";
 import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
 
@@ -13,6 +14,8 @@ export class WriterGroup {
   readonly #unflushed: FrameWriter[] = [];
   readonly #overloaded = new Set<FrameWriter>();
   readonly #paused = new Set<Socket>();
+  /** The chunk that is being read. Whoever refers to its bytes beyond that holds it. */
+  chunk: Chunk | undefined;
 
   add(writer: FrameWriter): void {
     this.#unflushed.push(writer);
@@ -65,6 +68,8 @@ export class FrameWriter {
   #slab: Buffer = Buffer.alloc(0);
   #slabUsed = 0;
   #isCollecting = false;
+  /** The chunk that collected pieces refer to. */
+  #heldChunk: Chunk | undefined;
   /** Bytes written of frames other than DATA since the socket had nothing unwritten. */
   #controlBytes = 0;
   /** Whether so much is unwritten that senders should get no more credit until it drains. */
@@ -179,22 +184,23 @@ export class FrameWriter {
   flush(): void {
     this.#isCollecting = false;
     this.#closePiece();
-    const pieces = this.#pieces;
-    const [first] = pieces;
-    if (first === undefined) {
-      return;
-    }
+    const chunk = this.#heldChunk;
+    this.#heldChunk = undefined;
+    const written = chunk === undefined ? undefined : () => chunk.release();
     const socket = this.#socket;
-    if (socket.writable) {
-      if (pieces.length === 1) {
-        socket.write(first);
-      } else {
-        socket.cork();
-        for (const piece of pieces) {
-          socket.write(piece);
-        }
-        socket.uncork();
+    const pieces = this.#pieces;
+    const last = pieces.pop();
+    if (last === undefined || !socket.writable) {
+      written?.();
+    } else if (pieces.length === 0) {
+      socket.write(last, written);
+    } else {
+      socket.cork();
+      for (const piece of pieces) {
+        socket.write(piece);
       }
+      socket.write(last, written);
+      socket.uncork();
     }
     pieces.length = 0;
     this.isSlow = socket.writableLength >= slowSocketBytes;
@@ -213,6 +219,11 @@ export class FrameWriter {
       const at = this.#reserveUncounted(sizeBytes);
       buffer.copy(this.#slab, at, start, end);
       return;
+    }
+    const { chunk } = this.#group;
+    if (chunk?.bytes === buffer && this.#heldChunk === undefined) {
+      this.#heldChunk = chunk;
+      chunk.hold();
     }
     this.#open(buffer, start, end);
   }

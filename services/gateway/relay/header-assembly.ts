@@ -11,13 +11,13 @@ export class HeaderAssembly {
   constructor(streamId: number, endStream: boolean, first: Buffer) {
     this.streamId = streamId;
     this.endStream = endStream;
-    this.#parts = [first];
+    this.#parts = [Buffer.from(first)];
     this.#sizeBytes = first.length;
   }
 
   /** @throws ConnectionFault when the block becomes too large or is cut too small. */
   add(part: Buffer): void {
-    this.#parts.push(part);
+    this.#parts.push(Buffer.from(part));
     this.#sizeBytes += part.length;
     if (this.#sizeBytes > headerBlockBytesMax || this.#parts.length > headerBlockFramesMax) {
       throw new ConnectionFault(ErrorCode.EnhanceYourCalm, "header block is too large");

@@ -27,6 +27,15 @@ export const keptRequestBytesMax = 64 * 1024;
 /** Request frames that are kept for all streams of one client connection together. */
 export const keptRequestsBytesMax = 8 * 1024 * 1024;
 
+/**
+ * How much of the response to a repeatable call is held back until it is complete, so that the call can still be sent
+ * again: one frame, which is what such responses are mostly smaller than.
+ */
+export const gatedResponseBytesMax = 16 * 1024;
+
+/** Responses that one upstream connection holds back at a time; with their size this stays well below its window. */
+export const gatedResponsesMax = 64;
+
 /** Unwritten bytes of a socket from which on its receiver counts as slow and senders get no more credit. */
 export const slowSocketBytes = 256 * 1024;
 

@@ -1,5 +1,5 @@
 import { ByteQueue } from "./byte-queue.ts";
-import { Direction } from "./flow-control.ts";
+import { Direction, type HeaderBytes } from "./flow-control.ts";
 import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
 import type { RelayMethod } from "./route.ts";
 import type { UpstreamConnection } from "./upstream-connection.ts";
@@ -40,7 +40,10 @@ export class RelayedStream {
    * after getting it goes on with the same wait.
    */
   heldSinceMs: number | undefined;
+  /** Whether a part of the response has gone out. */
   hasResponse = false;
+  /** The head of a response that is held back until the response is complete; what follows it waits in `down`. */
+  gatedHead: HeaderBytes | undefined;
   /** The service reset the stream behind its end; what waits goes out first. */
   resetBehindEnd: number | undefined;
   readonly #budget: KeepBudget;

@@ -1,7 +1,8 @@
 import type { Socket } from "node:net";
 import { Http2Connection, type ReceivedHeaders } from "./connection.ts";
+import type { HeaderBytes } from "./flow-control.ts";
 import type { WriterGroup } from "./frame-writer.ts";
-import { connectionWindowBytes, headerListBytesMax } from "./limits.ts";
+import { connectionWindowBytes, gatedResponseBytesMax, gatedResponsesMax, headerListBytesMax } from "./limits.ts";
 import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
 import type { RelayedStream } from "./stream.ts";
 
@@ -32,6 +33,7 @@ export class UpstreamConnection extends Http2Connection {
   /** The highest stream id that was sent; every later stream needs a higher one. */
   #lastStreamId = 0;
   #openStreams = 0;
+  #gatedStreams = 0;
   #isLeaving = false;
   /** What the service was told that each new stream may send. */
   #announcedWindowBytes = defaultWindowBytes;
@@ -112,6 +114,30 @@ export class UpstreamConnection extends Http2Connection {
     this.#owner.upstreamReady(this);
   }
 
+  /** Sends a response that was held back; nothing happens to others. */
+  openGate(stream: RelayedStream): void {
+    const { gatedHead, down, id } = stream;
+    if (gatedHead !== undefined) {
+      this.#gatedStreams -= 1;
+      stream.gatedHead = undefined;
+      stream.hasResponse = true;
+      stream.releaseKept();
+      this.#client.sendHeaders(id, gatedHead, false);
+      down.sink = this.#client;
+      down.flow();
+      down.passCredit();
+    }
+  }
+
+  /** Forgets a response that was held back; nothing happens to others. */
+  dropGated(stream: RelayedStream): void {
+    if (stream.gatedHead !== undefined) {
+      this.#gatedStreams -= 1;
+      stream.gatedHead = undefined;
+      stream.down.restart(this.#client);
+    }
+  }
+
   /** Gives the connection no more streams, and ends it when those it has are over. */
   leave(): void {
     this.#isLeaving = true;
@@ -140,14 +166,21 @@ export class UpstreamConnection extends Http2Connection {
       this.#client.resetByService(stream, ErrorCode.InternalError);
       return;
     }
-    stream.hasResponse = true;
-    stream.releaseKept();
     const { down } = stream;
-    if (down.waitingBytes > 0 && headers.endStream) {
-      const block = Buffer.from(this.block.buffer.subarray(this.block.start, this.block.end));
-      down.passTrailers({ buffer: block, start: 0, end: block.length });
+    if (this.#canGate(stream) && !headers.endStream) {
+      this.#gatedStreams += 1;
+      stream.gatedHead = this.#copyBlock();
+      down.sink = undefined;
       return;
     }
+    if (headers.endStream && (stream.gatedHead !== undefined || down.waitingBytes > 0)) {
+      down.passTrailers(this.#copyBlock());
+      this.openGate(stream);
+      return;
+    }
+    this.openGate(stream);
+    stream.hasResponse = true;
+    stream.releaseKept();
     this.forwardHeaders(this.#client, headers);
     if (headers.endStream) {
       down.isEnded = true;
@@ -168,7 +201,11 @@ export class UpstreamConnection extends Http2Connection {
     if (stream === undefined || stream.down.isEnded) {
       this.returnCredit(end - start, undefined);
     } else {
-      stream.down.pass(chunk, start, end, headStart, missingBytes, isLast);
+      const { down } = stream;
+      down.pass(chunk, start, end, headStart, missingBytes, isLast);
+      if (isLast || down.waitingBytes > gatedResponseBytesMax || down.receiveWindowBytes <= 0) {
+        this.openGate(stream);
+      }
     }
   }
 
@@ -237,6 +274,24 @@ export class UpstreamConnection extends Http2Connection {
     ]);
     this.writer.windowUpdate(0, connectionWindowBytes - defaultWindowBytes);
     this.#owner.upstreamReady(this);
+  }
+
+  /** Whether a response that begins is to be held back until it is complete. */
+  #canGate(stream: RelayedStream): boolean {
+    return (
+      stream.method?.repeatable === true &&
+      !stream.hasResponse &&
+      stream.gatedHead === undefined &&
+      this.#gatedStreams < gatedResponsesMax &&
+      stream.down.receiveWindowBytes > 0
+    );
+  }
+
+  #copyBlock(): HeaderBytes {
+    const { buffer, start, end } = this.block;
+    const copy = Buffer.allocUnsafe(end - start);
+    buffer.copy(copy, 0, start, end);
+    return { buffer: copy, start: 0, end: copy.length };
   }
 
   #find(streamId: number): RelayedStream | undefined {

@@ -215,6 +215,7 @@ export class UpstreamLink implements UpstreamOwner {
   }
 
   #takeBack(stream: RelayedStream, isUntouched: boolean): void {
+    stream.upstream?.dropGated(stream);
     if (stream.down.isEnded) {
       this.#client.finishWithoutUpstream(stream);
     } else if (stream.takeBack(isUntouched, performance.now())) {
