@@ -94,7 +94,7 @@ describe("bounds of the events process", () => {
     await using stalled = await Subscriber.start(events.transport);
     const log = createClient(EventLog, events.transport);
     const value = Buffer.alloc(128 * 1024, 7);
-    const total = 1_500;
+    const total = 2_400;
     const before = await residentBytes(events);
     for (let number = 0; number < total; number += 50) {
       await log.append({

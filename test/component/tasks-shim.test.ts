@@ -64,7 +64,8 @@ test("the end of a task is told even if the process is killed before it was hear
   await rig.startProcess();
   await rig.event(({ topic }) => topic === "/tasks/delete");
   await until("the bundle is gone", async () => !(await exists(rig.bundlePath("one"))));
-  assert.deepEqual(rig.topicsOf("one").slice(2), ["/tasks/exit", "/tasks/delete"]);
+  // What the shim itself had to tell may have died with it.
+  assert.deepEqual(rig.topicsOf("one").slice(-2), ["/tasks/exit", "/tasks/delete"]);
 });
 
 test("shims that died or were left behind while no process ran are cleared away", skip, async () => {

@@ -56,7 +56,7 @@ function normalise(text: string): string {
     .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)/g, "TIME")
     .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \+0000 UTC/g, "TIME")
     .replace(/\b\d+(?:\.\d+)?(?:ns|µs|ms|s)\b/g, "DURATION")
-    .replace(/\b\d+ (?:seconds?|minutes?) ago|less than a second|about a minute/gi, "AGE")
+    .replace(/\b(?:\d+ (?:seconds?|minutes?)|less than a second|about a minute)(?: ago)?\b/gi, "AGE")
     .replace(/\b(?:\d+(?:\.\d+)?) ?[KMG]?i?B\/s/g, "RATE")
     .replace(/[ \t]+/g, " ")
     .replace(/ +$/gm, "");
