@@ -139,7 +139,7 @@ interface Recipe {
   readonly env: Readonly<Record<string, string>>;
 }
 
-const startMsMax = 15_000;
+const startMsMax = 60_000;
 const stopMsMax = 70_000;
 const ctrMsMax = 60_000;
 const logTailLines = 40;
