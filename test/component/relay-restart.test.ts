@@ -38,7 +38,7 @@ class EchoProcess implements AsyncDisposable {
 }
 
 test("kill -9 of a process under load, again and again, fails no call that may be repeated", async () => {
-  await using stand = await buildRelayStand();
+  await using stand = await buildRelayStand({ heldMsMax: 60_000 });
   await using echo = new EchoProcess(stand.servicePath);
   await echo.start();
   using client = openEchoClient(stand.socketPath);
