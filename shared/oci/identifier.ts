@@ -22,9 +22,6 @@ export function validateIdentifier(identifier: string): void {
     );
   }
   if (!identifierPattern.test(identifier)) {
-    throw failure(
-      ErrorKind.InvalidArgument,
-      `identifier ${quote(identifier)} must match ${identifierPattern.source}`,
-    );
+    throw failure(ErrorKind.InvalidArgument, `identifier ${quote(identifier)} must match ${identifierPattern.source}`);
   }
 }

@@ -18,7 +18,15 @@ export async function runInTerminal(
   const quoted = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
   const { stdout, exitCode } = await execa(
     "script",
-    ["--quiet", "--return", "--echo", "never", "--command", `stty cols ${columns} rows ${rows}; exec ${quoted}`, "/dev/null"],
+    [
+      "--quiet",
+      "--return",
+      "--echo",
+      "never",
+      "--command",
+      `stty cols ${columns} rows ${rows}; exec ${quoted}`,
+      "/dev/null",
+    ],
     { stdin: "pipe", reject: false, timeout: runMsMax },
   );
   return { output: stdout.replaceAll("\r", ""), exitCode };
