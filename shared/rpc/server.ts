@@ -12,7 +12,12 @@ import { RunningChanges } from "./running-changes.ts";
 import { type FailedCall, takesThinPath, trailersOnly } from "./thin-answer.ts";
 import { type StreamingMethod, serveThinStream } from "./thin-stream.ts";
 import { serveThinCall, type UnaryMethod } from "./thin-unary.ts";
-import { connectionWindowBytes, serviceSettings, sessionMemoryMegabytesMax } from "./transport-settings.ts";
+import {
+  connectionWindowBytes,
+  serviceSettings,
+  sessionMemoryMegabytesMax,
+  streamResetLimits,
+} from "./transport-settings.ts";
 
 export type { FailedCall } from "./thin-answer.ts";
 
@@ -67,7 +72,11 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
     const { createConnectAdapter } = await import("./connect-adapter.ts");
     return createConnectAdapter({ services: options.services, ...handling });
   };
-  const server = http2.createServer({ settings: serviceSettings, maxSessionMemory: sessionMemoryMegabytesMax });
+  const server = http2.createServer({
+    settings: serviceSettings,
+    maxSessionMemory: sessionMemoryMegabytesMax,
+    ...streamResetLimits,
+  });
   const sessions = new Set<http2.ServerHttp2Session>();
   server.on("session", (session) => {
     session.setLocalWindowSize(connectionWindowBytes);

@@ -21,3 +21,13 @@ export const connectionWindowBytes = 16 * 1024 * 1024;
 
 /** What one HTTP/2 session may keep in memory, in MB as Node counts it; its default of 10 resets busy streams. */
 export const sessionMemoryMegabytesMax = 128;
+
+/**
+ * Streams that a client of a process may reset at once and per second before its connection is cut. Higher than Node's
+ * defaults and than what the gateway allows its own clients, since the gateway passes their resets on: a limit that is
+ * reached here would cost the calls that go on beside them.
+ */
+export const streamResetLimits: { readonly streamResetBurst: number; readonly streamResetRate: number } = {
+  streamResetBurst: 5_000,
+  streamResetRate: 1_000,
+};

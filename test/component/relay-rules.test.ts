@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import net from "node:net";
 import test from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { serveRpc } from "#rpc/server.ts";
 import { bindEcho, echoPath, plainEcho } from "../kit/echo-service.ts";
 import {
@@ -436,3 +437,36 @@ test("a session works when every byte comes alone", async () => {
 function isEnd({ type, flags }: RawFrame): boolean {
   return type === Type.HEADERS && (flags & Flags.END_STREAM) !== 0;
 }
+
+test("resets that the relay allows do not cost the client its other calls at a service", async () => {
+  await using stand = await buildRelayStand();
+  const held = Promise.withResolvers<void>();
+  const server = await serveRpc({
+    socketPath: stand.servicePath,
+    services: [
+      bindEcho({
+        unary: async (message) => {
+          await held.promise;
+          return { value: message.value };
+        },
+      }),
+    ],
+    onFailure: () => undefined,
+  });
+  const client = await RawConnection.open(stand.socketPath);
+  const call = data(1, grpcMessage(Buffer.alloc(0)), { end: true });
+  client.send(headers(1, request), call);
+  await client.roundTrip();
+  let streamId = 3;
+  // Node's own limit is a burst of 1,000 and then 33 a second.
+  for (let round = 0; round < 12; round++) {
+    for (let index = 0; index < 100; index++, streamId += 2) {
+      client.send(headers(streamId, request), resetStream(streamId, Code.CANCEL));
+    }
+    await delay(round < 9 ? 10 : 400);
+  }
+  held.resolve();
+  assert.equal((await client.readData(1, 5)).length, 5, "a message, not only a status");
+  client.close();
+  await server.close(0);
+});
