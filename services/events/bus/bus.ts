@@ -3,8 +3,8 @@ import type { Envelope } from "#gen/containerd/types/event_pb.ts";
 /**
  * The bus takes events in, keeps them for a while in one order, and gives them out.
  *
- * Words: an event is *stored* when it survives `kill -9` of every process and, where the store is on this machine, a power cut; it
- * has a *sequence* from then on, greater than that of every event stored before. It is *kept* until the bounds on
+ * Words: an event is *stored* when it survives `kill -9` of every process, and *durable* when it survives a power cut as well. It
+ * has a *sequence* from being stored on, greater than that of every event stored before. It is *kept* until the bounds on
  * age and size have driven it out, oldest first.
  *
  * What every implementation does, and `test/conformance/event-bus.suite.ts` checks:
@@ -19,6 +19,8 @@ export interface EventBus {
   /**
    * Stores events in order.
    *
+   * When it resolves, they are durable, or only stored if that was asked for. A store on another machine answers for its disks itself.
+   *
    * When it rejects, some of the events may be stored or become so. Appending the same again, with the same message ids,
    * is harmless.
    *
@@ -26,7 +28,7 @@ export interface EventBus {
    *   - `unavailable`: the store is away, or too many events wait already. Nothing is wrong with the events.
    *   - `resource_exhausted`: an event is larger than 4 MiB. Appending it again is useless.
    */
-  append(events: readonly NewEvent[]): Promise<void>;
+  append(events: readonly NewEvent[], durability?: Durability): Promise<void>;
   /**
    * Subscribes. When the promise resolves, every event that is appended from now on will be seen.
    *
@@ -38,6 +40,9 @@ export interface EventBus {
    */
   subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<StoredEvent>>;
 }
+
+/** What an append waits for. */
+export type Durability = "stored" | "durable";
 
 /** An event to be stored. */
 export interface NewEvent {

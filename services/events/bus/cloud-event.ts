@@ -117,6 +117,9 @@ export function subjectOf(stream: string, { namespace, topic }: Pick<Envelope, "
 }
 
 function subjectToken(text: string): string {
+  if (/^[\w-]+$/.test(text)) {
+    return text;
+  }
   const token = text
     .replaceAll(".", ":")
     .replace(/[^\w:-]/g, (character) => `=${character.codePointAt(0)?.toString(16)}`);
@@ -149,12 +152,19 @@ function asBytes(typeUrl: string, value: Uint8Array): unknown {
 
 const nsPerSecond = 1_000_000_000n;
 
+/** The second that was written last, since events come many in one. */
+let lastSecond = { seconds: 0n, text: "1970-01-01T00:00:00" };
+
 /** Writes a time as RFC 3339 with nanoseconds. */
 function formatTime({ seconds, nanos }: Timestamp): string {
-  const whole = new Date(Number(seconds) * 1000);
-  return Number.isNaN(whole.getTime())
-    ? `${seconds}.${nanos}`
-    : `${whole.toISOString().slice(0, -".000Z".length)}.${String(nanos).padStart(9, "0")}Z`;
+  if (seconds !== lastSecond.seconds) {
+    const whole = new Date(Number(seconds) * 1000);
+    if (Number.isNaN(whole.getTime())) {
+      return `${seconds}.${nanos}`;
+    }
+    lastSecond = { seconds, text: whole.toISOString().slice(0, -".000Z".length) };
+  }
+  return `${lastSecond.text}.${String(nanos).padStart(9, "0")}Z`;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
-import type { EventBus, NewEvent, Start, StoredEvent } from "./bus.ts";
+import type { Durability, EventBus, NewEvent, Start, StoredEvent } from "./bus.ts";
 import { makeMessage, type Publisher as Origin } from "./cloud-event.ts";
 import type { Dial, Link } from "./link.ts";
 import { MessageIds } from "./message-ids.ts";
@@ -57,7 +57,8 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
       waitMsMax: options.waitMsMax,
       isAlone: options.isAlone,
       makeMessage: (event) => makeMessage(event, { ...options.origin, stream: options.stream.name }),
-      settle: (taken) => this.#settle(taken),
+      onTaken: (taken) => this.#feed(taken),
+      flush: async () => options.flush?.(),
     });
     this.#running = this.#run();
   }
@@ -71,9 +72,12 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     await this.#within(this.#recent.promise);
   }
 
-  async append(events: readonly NewEvent[]): Promise<void> {
+  async append(events: readonly NewEvent[], durability: Durability = "durable"): Promise<void> {
     await this.#readIds();
-    await this.#publisher.append(events.filter(({ messageId }) => !this.#ids.has(messageId)));
+    await this.#publisher.append(
+      events.filter(({ messageId }) => !this.#ids.has(messageId)),
+      durability,
+    );
   }
 
   async subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<StoredEvent>> {
@@ -129,18 +133,9 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     }
   }
 
-  async #settle(taken: readonly TakenEvent[]): Promise<void> {
-    try {
-      await this.#options.flush?.();
-      for (const { event } of taken) {
-        this.#ids.add(event.messageId);
-      }
-    } finally {
-      for (const { event, sequence, sizeBytes } of taken) {
-        this.#live?.add({ sequence, envelope: event.envelope }, sizeBytes);
-      }
-      this.#live?.announce();
-    }
+  #feed({ event, sequence, sizeBytes }: TakenEvent): void {
+    this.#ids.add(event.messageId);
+    this.#live?.add({ sequence, envelope: event.envelope }, sizeBytes);
   }
 
   /** Learns, once, which events were stored last before this process started. */

@@ -30,7 +30,8 @@ export interface Link {
 
 export interface Question {
   readonly subject: string;
-  readonly headers?: ReadonlyMap<string, string>;
+  /** None for a message without headers. */
+  readonly headers: Map<string, string>;
   readonly body: Uint8Array;
 }
 

@@ -108,7 +108,7 @@ class NatsLink implements Link {
     this.#waiting.set(ticket, onReply);
     this.#connection.publish(subject, body, {
       reply: `${this.#inbox}.${ticket}`,
-      ...(named === undefined ? {} : { headers: headersOf(named) }),
+      ...(named.size === 0 ? {} : { headers: headersOf(named) }),
     });
     return ticket;
   }

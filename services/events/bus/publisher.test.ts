@@ -21,8 +21,8 @@ class FakeStream {
   }
 
   receive({ headers }: Question): { readonly body?: unknown; readonly breaks: boolean } {
-    const id = headers?.get("Nats-Msg-Id") ?? "";
-    const previous = headers?.get("Nats-Expected-Last-Msg-Id");
+    const id = headers.get("Nats-Msg-Id") ?? "";
+    const previous = headers.get("Nats-Expected-Last-Msg-Id");
     const fate = this.#fates.shift() ?? "take";
     if (fate === "break") {
       return { breaks: true };
@@ -105,10 +105,8 @@ function publisherOn(stream: FakeStream, changes: Partial<PublisherOptions> = {}
       headers: new Map([["Nats-Msg-Id", messageId]]),
       body: Buffer.from(messageId),
     }),
-    settle: (batch) => {
-      taken.push(...batch);
-      return Promise.resolve();
-    },
+    onTaken: (event) => taken.push(event),
+    flush: () => Promise.resolve(),
     ...changes,
   });
   const connect = (): void => {
@@ -143,7 +141,7 @@ test("whatever breaks, every event is stored once and in order", async () => {
       let made = 0;
       const events = sizes.map((size) => Array.from({ length: size }, () => eventOf(`e${made++}`)));
       connect();
-      await Promise.all(events.map((batch) => publisher.append(batch)));
+      await Promise.all(events.map((batch) => publisher.append(batch, "durable")));
       const expected = events.flat().map(({ messageId }) => messageId);
       assert.deepEqual(stream.stored, expected);
       assert.deepEqual(
@@ -158,28 +156,29 @@ test("whatever breaks, every event is stored once and in order", async () => {
 test("an append fails in time when the stream is away, and its events are not sent later", async () => {
   const stream = new FakeStream([]);
   const { publisher, connect } = publisherOn(stream, { waitMsMax: 20 });
-  await assert.rejects(publisher.append([eventOf("lost")]), { kind: ErrorKind.Unavailable });
+  await assert.rejects(publisher.append([eventOf("lost")], "durable"), { kind: ErrorKind.Unavailable });
   connect();
-  await publisher.append([eventOf("kept")]);
+  await publisher.append([eventOf("kept")], "durable");
   assert.deepEqual(stream.stored, ["kept"]);
 });
 
-test("an append counts as done only when its events have been settled", async () => {
-  const settling = Promise.withResolvers<void>();
-  const { publisher, connect } = publisherOn(new FakeStream([]), { settle: () => settling.promise });
+test("an append is done when its events are durable, or stored if that is enough", async () => {
+  const flushing = Promise.withResolvers<void>();
+  const { publisher, connect } = publisherOn(new FakeStream([]), { flush: () => flushing.promise });
   connect();
-  let done = false;
-  const appended = publisher.append([eventOf("a")]).then(() => (done = true));
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  assert.equal(done, false);
-  settling.resolve();
-  await appended;
+  let done = 0;
+  const durable = publisher.append([eventOf("a")], "durable").then(() => done++);
+  const known = publisher.append([], "durable").then(() => done++);
+  await publisher.append([eventOf("b")], "stored");
+  assert.equal(done, 0);
+  flushing.resolve();
+  await Promise.all([durable, known]);
 });
 
-test("an append whose events cannot be settled fails", async () => {
-  const { publisher, connect } = publisherOn(new FakeStream([]), { settle: () => Promise.reject(new Error("EIO")) });
+test("an append whose events cannot be made durable fails", async () => {
+  const { publisher, connect } = publisherOn(new FakeStream([]), { flush: () => Promise.reject(new Error("EIO")) });
   connect();
-  await assert.rejects(publisher.append([eventOf("a")]), {
+  await assert.rejects(publisher.append([eventOf("a")], "durable"), {
     kind: ErrorKind.Unavailable,
     message: "the event stream is not durable: unavailable",
   });
@@ -187,8 +186,11 @@ test("an append whose events cannot be settled fails", async () => {
 
 test("what waits is bounded, in number and in bytes", async () => {
   const { publisher } = publisherOn(new FakeStream([]), { waitMsMax: 50 });
-  const many = publisher.append(Array.from({ length: 16_384 }, (_, index) => eventOf(`e${index}`)));
-  await assert.rejects(publisher.append([eventOf("more")]), {
+  const many = publisher.append(
+    Array.from({ length: 16_384 }, (_, index) => eventOf(`e${index}`)),
+    "durable",
+  );
+  await assert.rejects(publisher.append([eventOf("more")], "durable"), {
     message: "16384 events wait to be published already: unavailable",
   });
   await assert.rejects(many, (error) => isFailure(error, ErrorKind.Unavailable));
@@ -204,10 +206,10 @@ test("an event that NATS cannot take is refused, the others go", async () => {
     }),
   });
   connect();
-  const large = publisher.append([eventOf("large")]);
+  const large = publisher.append([eventOf("large")], "durable");
   await Promise.all([
     assert.rejects(large, { kind: ErrorKind.ResourceExhausted }),
-    publisher.append([eventOf("small")]),
+    publisher.append([eventOf("small")], "durable"),
   ]);
   assert.deepEqual(stream.stored, ["small"]);
 });

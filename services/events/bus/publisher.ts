@@ -1,5 +1,5 @@
 import { ErrorKind, type FlotillaError, failure } from "#base/errors.ts";
-import type { NewEvent } from "./bus.ts";
+import type { Durability, NewEvent } from "./bus.ts";
 import type { Link, Question, Reply, Ticket } from "./link.ts";
 
 /** Questions on the way at a time, once the stream is known to answer. */
@@ -28,16 +28,17 @@ export interface PublisherOptions {
   /** How long an event may wait before its append fails with `unavailable`. */
   readonly waitMsMax: number;
   makeMessage(event: NewEvent): Question;
-  /**
-   * Makes what the stream has taken durable. Called for one batch at a time, in the order of the sequences; the appends count as done
-   * when it has resolved.
-   */
-  settle(taken: readonly TakenEvent[]): Promise<void>;
+  /** Told of each event that the stream has taken, in the order of the sequences. */
+  onTaken(taken: TakenEvent): void;
+  /** Makes what the stream has taken survive a power cut. One call at a time. */
+  flush(): Promise<void>;
 }
 
 /** The events of one append. */
 interface Batch {
+  /** Events that the stream has not taken yet. */
   missing: number;
+  readonly durability: Durability;
   /** The append has failed; nobody waits for these events. */
   abandoned: boolean;
   readonly done: PromiseWithResolvers<void>;
@@ -76,22 +77,23 @@ export class Publisher {
   #isOpen = false;
   #link: Link | undefined;
   #silence: NodeJS.Timeout | undefined;
-  #taken: (TakenEvent & { readonly batch: Batch })[] = [];
-  #settling = false;
+  /** Taken, but not flushed yet. */
+  #unflushed: Batch[] = [];
+  #isFlushing = false;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
   }
 
-  /** @see {@link EventBus.append} */
-  async append(events: readonly NewEvent[]): Promise<void> {
-    if (events.length === 0) {
-      return;
-    }
-    const batch: Batch = { missing: events.length, abandoned: false, done: Promise.withResolvers() };
+  /**
+   * @param events - Without those that are known to be stored; an append of none waits until what is stored is durable.
+   * @see {@link EventBus.append}
+   */
+  async append(events: readonly NewEvent[], durability: Durability): Promise<void> {
+    const batch: Batch = { missing: events.length, durability, abandoned: false, done: Promise.withResolvers() };
     const entries = events.map((event): Entry => {
       const message = this.#options.makeMessage(event);
-      const headerBytes = message.headers?.values().reduce((sum, value) => sum + value.length, 0) ?? 0;
+      const headerBytes = message.headers.values().reduce((sum, value) => sum + value.length, 0);
       return { event, message, batch, sizeBytes: message.body.byteLength + headerBytes + overheadBytes };
     });
     const bytes = entries.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
@@ -110,6 +112,9 @@ export class Publisher {
       () => this.#abandon(batch, failure(ErrorKind.Unavailable, "the event stream does not answer")),
       this.#options.waitMsMax,
     );
+    if (events.length === 0) {
+      this.#complete(batch);
+    }
     this.#pump();
     try {
       await batch.done.promise;
@@ -169,7 +174,8 @@ export class Publisher {
       return;
     }
     const previous = this.#options.isAlone && this.#sent.size > 0 ? this.#newest : undefined;
-    const ticket = link.ask(follow(entry.message, previous), (reply) => this.#accept(ticket, entry, reply));
+    follow(entry.message, previous);
+    const ticket = link.ask(entry.message, (reply) => this.#accept(ticket, entry, reply));
     this.#newest = entry.event.messageId;
     this.#sent.set(ticket, entry);
     this.#sentBytes += entry.sizeBytes;
@@ -189,14 +195,12 @@ export class Publisher {
     if (answer.kind === "taken") {
       this.#isOpen = this.#refused.length === 0;
       this.#retryMs = retryMsMin;
-      this.#taken.push({
-        event: entry.event,
-        sequence: answer.sequence,
-        sizeBytes: entry.sizeBytes,
-        batch: entry.batch,
-      });
       this.#release(entry);
-      void this.#settle();
+      this.#options.onTaken({ event: entry.event, sequence: answer.sequence, sizeBytes: entry.sizeBytes });
+      entry.batch.missing--;
+      if (entry.batch.missing === 0) {
+        this.#complete(entry.batch);
+      }
     } else if (answer.kind === "refused") {
       this.#release(entry);
       this.#abandon(entry.batch, answer.error);
@@ -234,43 +238,54 @@ export class Publisher {
     batch.done.reject(error);
   }
 
-  /** Settles what has been taken, one batch after the other, so that many events share the cost. */
-  async #settle(): Promise<void> {
-    if (this.#settling) {
+  /** Ends an append whose events the stream has taken. */
+  #complete(batch: Batch): void {
+    if (batch.durability === "stored") {
+      batch.done.resolve();
       return;
     }
-    this.#settling = true;
-    while (this.#taken.length > 0) {
-      const taken = this.#taken;
-      this.#taken = [];
+    this.#unflushed.push(batch);
+    void this.#flush();
+  }
+
+  /** Flushes for all that wait at a time, so that many appends share the cost. */
+  async #flush(): Promise<void> {
+    if (this.#isFlushing) {
+      return;
+    }
+    this.#isFlushing = true;
+    while (this.#unflushed.length > 0) {
+      const batches = this.#unflushed;
+      this.#unflushed = [];
       try {
-        await this.#options.settle(taken);
-        for (const { batch } of taken) {
-          batch.missing--;
-          if (batch.missing === 0) {
-            batch.done.resolve();
-          }
+        await this.#options.flush();
+        for (const { done } of batches) {
+          done.resolve();
         }
       } catch (error) {
-        for (const { batch } of taken) {
+        for (const batch of batches) {
           this.#abandon(batch, failure(ErrorKind.Unavailable, "the event stream is not durable", { cause: error }));
         }
       }
     }
-    this.#settling = false;
+    this.#isFlushing = false;
   }
 }
 
 /**
- * A message that the stream refuses unless another is its newest.
+ * Has the stream refuse a message unless another is its newest.
  *
  * @source NATS docs, "Headers for Stream publishing"; nats-server v2.9.10 server/stream.go `processJetStreamMsg`
  */
-function follow(message: Question, previous: string | undefined): Question {
-  return previous === undefined
-    ? message
-    : { ...message, headers: new Map(message.headers).set("Nats-Expected-Last-Msg-Id", previous) };
+function follow(message: Question, previous: string | undefined): void {
+  if (previous === undefined) {
+    message.headers.delete(previousHeader);
+  } else {
+    message.headers.set(previousHeader, previous);
+  }
 }
+
+const previousHeader = "Nats-Expected-Last-Msg-Id";
 
 /** @source nats-server v2.9.10 server/errors.json `JSStreamWrongLastMsgIDErrF` */
 const wrongPrevious = 10_070;

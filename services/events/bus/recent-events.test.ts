@@ -53,7 +53,6 @@ test("who waits is woken by news, by the signal and by the end", async () => {
   const stop = new AbortController();
   const byNews = recent.news(0, stop.signal);
   recent.add({ sequence: 1, envelope }, 1);
-  recent.announce();
   await byNews;
   const bySignal = recent.news(1, stop.signal);
   stop.abort();

@@ -64,20 +64,20 @@ export class RecentEvents {
       this.#entries = this.#entries.slice(this.#head);
       this.#head = 0;
     }
-  }
-
-  /** Wakes everybody who waits for news. Called after one or more {@link add}. */
-  announce(): void {
-    for (const wake of this.#waiting) {
-      wake();
-    }
-    this.#waiting.clear();
+    this.#wakeAll();
   }
 
   /** Ends everything that is read from here with an error. */
   end(reason: Error): void {
     this.#ended = reason;
-    this.announce();
+    this.#wakeAll();
+  }
+
+  #wakeAll(): void {
+    for (const wake of this.#waiting) {
+      wake();
+    }
+    this.#waiting.clear();
   }
 
   /** What comes after a sequence. */

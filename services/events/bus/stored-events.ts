@@ -98,6 +98,10 @@ export class StoredEvents {
   }
 
   #question(body: { readonly seq: number; readonly next_by_subj?: string }): Question {
-    return { subject: `$JS.API.DIRECT.GET.${this.#stream}`, body: Buffer.from(JSON.stringify(body)) };
+    return {
+      subject: `$JS.API.DIRECT.GET.${this.#stream}`,
+      headers: new Map(),
+      body: Buffer.from(JSON.stringify(body)),
+    };
   }
 }

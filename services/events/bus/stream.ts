@@ -91,7 +91,11 @@ function refuseError({ error }: ApiResponse, call: string): void {
 }
 
 async function requestApi(link: Link, call: string, body: unknown): Promise<ApiResponse> {
-  const reply = await request(link, { subject: `$JS.API.${call}`, body: Buffer.from(JSON.stringify(body)) });
+  const reply = await request(link, {
+    subject: `$JS.API.${call}`,
+    headers: new Map(),
+    body: Buffer.from(JSON.stringify(body)),
+  });
   if (reply.status !== 0) {
     throw failure(ErrorKind.Unavailable, `${call}: the NATS server has no JetStream (${reply.status})`);
   }

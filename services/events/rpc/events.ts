@@ -67,7 +67,8 @@ export async function forwardEvent(bus: EventBus, envelope: Envelope | undefined
 }
 
 async function appendOne(bus: EventBus, envelope: Envelope, messageId: string = randomUUID()): Promise<void> {
-  await bus.append([{ messageId, envelope }]);
+  // containerd's exchange promises nothing, and whoever publishes here waits for the answer.
+  await bus.append([{ messageId, envelope }], "stored");
 }
 
 function publishingNamespace(call: Call): string {
