@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { releaseFreeMemory } from "#linux/memory.ts";
 import type { AppliedLayer, ApplyJob } from "./apply.ts";
 import type { CompareJob, WrittenLayer } from "./layer-stream.ts";
 import type { JobMessage, JobRequest, JobResponse, JobResult, LayerJob } from "./layer-thread-protocol.ts";
@@ -128,6 +129,7 @@ export class LayerThreads implements AsyncDisposable {
     this.#idle.delete(thread);
     this.#all.delete(thread);
     await thread.terminate();
+    releaseFreeMemory();
   }
 }
 
