@@ -44,7 +44,7 @@ export async function assertParity(
  * Replaces what differs between any two runs: times, durations, rates and the order of labels, which `ctr` does not sort; and the names that containerd's
  * snapshotters give to keys (`namespace/number/key`), which it shows in some errors and we do not have.
  */
-function normalise(text: string): string {
+export function normalise(text: string): string {
   return stripVTControlCharacters(text)
     .replace(/"[^\s"/]+\/\d+\/([^\s"]+)"/g, '"$1"')
     .replace(/[^\s=,]+=[^\s]*,[^\s]+/g, (labels) =>
