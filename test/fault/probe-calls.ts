@@ -54,9 +54,9 @@ export const probeCalls: Readonly<Record<Exclude<DaemonProcess, "gateway">, (tar
 /** Answered when the event is durable, so it needs both the events process and the NATS server. */
 async function publishProbe({ transport, namespace, id }: ProbeTarget): Promise<void> {
   const event = create(ContainerCreateSchema, { id });
-  const any = { typeUrl: ContainerCreateSchema.typeName, value: toBinary(ContainerCreateSchema, event) };
+  const packed = { typeUrl: ContainerCreateSchema.typeName, value: toBinary(ContainerCreateSchema, event) };
   await createClient(Events, transport).publish(
-    { topic: "/flotilla/probe", event: any },
+    { topic: "/flotilla/probe", event: packed },
     { headers: clientHeaders(namespace) },
   );
 }
