@@ -43,6 +43,16 @@ function withoutTop(tree: Tree): Tree {
   return new Map([...tree].filter(([path]) => path !== "."));
 }
 
+/** containerd changes the owner of a file once more for each hard link to it, by which the kernel drops its capabilities. */
+function withoutCapabilities(tree: Tree): Tree {
+  return new Map(
+    Array.from(tree, ([path, { xattrs, ...entry }]) => {
+      const { "security.capability": _dropped, ...others } = xattrs ?? {};
+      return [path, Object.keys(others).length > 0 ? { ...entry, xattrs: others } : entry];
+    }),
+  );
+}
+
 async function mountedTree(daemon: Daemon, image: string, target: string): Promise<Tree> {
   await mkdir(target);
   const mounted = await daemon.ctr("-n", namespace, "images", "mount", image, target);
@@ -63,7 +73,8 @@ test("a big image is pulled and unpacked to what containerd and umoci make of it
   }
   const unpacked = await mountedTree(ours, reference, join(directory.path, "ours"));
   assert.ok(unpacked.size > 18_000, `${unpacked.size} entries`);
-  assert.deepEqual(unpacked, await mountedTree(theirs, reference, join(directory.path, "theirs")));
+  const containerds = await mountedTree(theirs, reference, join(directory.path, "theirs"));
+  assert.deepEqual(withoutCapabilities(unpacked), withoutCapabilities(containerds));
 
   const bundle = join(directory.path, "umoci");
   await execa("umoci", ["raw", "unpack", "--image", `${big.layout}:test`, bundle]);
@@ -175,7 +186,7 @@ test("content is fetched, read and pushed object by object; ingests are shown an
       "content",
       "push-object",
       "--plain-http",
-      small,
+      small.replace("busybox:test", `pushed-${daemon === ours}:1`),
       manifest.layers[0]?.digest ?? "",
       "application/octet-stream",
     );
