@@ -19,6 +19,8 @@ import { eventHandlers } from "./rpc/events.ts";
 import { ttrpcEventHandlers } from "./rpc/ttrpc-events.ts";
 
 const drainMs = 5_000;
+/** How long the start waits for NATS. The gateway does not wait for a process as long as calls may wait. */
+const readyMsMax = 5_000;
 /** Account of the child server that holds the stream. @see services/gateway/nats-server.ts */
 const childAccount = "FLEET";
 
@@ -53,7 +55,7 @@ function plugins(bus: JetStreamBus, { external, stream }: EventsConfig): PluginD
       type: "io.flotilla.events.v1",
       id: "nats",
       async init() {
-        await bus.ready();
+        await bus.ready(readyMsMax);
         return { exports: { stream: stream.name, url: external === undefined ? "" : withoutPassword(external.url) } };
       },
     },

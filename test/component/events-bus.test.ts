@@ -31,6 +31,6 @@ eventBusSuite("JetStream", async () => {
       onDisconnected: () => undefined,
     }),
   );
-  await bus.ready();
+  await bus.ready(10_000);
   return { bus, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 });

@@ -118,12 +118,12 @@ describe("bounds of the events process", () => {
     const address = await nats.address();
     await nats.kill();
     await using bus = new JetStreamBus(busOptions(() => dialNats(address)));
-    await assert.rejects(bus.ready(), {
+    await assert.rejects(bus.ready(500), {
       kind: ErrorKind.Unavailable,
-      message: "the event stream is not there: unavailable",
+      message: /^the event stream is not there: no connection to NATS at nats:\/\/127\.0\.0\.1:\d+: unavailable$/,
     });
     await nats.restart();
-    await bus.ready();
+    await bus.ready(10_000);
     using stop = new Stop();
     const reader = new EventReader(await bus.subscribe({ kind: "now" }, stop.signal));
     await bus.append([eventNamed("first")]);

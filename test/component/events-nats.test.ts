@@ -7,7 +7,9 @@ import { TaskOOMSchema } from "#gen/containerd/events/task_pb.ts";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
 import { natsServerMember } from "../../services/gateway/nats-server.ts";
-import { EventsProcess, NatsServer } from "./events-process.ts";
+import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
+import { Subscriber } from "./event-subscriber.ts";
+import { EventsProcess, NatsServer, writeConfig } from "./events-process.ts";
 import { NatsUser } from "./nats-user.ts";
 
 let nats: NatsServer;
@@ -83,6 +85,31 @@ describe("what users of NATS meet", () => {
       assert.equal((await stat(path)).mode & 0o777, 0o600, path);
     }
     assert.match(url, /^nats:\/\/127\.0\.0\.1:\d+$/);
+  });
+
+  test("daemons may share a server elsewhere, and each sees its own events", async () => {
+    const { url, user, password } = await nats.address();
+    const shared = `url = "${url.replace("//", `//${user}:${password}@`)}"\nstream = "shared"\nretention_bytes = 1048576`;
+    await using resources = new AsyncDisposableStack();
+    const openDaemon = async () => {
+      const home = resources.use(await makeTemporaryDirectory("ev"));
+      const config = await writeConfig(home.path, shared);
+      assert.equal(await natsServerMember(config), undefined);
+      return resources.use(await EventsProcess.start({ directory: home.path, config }));
+    };
+    const [one, other] = [await openDaemon(), await openDaemon()];
+    const append = (daemon: EventsProcess, topic: string) =>
+      createClient(EventLog, daemon.transport).append({
+        records: [{ messageId: topic, envelope: { ...envelope, topic } }],
+      });
+    await append(one, "/one/first");
+    await append(other, "/other/first");
+    await append(one, "/one/second");
+    const headers = { "flotilla-since-sequence": "1" };
+    await using ownEvents = await Subscriber.start(one.transport, { headers });
+    assert.deepEqual(await ownEvents.topics(2), ["/one/first", "/one/second"]);
+    await using otherEvents = await Subscriber.start(other.transport, { headers });
+    assert.deepEqual(await otherEvents.topics(1), ["/other/first"]);
   });
 
   test("a daemon that starts again keeps the URL, unless somebody else has taken the port", async () => {

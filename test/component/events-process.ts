@@ -33,12 +33,7 @@ export class NatsServer implements AsyncDisposable {
   /** @param settings - Lines of the table `io.flotilla.events.v1.nats`. */
   static async start(settings = ""): Promise<NatsServer> {
     const home = await makeTemporaryDirectory("ev");
-    await writeFile(`${home.path}/config.toml`, `version = 3\n[plugins."io.flotilla.events.v1.nats"]\n${settings}\n`);
-    const { config } = await loadConfig({
-      config: `${home.path}/config.toml`,
-      root: `${home.path}/root`,
-      state: `${home.path}/state`,
-    });
+    const config = await writeConfig(home.path, settings);
     const member = await natsServerMember(config);
     if (member === undefined) {
       throw new Error("the configuration names a server elsewhere");
@@ -84,17 +79,23 @@ export class NatsServer implements AsyncDisposable {
   }
 }
 
-/** The events process, beside a nats-server. */
+/** Where a process of the fleet runs: a directory with `config.toml`, `root` and `state`. */
+export interface FleetHome {
+  readonly directory: string;
+  readonly config: FleetConfig;
+}
+
+/** The events process. */
 export class EventsProcess implements AsyncDisposable {
-  readonly #nats: NatsServer;
+  readonly #home: FleetHome;
   readonly #nodeFlags: readonly string[];
   /** What the process has logged so far. */
   log = "";
   #child: ChildProcess;
   #connection: RpcConnection;
 
-  private constructor(nats: NatsServer, nodeFlags: readonly string[]) {
-    this.#nats = nats;
+  private constructor(home: FleetHome, nodeFlags: readonly string[]) {
+    this.#home = home;
     this.#nodeFlags = nodeFlags;
     this.#child = this.#spawn();
     this.#connection = connectRpc(this.socketPath);
@@ -105,18 +106,23 @@ export class EventsProcess implements AsyncDisposable {
    *
    * @param nodeFlags - Flags for Node.js itself.
    */
-  static async start(nats: NatsServer, nodeFlags: readonly string[] = []): Promise<EventsProcess> {
-    const started = new EventsProcess(nats, nodeFlags);
-    await started.ready();
+  static async start(home: FleetHome, nodeFlags: readonly string[] = []): Promise<EventsProcess> {
+    const started = new EventsProcess(home, nodeFlags);
+    try {
+      await started.ready();
+    } catch (error) {
+      await started[Symbol.asyncDispose]();
+      throw new Error(`the events process did not start: ${started.log}`, { cause: error });
+    }
     return started;
   }
 
   get socketPath(): string {
-    return socketOf(this.#nats.config.state, "events");
+    return socketOf(this.#home.config.state, "events");
   }
 
   get ttrpcSocketPath(): string {
-    return `${this.#nats.config.state}/events.ttrpc.sock`;
+    return `${this.#home.config.state}/events.ttrpc.sock`;
   }
 
   get transport(): Transport {
@@ -155,7 +161,7 @@ export class EventsProcess implements AsyncDisposable {
   }
 
   #spawn(): ChildProcess {
-    const { directory } = this.#nats;
+    const { directory } = this.#home;
     const flags = [
       "--config",
       `${directory}/config.toml`,
@@ -172,6 +178,21 @@ export class EventsProcess implements AsyncDisposable {
     });
     return child;
   }
+}
+
+/**
+ * Makes a configuration of a fleet's own in a directory.
+ *
+ * @param settings - Lines of the table `io.flotilla.events.v1.nats`.
+ */
+export async function writeConfig(directory: string, settings: string): Promise<FleetConfig> {
+  await writeFile(`${directory}/config.toml`, `version = 3\n[plugins."io.flotilla.events.v1.nats"]\n${settings}\n`);
+  const { config } = await loadConfig({
+    config: `${directory}/config.toml`,
+    root: `${directory}/root`,
+    state: `${directory}/state`,
+  });
+  return config;
 }
 
 async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {

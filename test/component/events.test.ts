@@ -108,6 +108,19 @@ describe("the events process", () => {
     assert.equal((await stat(events.ttrpcSocketPath)).mode & 0o777, 0o600);
   });
 
+  test("an event that a shim repeats is seen once", async () => {
+    await using subscriber = await Subscriber.start(events.transport);
+    const shim = await connectTtrpc(events.ttrpcSocketPath);
+    try {
+      for (const id of ["told-once", "told-twice", "told-twice", "told-last"]) {
+        await shim.unary(TtrpcEvents.method.forward, { envelope: { ...taskExit(id), topic: `/${id}` } });
+      }
+    } finally {
+      shim.close();
+    }
+    assert.deepEqual(await subscriber.topics(3), ["/told-once", "/told-twice", "/told-last"]);
+  });
+
   test("refuses with containerd's texts", async () => {
     const publish = (topic: string, namespace?: string) => () =>
       client().publish({ topic }, namespace === undefined ? {} : { headers: clientHeaders(namespace) });

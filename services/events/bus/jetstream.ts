@@ -47,6 +47,8 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
   #recent: PromiseWithResolvers<RecentEvents> = Promise.withResolvers();
   #live: RecentEvents | undefined;
   #created = "";
+  /** Why there is no connection. */
+  #obstacle: Error | undefined;
   #idsRead: Promise<void> | undefined;
 
   /** Connects at once and goes on trying until {@link [Symbol.asyncDispose]}. */
@@ -66,10 +68,10 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
   /**
    * Resolves when the stream exists.
    *
-   * @throws {@link FlotillaError} `unavailable` when it does not within the bound.
+   * @throws {@link FlotillaError} `unavailable` when it does not in time, with what keeps us from it.
    */
-  async ready(): Promise<void> {
-    await this.#within(this.#recent.promise);
+  async ready(waitMsMax: number): Promise<void> {
+    await this.#within(this.#recent.promise, waitMsMax);
   }
 
   async append(events: readonly NewEvent[], durability: Durability = "durable"): Promise<void> {
@@ -159,23 +161,22 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
 
   async #run(): Promise<void> {
     let redialMs = redialMsMin;
-    let reported = "";
     while (!this.#stopped.signal.aborted) {
       const reason = await this.#connectOnce(() => {
         redialMs = redialMsMin;
-        reported = "";
+        this.#obstacle = undefined;
       });
-      if (reason !== undefined && reason.message !== reported && !this.#stopped.signal.aborted) {
-        reported = reason.message;
+      if (reason.message !== this.#obstacle?.message && !this.#stopped.signal.aborted) {
         this.#options.onDisconnected(reason);
       }
+      this.#obstacle = reason;
       await delay(redialMs, undefined, { signal: this.#stopped.signal }).catch(() => undefined);
       redialMs = Math.min(redialMsMax, 2 * redialMs);
     }
   }
 
   /** Connects and stays connected as long as it lasts. Returns why it ended. */
-  async #connectOnce(onConnected: () => void): Promise<Error | undefined> {
+  async #connectOnce(onConnected: () => void): Promise<Error> {
     let link: Link | undefined;
     try {
       link = await this.#options.dial();
@@ -212,13 +213,14 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     this.#recent.resolve(this.#live);
   }
 
-  async #within<T>(promise: Promise<T>): Promise<T> {
+  async #within<T>(promise: Promise<T>, waitMsMax = this.#options.waitMsMax): Promise<T> {
     const timer = new AbortController();
-    const late = delay(this.#options.waitMsMax, undefined, { signal: timer.signal });
+    const late = delay(waitMsMax, undefined, { signal: timer.signal });
     try {
       const outcome = await Promise.race([promise.then((value) => ({ value })), late]);
       if (outcome === undefined) {
-        throw failure(ErrorKind.Unavailable, "the event stream is not there");
+        const reason = this.#obstacle === undefined ? "" : `: ${this.#obstacle.message}`;
+        throw failure(ErrorKind.Unavailable, `the event stream is not there${reason}`, { cause: this.#obstacle });
       }
       return outcome.value;
     } finally {
