@@ -211,6 +211,9 @@ test("what cannot be applied is told in containerd's words", async (context) => 
   await assert.rejects(diff.apply({ diff: { mediaType: layerType, digest }, mounts: nowhere }, { headers }), {
     message: /^failed to mount .*: no such file or directory$/,
   });
+  await assert.rejects(diff.apply({ diff: { mediaType: layerType, digest }, mounts: [] }, { headers }), {
+    message: "there are no mounts to apply the layer to: invalid argument",
+  });
   const broken = put(Buffer.from("broken".repeat(100)));
   await assert.rejects(diff.apply({ diff: { mediaType: layerType, digest: broken }, mounts }, { headers }), {
     message: "archive/tar: invalid tar header",

@@ -408,3 +408,27 @@ test("whoever stops reading a layer early ends its writing", async (context) => 
   }
   assert.equal(Object.keys(process.getActiveResourcesInfo()).length, before);
 });
+
+test("a job that is under way when everything is closed fails, and so do those that wait", async (context) => {
+  const { path } = await openRig(context);
+  const threads = new LayerThreads();
+  mkdirSync(`${path}/root`);
+  const members = Array.from({ length: 20_000 }, (_, index) => ({ name: `file-${index}` }));
+  writeFileSync(`${path}/large.tar`, layerOf(...members));
+  const jobs = Array.from({ length: 8 }, () => applyTo(threads, `${path}/large.tar`, `${path}/root`));
+  const outcomes = Promise.allSettled(jobs);
+  while (readdirSync(`${path}/root`).length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await threads[Symbol.asyncDispose]();
+  for (const outcome of await outcomes) {
+    assert.equal(outcome.status, "rejected");
+    assert.match(
+      (outcome.reason as Error).message,
+      /^the (?:thread that worked on the layer has ended|process is stopping): unavailable$/,
+    );
+  }
+  await assert.rejects(applyTo(threads, `${path}/large.tar`, `${path}/root`), {
+    message: "the process is stopping: unavailable",
+  });
+});

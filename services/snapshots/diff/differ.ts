@@ -78,6 +78,9 @@ export class Differ {
     const { blobs, threads, temporaryMounts, programs } = this.#parts;
     const blobPath = await locateBlob(blobs, owner, order.digest);
     const steps = planProcessors(order.mediaType, programs);
+    if (order.mounts.length === 0) {
+      throw failure(ErrorKind.InvalidArgument, "there are no mounts to apply the layer to");
+    }
     const applyTo = (target: ExtractionTarget): Promise<AppliedLayer> =>
       threads.apply(
         { blobPath, steps, payloads: order.payloads, target, syncFileSystem: order.syncFileSystem },

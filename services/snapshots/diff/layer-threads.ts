@@ -53,6 +53,10 @@ export class LayerThreads implements AsyncDisposable {
 
   async *#run(request: LayerJob, signal: AbortSignal): AsyncGenerator<Uint8Array, JobResult> {
     const thread = await this.#take(signal);
+    if (signal.aborted) {
+      this.#giveBack(thread);
+      signal.throwIfAborted();
+    }
     const { port1: port, port2: theirs } = new MessageChannel();
     const inbox = new Inbox(port);
     const cancel = (): void => say(port, "cancel");
