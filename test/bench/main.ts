@@ -1,6 +1,7 @@
 import { availableParallelism, loadavg } from "node:os";
 import { applyBench } from "./apply.bench.ts";
 import { bootBench } from "./boot.bench.ts";
+import { eventsBench } from "./events.bench.ts";
 import { lifecycleBench } from "./lifecycle.bench.ts";
 import { describeMachine } from "./machine.ts";
 import { memoryBench } from "./memory.bench.ts";
@@ -12,11 +13,11 @@ import { rpcBench } from "./rpc.bench.ts";
 /**
  * Measures Flotilla beside Debian's containerd, in one run, by turns.
  *
- *   node test/bench/main.ts [NAME...]     rpc lifecycle pull apply memory boot
+ *   node test/bench/main.ts [NAME...]     rpc lifecycle pull apply memory boot events
  *
  * Needs root. Samples go to `results/`, the table of README.md gets the rows that were measured.
  */
-const benches = [rpcBench, lifecycleBench, pullBench, applyBench, memoryBench, bootBench];
+const benches = [rpcBench, lifecycleBench, pullBench, applyBench, memoryBench, bootBench, eventsBench];
 
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !benches.some((bench) => bench.name === name));
