@@ -36,7 +36,8 @@ bring_node() {
 bring_packages() {
   if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
     say "installing npm packages"
-    npm ci --no-audit --no-fund --loglevel=error >&2
+    # Not `npm ci`: it refuses a lock file made where the registry lacks the packages of other platforms.
+    npm install --no-save --no-audit --no-fund --loglevel=error >&2
     touch node_modules/.package-lock.json
   fi
 }
