@@ -11,14 +11,14 @@ export interface RestartPolicy {
 }
 
 /**
- * A process that serves for a minute is well again. Ten deaths in a row take about half a minute, so that a daemon
- * with a broken part says so while its operator still looks.
+ * A process that has served for ten seconds is well again. Twenty deaths in a row take about a minute, so that a daemon with a broken part
+ * says so while its operator still looks, and somebody who kills a process again and again does not bring it down.
  */
 export const defaultRestartPolicy: RestartPolicy = {
   delayMsMin: 20,
   delayMsMax: 5_000,
-  healthyRunMs: 60_000,
-  deathsMax: 10,
+  healthyRunMs: 10_000,
+  deathsMax: 20,
 };
 
 export type RestartDecision = { readonly restartAfterMs: number } | { readonly failed: true };

@@ -1,7 +1,7 @@
-import type { FleetConfig } from "#config/config.ts";
+import { type FleetConfig, pluginRoot } from "#config/config.ts";
 
 /** What somebody who started the daemon by hand may type next. */
-export function welcomeText({ grpc, state }: FleetConfig): string {
+export function welcomeText({ grpc, root }: FleetConfig): string {
   return `
 Flotilla is ready on ${grpc.address}. In another shell, as root, try:
 
@@ -11,8 +11,9 @@ Flotilla is ready on ${grpc.address}. In another shell, as root, try:
     http://localhost/containerd.services.version.v1.Version/Version
   ctr -a ${grpc.address} events
 
-The URL and the password for "nats sub 'containerd.>'" are in ${state}/nats.json. Ctrl-C stops the
-daemon; containers go on running.
+Any NATS client reads the events too: the URL is in
+${pluginRoot({ root }, "io.flotilla.events.v1.nats")}/subscriber.url, the subject 'containerd.>'.
+Ctrl-C stops the daemon; containers go on running.
 
 `;
 }
