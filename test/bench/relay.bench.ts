@@ -276,11 +276,12 @@ async function moveBytes(socketPath: string, path: string): Promise<number> {
   return tookMs;
 }
 
-function medians<T extends object>(rounds: readonly T[]): Record<string, number> {
-  const names = Object.keys(rounds[0] ?? {}) as (keyof T & string)[];
+function medians(rounds: readonly (Round | RelayCost)[]): Record<string, number> {
+  const samples = rounds.map((round) => new Map<string, number>(Object.entries(round)));
+  const names = [...(samples[0]?.keys() ?? [])];
   return Object.fromEntries(
     names.map((name) => {
-      const values = rounds.map((round) => Number(round[name])).sort((left, right) => left - right);
+      const values = samples.map((sample) => sample.get(name) ?? 0).sort((left, right) => left - right);
       return [name, Math.round((values[values.length >> 1] ?? 0) * 100) / 100];
     }),
   );

@@ -2,7 +2,6 @@ import type { Socket } from "node:net";
 import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
 import { Http2Connection, type ReceivedHeaders } from "./connection.ts";
 import { FloodBudget } from "./flood-budget.ts";
-import { WriterGroup } from "./frame-writer.ts";
 import {
   connectionWindowBytes,
   headerListBytesMax,
@@ -18,6 +17,7 @@ import { ConnectionFault, defaultWindowBytes, ErrorCode, SettingId, windowBytesM
 import { describeMissingRoute, findRoute, type RelayRoutes } from "./route.ts";
 import { type KeepBudget, RelayedStream } from "./stream.ts";
 import { type LinkOwner, UpstreamLink } from "./upstream-link.ts";
+import { WriterGroup } from "./writer-group.ts";
 
 export interface ClientConnectionOptions {
   readonly routes: RelayRoutes;

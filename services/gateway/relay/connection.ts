@@ -3,11 +3,11 @@ import { Chunk } from "./chunk.ts";
 import { FloodBudget } from "./flood-budget.ts";
 import type { DataSink, DataSource, Direction, HeaderBytes } from "./flow-control.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
-import { FrameWriter, type WriterGroup } from "./frame-writer.ts";
+import { FrameWriter } from "./frame-writer.ts";
 import { HeaderAssembly } from "./header-assembly.ts";
 import { HeaderBlock } from "./header-block.ts";
 import { HeaderDecoder } from "./header-decoder.ts";
-import { connectionWindowBytes, frameBytesMax, idleFramesBurst, idleFramesPerSecond } from "./limits.ts";
+import { frameBytesMax, idleFramesBurst, idleFramesPerSecond } from "./limits.ts";
 import {
   ConnectionFault,
   defaultHeaderTableBytes,
@@ -18,12 +18,12 @@ import {
   frameHeadBytes,
   windowBytesMax,
 } from "./protocol.ts";
+import { ReceiveWindow } from "./receive-window.ts";
 import { parseSettings } from "./settings.ts";
+import type { WriterGroup } from "./writer-group.ts";
 
 /** Bytes that one stream may send before the next waiting stream has its turn. */
 const turnBytes = 4 * frameBytesMax;
-/** Credit for the connection goes back when this much has come together. */
-const creditStepBytes = connectionWindowBytes / 4;
 /** Frames without payload that go with one that has some. */
 const idleFramesEarned = 4;
 /** SETTINGS may touch every stream, so one counts as many idle frames. */
@@ -60,8 +60,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
   #assembly: HeaderAssembly | undefined;
   #owesTableReset = false;
   #hasResetTable = false;
-  #receiveWindowBytes = connectionWindowBytes;
-  #creditBytes = 0;
+  readonly #receiveWindow = new ReceiveWindow();
   /** Credit that sources get back when this socket has drained. */
   readonly #parkedCredit = new Map<DataSource, number>();
   #waiting: Direction[] = [];
@@ -117,11 +116,9 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
       sink.parkCredit(this, sizeBytes);
       return;
     }
-    this.#creditBytes += sizeBytes;
-    if (this.#creditBytes >= creditStepBytes && !this.#isClosed) {
-      this.writer.windowUpdate(0, this.#creditBytes);
-      this.#receiveWindowBytes += this.#creditBytes;
-      this.#creditBytes = 0;
+    const incrementBytes = this.#receiveWindow.giveBack(sizeBytes);
+    if (incrementBytes > 0 && !this.#isClosed) {
+      this.writer.windowUpdate(0, incrementBytes);
     }
   }
 
@@ -194,7 +191,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
       throw new ConnectionFault(ErrorCode.ProtocolError, "DATA where no DATA may be");
     }
     this.#requireStream();
-    this.#countData(end - start);
+    this.#receiveWindow.take(end - start);
     const isLast = missingBytes === 0 && (this.reader.flags & Flag.EndStream) !== 0;
     if (start === end && !isLast) {
       this.#spendIdleFrame();
@@ -296,7 +293,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     if (paddingBytes < 0 || start > end) {
       throw new ConnectionFault(ErrorCode.ProtocolError, "DATA is shorter than its padding");
     }
-    this.#countData(frameEnd - payloadStart);
+    this.#receiveWindow.take(frameEnd - payloadStart);
     const overheadBytes = 1 + paddingBytes;
     this.returnCredit(overheadBytes, undefined);
     if (start === end) {
@@ -308,13 +305,6 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
 
   /** Padding took a part of the stream's window, and the receiver will never give it back. */
   protected abstract onPadding(streamId: number, paddingBytes: number): void;
-
-  #countData(sizeBytes: number): void {
-    this.#receiveWindowBytes -= sizeBytes;
-    if (this.#receiveWindowBytes < 0) {
-      throw new ConnectionFault(ErrorCode.FlowControlError, "more DATA than the window of the connection allows");
-    }
-  }
 
   #receiveSettings(buffer: Buffer, start: number, end: number): void {
     this.#requireConnection();

@@ -3,8 +3,9 @@ import net from "node:net";
 import test from "node:test";
 import * as fc from "fast-check";
 import { type DataSink, type DataSource, Direction } from "./flow-control.ts";
-import { FrameWriter, WriterGroup } from "./frame-writer.ts";
+import { FrameWriter } from "./frame-writer.ts";
 import { frameBytesMax } from "./limits.ts";
+import { WriterGroup } from "./writer-group.ts";
 
 /** A writer that notes what would be written, and writes nothing. */
 class NotingWriter extends FrameWriter {

@@ -2,54 +2,13 @@ import type { Socket } from "node:net";
 import type { Chunk } from "./chunk.ts";
 import { controlBacklogBytesMax, frameBytesMax, slowSocketBytes } from "./limits.ts";
 import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
+import type { WriterGroup } from "./writer-group.ts";
 
 /** Pieces up to this size are copied together, since each piece of its own costs more than the copy. */
 const copiedBytesMax = 1024;
 const slabBytes = 16 * 1024;
 /** Value of the first octet of a header block that sets the size of the table to 0. @source RFC 7541 section 6.3 */
 const tableSizeUpdateToZero = 0x20;
-
-/** The writers of one client connection and its upstream connections, which are flushed together. */
-export class WriterGroup {
-  readonly #unflushed: FrameWriter[] = [];
-  readonly #overloaded = new Set<FrameWriter>();
-  readonly #paused = new Set<Socket>();
-  /** The chunk that is being read. Whoever refers to its bytes beyond that holds it. */
-  chunk: Chunk | undefined;
-
-  add(writer: FrameWriter): void {
-    this.#unflushed.push(writer);
-  }
-
-  /** Writes everything that was collected. */
-  flush(): void {
-    for (const writer of this.#unflushed) {
-      writer.flush();
-      if (writer.isOverloaded) {
-        this.#overloaded.add(writer);
-      }
-    }
-    this.#unflushed.length = 0;
-  }
-
-  /** Stops reading a socket while a receiver is overloaded with frames that no window limits. */
-  pauseIfOverloaded(source: Socket): void {
-    if (this.#overloaded.size > 0) {
-      source.pause();
-      this.#paused.add(source);
-    }
-  }
-
-  /** A writer has nothing unwritten any more, or is gone. */
-  recover(writer: FrameWriter): void {
-    if (this.#overloaded.delete(writer) && this.#overloaded.size === 0) {
-      for (const source of this.#paused) {
-        source.resume();
-      }
-      this.#paused.clear();
-    }
-  }
-}
 
 /**
  * Collects the frames that go to one socket and writes them in as few and as large pieces as it can: what follows

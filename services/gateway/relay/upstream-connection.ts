@@ -1,10 +1,10 @@
 import type { Socket } from "node:net";
 import { Http2Connection, type ReceivedHeaders } from "./connection.ts";
 import type { HeaderBytes } from "./flow-control.ts";
-import type { WriterGroup } from "./frame-writer.ts";
 import { connectionWindowBytes, gatedResponseBytesMax, gatedResponsesMax, headerListBytesMax } from "./limits.ts";
 import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
 import type { RelayedStream } from "./stream.ts";
+import type { WriterGroup } from "./writer-group.ts";
 
 /** The client connection that an upstream connection works for. */
 export interface StreamOwner extends Http2Connection {
