@@ -12,7 +12,7 @@ import {
 } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Transport, UnaryResponse } from "@connectrpc/connect";
-import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { ErrorKind, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
 import { heldCallMsMax, messageBytesMax } from "#base/limits.ts";
 import { fromConnectError, kindOf } from "./errors.ts";
 import { decodeGrpcMessage, frameMessage, unframeMessage } from "./grpc-wire.ts";
@@ -157,7 +157,7 @@ async function callUnary<I extends DescMessage, O extends DescMessage>(
         message: decodeResponse(method, outcome.body),
       };
     }
-    if (outcome.kind === "failed" || !repeatable || losses === lossesMax) {
+    if (outcome.kind === "failed" || (outcome.kind === "lost" && !repeatable) || losses === lossesMax) {
       throw outcome.error;
     }
     losses++;
@@ -168,6 +168,8 @@ type Outcome =
   | { readonly kind: "answered"; readonly body: Buffer }
   /** The service answered with an error, or the caller gave up. */
   | { readonly kind: "failed"; readonly error: Error }
+  /** The connection was gone before anything was sent on it. */
+  | { readonly kind: "unsent"; readonly error: Error }
   /** The connection broke before the answer was complete. */
   | { readonly kind: "lost"; readonly error: Error };
 
@@ -189,7 +191,11 @@ function exchange(
     if (call.timeoutMs !== undefined) {
       headers["grpc-timeout"] = `${Math.max(1, Math.round(call.timeoutMs))}m`;
     }
-    const stream = session.request(headers);
+    const stream = openStream(session, headers);
+    if (stream === undefined) {
+      resolve({ kind: "unsent", error: failure(ErrorKind.Unavailable, `no connection for ${rpc}`) });
+      return;
+    }
     const chunks: Buffer[] = [];
     let status: http2.IncomingHttpHeaders = {};
     const onAbort = (): void => {
@@ -229,6 +235,21 @@ function exchange(
     });
     stream.end(framed);
   });
+}
+
+/** Opens a stream, or gives undefined when the session ended since it was looked up. */
+function openStream(
+  session: http2.ClientHttp2Session,
+  headers: http2.OutgoingHttpHeaders,
+): http2.ClientHttp2Stream | undefined {
+  try {
+    return session.request(headers);
+  } catch (error) {
+    if (systemErrorCode(error)?.startsWith("ERR_HTTP2_") === true) {
+      return undefined;
+    }
+    throw error;
+  }
 }
 
 interface Received {
