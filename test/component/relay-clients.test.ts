@@ -132,10 +132,12 @@ test("ctr waits for a containerd that is killed and comes back, and its stream e
 });
 
 test("ctr gets the answers of our own services", { skip }, async () => {
-  const directory = await makeTemporaryDirectory("clients");
+  await using cleanup = new AsyncDisposableStack();
+  const directory = cleanup.use(await makeTemporaryDirectory("clients"));
   const front = `${directory.path}/front.sock`;
   const back = `${directory.path}/back.sock`;
   const relay = await listenRelay({ socketPath: front, routes, heldMsMax: 10_000, socketOf: () => back });
+  cleanup.defer(() => relay.close(0));
   const blob = Buffer.alloc(3_000_000, "bytes of a blob ");
   const server = await serveRpc({
     socketPath: back,
@@ -154,6 +156,7 @@ test("ctr gets the answers of our own services", { skip }, async () => {
     ],
     onFailure: () => undefined,
   });
+  cleanup.defer(() => server.close(0));
   const version = await runCtr(front, ["version"]);
   assert.match(
     Buffer.from(version.stdout).toString(),
@@ -167,7 +170,4 @@ test("ctr gets the answers of our own services", { skip }, async () => {
     Buffer.from(unknown.stderr).toString(),
     /unknown service containerd.services.snapshots.v1.Snapshots: not implemented/,
   );
-  await relay.close(0);
-  await server.close(0);
-  await directory[Symbol.asyncDispose]();
 });

@@ -3,8 +3,7 @@ import { once } from "node:events";
 import net from "node:net";
 import test from "node:test";
 import * as fc from "fast-check";
-import { serveRpc } from "#rpc/server.ts";
-import { bindEcho, echoPath, plainEcho } from "../kit/echo-service.ts";
+import { echoPath } from "../kit/echo-service.ts";
 import {
   data,
   Flags,
@@ -23,7 +22,7 @@ import {
   Type,
   windowUpdate,
 } from "../kit/raw-http2.ts";
-import { buildRelayStand, type RelayStand } from "../kit/relay-stand.ts";
+import { buildRelayStand, type RelayStand, serveEcho } from "../kit/relay-stand.ts";
 
 const hello = grpcMessage(Buffer.from("0a0568656c6c6f", "hex"));
 const responseHead = { ":status": "200", "content-type": "application/grpc" };
@@ -128,11 +127,8 @@ async function checkAlive({ socketPath, relay }: RelayStand): Promise<void> {
 
 test("a session that is changed at random is answered or ended, and others are served", async () => {
   await using stand = await buildRelayStand({ heldMsMax: 500 });
-  const server = await serveRpc({
-    socketPath: stand.servicePath,
-    services: [bindEcho(plainEcho)],
-    onFailure: () => undefined,
-  });
+  await using server = await serveEcho(stand);
+  void server;
   await fc.assert(
     fc.asyncProperty(
       fc.array(mutations, { maxLength: 6 }),
@@ -150,32 +146,24 @@ test("a session that is changed at random is answered or ended, and others are s
     { numRuns: 400 },
   );
   await checkAlive(stand);
-  await server.close(0);
 });
 
 test("a session that is cut off after any byte leaves nothing behind", async () => {
   await using stand = await buildRelayStand({ heldMsMax: 500 });
-  const server = await serveRpc({
-    socketPath: stand.servicePath,
-    services: [bindEcho(plainEcho)],
-    onFailure: () => undefined,
-  });
+  await using server = await serveEcho(stand);
+  void server;
   const bytes = Buffer.concat(session);
   for (let length = 0; length <= bytes.length; length += 8) {
     const cuts = Array.from({ length: Math.min(8, length) }, (_, index) => length - index);
     await Promise.all(cuts.map((cut) => play(stand.socketPath, bytes.subarray(0, cut), [])));
   }
   await checkAlive(stand);
-  await server.close(0);
 });
 
 test("random bytes, with and without the preface, are answered or cut off", async () => {
   await using stand = await buildRelayStand({ heldMsMax: 500 });
-  const server = await serveRpc({
-    socketPath: stand.servicePath,
-    services: [bindEcho(plainEcho)],
-    onFailure: () => undefined,
-  });
+  await using server = await serveEcho(stand);
+  void server;
   const start = fc.constantFrom(
     Buffer.alloc(0),
     preface,
@@ -189,7 +177,6 @@ test("random bytes, with and without the preface, are answered or cut off", asyn
     { numRuns: 300 },
   );
   await checkAlive(stand);
-  await server.close(0);
 });
 
 test("a service that answers with anything at all costs no more than its calls", async () => {
@@ -229,11 +216,7 @@ test("a service that answers with anything at all costs no more than its calls",
     }),
     { numRuns: 200 },
   );
-  const server = await serveRpc({
-    socketPath: stand.servicePath,
-    services: [bindEcho(plainEcho)],
-    onFailure: () => undefined,
-  });
+  await using server = await serveEcho(stand);
+  void server;
   await checkAlive(stand);
-  await server.close(0);
 });

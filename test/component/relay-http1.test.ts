@@ -5,10 +5,9 @@ import net from "node:net";
 import test from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, failure } from "#base/errors.ts";
-import { serveRpc } from "#rpc/server.ts";
-import { bindEcho, type EchoHandlers, echoPath, plainEcho } from "../kit/echo-service.ts";
+import { type EchoHandlers, echoPath } from "../kit/echo-service.ts";
 import { RawServer, Type } from "../kit/raw-http2.ts";
-import { buildRelayStand, type RelayStand } from "../kit/relay-stand.ts";
+import { buildRelayStand, type RelayStand, serveEcho } from "../kit/relay-stand.ts";
 
 const hello = '"aGVsbG8="';
 
@@ -40,19 +39,10 @@ async function call(
   };
 }
 
-async function serve(stand: RelayStand, handlers: EchoHandlers): Promise<AsyncDisposable> {
-  const server = await serveRpc({
-    socketPath: stand.servicePath,
-    services: [bindEcho(handlers)],
-    onFailure: () => undefined,
-  });
-  return { [Symbol.asyncDispose]: () => server.close(0) };
-}
-
 test("headers pass, except those of the connection; errors keep their status", async () => {
   await using stand = await buildRelayStand();
   const seen: (string | undefined)[] = [];
-  await using server = await serve(stand, {
+  await using server = await serveEcho(stand, {
     unary: (_request, received) => {
       seen.push(...["containerd-namespace", "x-hop", "te", "keep-alive"].map((name) => received.header(name)));
       throw failure(ErrorKind.NotFound, "image");
@@ -75,7 +65,7 @@ test("headers pass, except those of the connection; errors keep their status", a
 
 test("many calls on one connection, one behind the other", async () => {
   await using stand = await buildRelayStand();
-  await using server = await serve(stand, plainEcho);
+  await using server = await serveEcho(stand);
   void server;
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   const sockets = new Set<net.Socket>();
@@ -91,7 +81,7 @@ test("many calls on one connection, one behind the other", async () => {
 
 test("large bodies pass both ways, with and without a length", async () => {
   await using stand = await buildRelayStand();
-  await using server = await serve(stand, plainEcho);
+  await using server = await serveEcho(stand);
   void server;
   const body = JSON.stringify(Buffer.alloc(4_000_000, "x").toString("base64"));
   for (const headers of [{ "content-length": body.length }, { "transfer-encoding": "chunked" }]) {
@@ -103,7 +93,7 @@ test("large bodies pass both ways, with and without a length", async () => {
 test("a stream's messages come as they are sent", async () => {
   await using stand = await buildRelayStand();
   const more = Promise.withResolvers<void>();
-  await using server = await serve(stand, {
+  await using server = await serveEcho(stand, {
     async *download() {
       yield { value: Buffer.from("first") };
       await more.promise;
@@ -130,7 +120,7 @@ test("a client that goes away cancels the handler", async () => {
   await using stand = await buildRelayStand();
   const started = Promise.withResolvers<void>();
   const cancelled = Promise.withResolvers<void>();
-  await using server = await serve(stand, {
+  await using server = await serveEcho(stand, {
     unary: (_request, { signal }) =>
       new Promise((_resolve, reject) => {
         signal.addEventListener("abort", () => {
@@ -166,7 +156,7 @@ test("a process dies before it answered; only a call without side effects is sen
   const { status, body } = await failed;
   assert.equal(status, 503);
   assert.equal(JSON.parse(body).code, "unavailable");
-  await using server = await serve(stand, plainEcho);
+  await using server = await serveEcho(stand);
   void server;
   assert.deepEqual((await repeated).body, hello);
 });
@@ -179,7 +169,7 @@ test("a client that waits for a process and gives up leaves nothing", async () =
   await once(request, "finish");
   await delay(50);
   request.destroy();
-  await using server = await serve(stand, plainEcho);
+  await using server = await serveEcho(stand);
   void server;
   assert.equal((await call(stand, "unary")).body, hello);
 });
@@ -188,7 +178,7 @@ test("a stop lets a running call end and takes no new one", async () => {
   await using stand = await buildRelayStand();
   const release = Promise.withResolvers<void>();
   const started = Promise.withResolvers<void>();
-  await using server = await serve(stand, {
+  await using server = await serveEcho(stand, {
     unary: async ({ value }) => {
       started.resolve();
       await release.promise;

@@ -3,8 +3,7 @@ import { once } from "node:events";
 import net from "node:net";
 import test from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { serveRpc } from "#rpc/server.ts";
-import { bindEcho, echoPath, plainEcho } from "../kit/echo-service.ts";
+import { echoPath } from "../kit/echo-service.ts";
 import {
   data,
   Flags,
@@ -24,7 +23,7 @@ import {
   Type,
   windowUpdate,
 } from "../kit/raw-http2.ts";
-import { buildRelayStand, openStream } from "../kit/relay-stand.ts";
+import { buildRelayStand, openStream, serveEcho } from "../kit/relay-stand.ts";
 
 const Code = {
   NO_ERROR: 0,
@@ -408,11 +407,8 @@ test("a client that gets a call's answer before it ended its side is told to sto
 
 test("a session works when every byte comes alone", async () => {
   await using stand = await buildRelayStand();
-  const server = await serveRpc({
-    socketPath: stand.servicePath,
-    services: [bindEcho(plainEcho)],
-    onFailure: () => undefined,
-  });
+  await using server = await serveEcho(stand);
+  void server;
   const socket = net.connect(stand.socketPath);
   await once(socket, "connect");
   const client = new RawConnection(socket, { side: "client", acknowledges: false });
@@ -431,7 +427,6 @@ test("a session works when every byte comes alone", async () => {
   assert.equal((await client.readData(1, 12)).subarray(7).toString(), "hello");
   await client.next(isEnd);
   client.close();
-  await server.close(0);
 });
 
 function isEnd({ type, flags }: RawFrame): boolean {
@@ -441,18 +436,13 @@ function isEnd({ type, flags }: RawFrame): boolean {
 test("resets that the relay allows do not cost the client its other calls at a service", async () => {
   await using stand = await buildRelayStand();
   const held = Promise.withResolvers<void>();
-  const server = await serveRpc({
-    socketPath: stand.servicePath,
-    services: [
-      bindEcho({
-        unary: async (message) => {
-          await held.promise;
-          return { value: message.value };
-        },
-      }),
-    ],
-    onFailure: () => undefined,
+  await using server = await serveEcho(stand, {
+    unary: async (message) => {
+      await held.promise;
+      return { value: message.value };
+    },
   });
+  void server;
   const client = await RawConnection.open(stand.socketPath);
   const call = data(1, grpcMessage(Buffer.alloc(0)), { end: true });
   client.send(headers(1, request), call);
@@ -463,10 +453,9 @@ test("resets that the relay allows do not cost the client its other calls at a s
     for (let index = 0; index < 100; index++, streamId += 2) {
       client.send(headers(streamId, request), resetStream(streamId, Code.CANCEL));
     }
-    await delay(round < 9 ? 10 : 400);
+    await delay(round < 9 ? 10 : 700);
   }
   held.resolve();
   assert.equal((await client.readData(1, 5)).length, 5, "a message, not only a status");
   client.close();
-  await server.close(0);
 });

@@ -1,7 +1,8 @@
 import { once } from "node:events";
 import net from "node:net";
+import { serveRpc } from "#rpc/server.ts";
 import { Relay, type RelayRoutes } from "../../services/gateway/relay/relay.ts";
-import { echoPath, echoRoutes } from "./echo-service.ts";
+import { bindEcho, type EchoHandlers, echoPath, echoRoutes, plainEcho } from "./echo-service.ts";
 import { grpcRequest, headers, RawConnection, RawServer, Type } from "./raw-http2.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
 
@@ -62,6 +63,16 @@ export async function buildRelayStand({ heldMsMax = 10_000 } = {}): Promise<Rela
       await directory[Symbol.asyncDispose]();
     },
   };
+}
+
+/** Serves the echo service where the relay of a stand expects it, until it is disposed of. */
+export async function serveEcho(stand: RelayStand, handlers: EchoHandlers = plainEcho): Promise<AsyncDisposable> {
+  const server = await serveRpc({
+    socketPath: stand.servicePath,
+    services: [bindEcho(handlers)],
+    onFailure: () => undefined,
+  });
+  return { [Symbol.asyncDispose]: () => server.close(0) };
 }
 
 /** The two ends of one stream that the relay carries, each in the hands of the test. */
