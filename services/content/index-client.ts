@@ -8,13 +8,17 @@ import type { BlobIndex } from "./domain/ports.ts";
 /** How often a call that may be repeated is sent; each waits for the other process to come back by itself. */
 const attemptsMax = 3;
 
+/** How long an answer may take, since digests are locked meanwhile. Reconciliation, which holds no lock, takes what it takes. */
+const answerMsMax = 30_000;
+const bounded = { timeoutMs: answerMsMax };
+
 /** The index that the metadata process keeps. */
 export function connectBlobIndex(connection: RpcConnection): BlobIndex {
   const client = createClient(BlobIndexService, connection.transport);
   return {
     async openIngest({ namespace, lease, ref, expected, totalBytes, signal }) {
       const request = { namespace, lease, ref, expected: expected ?? "", total: totalBytes };
-      const { backendRef, shared } = await repeatLost(() => client.openIngest(request, { signal }));
+      const { backendRef, shared } = await repeatLost(() => client.openIngest(request, { ...bounded, signal }));
       return { backendRef, shared: shared === undefined ? undefined : { sizeBytes: shared.size } };
     },
     async recordBlob({ namespace, lease, ref, digest, sizeBytes, labels }) {
@@ -23,7 +27,7 @@ export function connectBlobIndex(connection: RpcConnection): BlobIndex {
       try {
         await repeatLost(async () => {
           try {
-            return await client.recordBlob(request);
+            return await client.recordBlob(request, bounded);
           } catch (error) {
             wasLost ||= isFailure(error, ErrorKind.Unavailable);
             throw error;
@@ -37,17 +41,17 @@ export function connectBlobIndex(connection: RpcConnection): BlobIndex {
       }
     },
     async resolveBlobs(namespace, digests) {
-      const { blobs } = await client.resolveBlobs({ namespace, digests: [...digests] });
+      const { blobs } = await client.resolveBlobs({ namespace, digests: [...digests] }, bounded);
       return blobs.map(({ digest, size }) => ({ digest: digest as Digest, sizeBytes: size }));
     },
     async listIngests(namespace, ref) {
-      return (await client.listIngests({ namespace, refs: ref === undefined ? [] : [ref] })).ingests;
+      return (await client.listIngests({ namespace, refs: ref === undefined ? [] : [ref] }, bounded)).ingests;
     },
     async removeIngest({ namespace, ref, lease }) {
-      return (await client.removeIngest({ namespace, ref, lease })).backendRef;
+      return (await client.removeIngest({ namespace, ref, lease }, bounded)).backendRef;
     },
     async confirmCondemned(digests) {
-      return (await client.confirmCondemned({ digests: [...digests] })).digests.filter(isDigest);
+      return (await client.confirmCondemned({ digests: [...digests] }, bounded)).digests.filter(isDigest);
     },
     async reconcile({ digests, backendRefs }) {
       const found = await client.reconcileBlobs({ digests: [...digests], backendRefs: [...backendRefs] });

@@ -80,7 +80,7 @@ function logRemoval(log: Logger, { removed, failures }: Removal): void {
   for (const digest of removed) {
     log.debug({ digest }, "removed content");
   }
-  for (const { digest, error } of failures) {
-    log.error({ digest, err: error }, "removing content failed");
+  for (const { what, error } of failures) {
+    log.error({ content: what, err: error }, "removing content failed");
   }
 }

@@ -9,7 +9,7 @@ const nsPerMs = 1_000_000n;
 const looksMax = 4;
 
 /**
- * Makes a clock of ns resolution out of the wall clock, which has ms, and the monotonic one, which knows no date.
+ * Makes a clock of ns resolution out of `Date.now`, which has ms, and the monotonic one, which knows no date.
  * It follows the wall clock when that is set.
  */
 export function openClock(): Clock {

@@ -1,6 +1,6 @@
-import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
-import { type FleetConfig, type PluginTable, pluginRoot } from "#config/config.ts";
-import { parseDuration } from "#config/duration.ts";
+import { ErrorKind, failure } from "#base/errors.ts";
+import { type FleetConfig, pluginRoot } from "#config/config.ts";
+import { pluginTable } from "#config/defaults.ts";
 import type { SchedulerConfig } from "./gc/schedule.ts";
 import type { SharingPolicy } from "./store/ingests.ts";
 
@@ -22,19 +22,19 @@ const policies: readonly string[] = ["shared", "isolated"] satisfies readonly Sh
 /**
  * Reads `[plugins."io.containerd.metadata.v1.bolt"]`.
  *
- * @throws {@link FlotillaError} `invalid_argument` for an unknown policy.
+ * @throws {@link FlotillaError} `invalid_argument` for an unknown policy or a value of a wrong type.
  * @source containerd v2.3.4 plugins/metadata/plugin.go `BoltConfig`
  */
 export function readMetadataConfig(config: FleetConfig): MetadataConfig {
-  const table = config.plugins.get(metadataPlugin) ?? {};
-  const policy = readText(table, metadataPlugin, "content_sharing_policy", "shared");
+  const table = pluginTable(config, metadataPlugin);
+  const policy = table.string("content_sharing_policy");
   if (!isPolicy(policy)) {
     throw failure(ErrorKind.InvalidArgument, `unknown policy: ${policy}`);
   }
   return {
     path: `${pluginRoot(config, metadataPlugin)}/meta.db`,
     policy,
-    durable: table["no_sync"] !== true,
+    durable: !table.boolean("no_sync"),
   };
 }
 
@@ -51,44 +51,12 @@ const pauseThresholdMax = 0.5;
  * @source containerd v2.3.4 plugins/gc/scheduler.go `config`, `newScheduler`
  */
 export function readSchedulerConfig(config: FleetConfig): SchedulerConfig {
-  const table = config.plugins.get(schedulerPlugin) ?? {};
+  const table = pluginTable(config, schedulerPlugin);
   return {
-    pauseThreshold: Math.min(Math.max(readNumber(table, "pause_threshold", 0.02), 0), pauseThresholdMax),
-    deletionThreshold: readNumber(table, "deletion_threshold", 0),
-    mutationThreshold: Math.max(readNumber(table, "mutation_threshold", 100), 0),
-    scheduleDelayMs: Math.max(readDuration(table, "schedule_delay", "0ms"), 0),
-    startupDelayMs: Math.max(readDuration(table, "startup_delay", "100ms"), 0),
+    pauseThreshold: Math.min(Math.max(table.number("pause_threshold"), 0), pauseThresholdMax),
+    deletionThreshold: table.integer("deletion_threshold"),
+    mutationThreshold: Math.max(table.integer("mutation_threshold"), 0),
+    scheduleDelayMs: Math.max(table.durationMs("schedule_delay"), 0),
+    startupDelayMs: Math.max(table.durationMs("startup_delay"), 0),
   };
-}
-
-function readNumber(table: PluginTable, key: string, absent: number): number {
-  const value = table[key] ?? absent;
-  if (typeof value !== "number" && typeof value !== "bigint") {
-    throw failure(ErrorKind.InvalidArgument, `${schedulerPlugin}: ${key} must be a number`);
-  }
-  return Number(value);
-}
-
-function readDuration(table: PluginTable, key: string, absent: string): number {
-  const value = readText(table, schedulerPlugin, key, absent);
-  try {
-    return parseDuration(value);
-  } catch (error) {
-    throw new FlotillaError(
-      ErrorKind.InvalidArgument,
-      `${schedulerPlugin}: ${key}: ${errorMessage(error)}: ${ErrorKind.InvalidArgument}`,
-      { cause: error },
-    );
-  }
-}
-
-function readText(table: PluginTable, plugin: string, key: string, absent: string): string {
-  const value = table[key];
-  if (value === undefined || value === "") {
-    return absent;
-  }
-  if (typeof value !== "string") {
-    throw failure(ErrorKind.InvalidArgument, `${plugin}: ${key} must be a string`);
-  }
-  return value;
 }

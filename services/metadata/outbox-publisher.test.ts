@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
+import { ErrorKind, failure } from "#base/errors.ts";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { TestStores, turns } from "./gc/test-stores.ts";
 import { OutboxPublisher, type Publish } from "./outbox-publisher.ts";
@@ -55,6 +56,36 @@ test("events go out in order, each until it was taken", { timeout: 60_000 }, asy
   await namespaces.create("f", {});
   await turns(5);
   assert.deepEqual([taken.length, records.outbox.first(10).length], [5, 1], "what comes after the stop waits");
+});
+
+test("an event that is never taken is told of and holds nothing up", { timeout: 60_000 }, async () => {
+  using opened = new TestStores();
+  const { records, namespaces } = opened.stores;
+  for (const name of ["a", "b", "large", "c", "d"]) {
+    await namespaces.create(name, {});
+  }
+  const taken: string[] = [];
+  const failures: unknown[] = [];
+  const publish: Publish = (events) => {
+    const topics = events.map(({ envelope }) => topicOf(envelope));
+    if (topics.some((topic) => topic.startsWith("large "))) {
+      return Promise.reject(failure(ErrorKind.ResourceExhausted, "too large"));
+    }
+    taken.push(...topics);
+    return Promise.resolve();
+  };
+  const stop = new AbortController();
+  const running = new OutboxPublisher(records, publish, (error) => failures.push(error)).run(stop.signal);
+  while (records.outbox.first(1).length > 0) {
+    await turns(1);
+  }
+  stop.abort();
+  await running;
+  assert.deepEqual(
+    taken,
+    ["a", "b", "c", "d"].map((name) => `${name} /namespaces/create`),
+  );
+  assert.equal(failures.length, 1);
 });
 
 test("an event belongs to its change", async () => {

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { Outbox, WaitingEvent } from "./store/outbox.ts";
 import type { Records } from "./store/records.ts";
 
@@ -30,7 +31,7 @@ export class OutboxPublisher {
   readonly #onFailure: (error: unknown) => void;
   #wake = Promise.withResolvers<void>();
 
-  /** @param onFailure - Told of the first failure after each success. */
+  /** @param onFailure - Told of the first failure after each success, and of every event that is never taken. */
   constructor(records: Records, publish: Publish, onFailure: (error: unknown) => void) {
     this.#records = records;
     this.#outbox = records.outbox;
@@ -41,32 +42,57 @@ export class OutboxPublisher {
 
   /** Publishes until the signal aborts. Events that are left then go out after the next start. */
   async run(signal: AbortSignal): Promise<void> {
-    const stopped = new Promise<void>((resolve) => {
-      signal.addEventListener("abort", () => resolve(), { once: true });
-    });
+    signal.addEventListener("abort", () => this.#wake.resolve(), { once: true });
     let retryMs = retryMsMin;
+    let countMax = eventsPerCallMax;
     while (!signal.aborted) {
       this.#wake = Promise.withResolvers();
-      const batch = limitBytes(this.#outbox.first(eventsPerCallMax));
+      const batch = limitBytes(this.#outbox.first(countMax));
       const last = batch.at(-1);
       if (last === undefined) {
-        await Promise.race([this.#wake.promise, stopped]);
+        await this.#wake.promise;
         continue;
       }
       try {
-        await this.#publish(
-          batch.map(({ sequence, envelope }) => ({ messageId: this.#outbox.messageId(sequence), envelope })),
-          signal,
-        );
+        if (!(await this.#publishOrRefuse(batch, signal))) {
+          countMax = Math.max(1, batch.length >> 1);
+          continue;
+        }
         await this.#records.maintain(() => this.#outbox.removeUpTo(last.sequence));
         retryMs = retryMsMin;
+        countMax = eventsPerCallMax;
       } catch (error) {
         if (retryMs === retryMsMin && !signal.aborted) {
           this.#onFailure(error);
         }
-        await Promise.race([delay(retryMs, undefined, { ref: false }), stopped]);
+        await delay(retryMs, undefined, { ref: false, signal }).catch(() => undefined);
         retryMs = Math.min(retryMs * 2, retryMsMax);
       }
+    }
+  }
+
+  /**
+   * Publishes a batch. An event that is larger than the stream ever takes must not hold up all that come after it: the batch is refused until it
+   * is the only one, and then it is told of and counts as published.
+   *
+   * @returns whether the batch is done with; if not, a smaller one must be tried.
+   */
+  async #publishOrRefuse(batch: readonly WaitingEvent[], signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#publish(
+        batch.map(({ sequence, envelope }) => ({ messageId: this.#outbox.messageId(sequence), envelope })),
+        signal,
+      );
+      return true;
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.ResourceExhausted)) {
+        throw error;
+      }
+      if (batch.length > 1) {
+        return false;
+      }
+      this.#onFailure(error);
+      return true;
     }
   }
 }

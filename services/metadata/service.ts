@@ -1,4 +1,5 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { formatDuration } from "#config/duration.ts";
 
 import type { PluginDefinition } from "#kernel/plugin.ts";
 import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
@@ -6,7 +7,6 @@ import type { ServiceBinding } from "#rpc/handler.ts";
 import { lockFile } from "#sqlite/lock.ts";
 import { openClock } from "./clock.ts";
 import { metadataPlugin, readMetadataConfig, readSchedulerConfig, schedulerPlugin } from "./config.ts";
-import { formatGoDuration } from "./domain/go-duration.ts";
 import { connectEventLog } from "./event-log.ts";
 import { connectFileOwners } from "./file-owners.ts";
 import { collectGarbage } from "./gc/collect.ts";
@@ -46,13 +46,13 @@ export function compose(context: ProcessContext): ProcessParts {
       dependent(loaded, serviceType, "namespaces-service", [eventType, metadataType]),
       dependent(loaded, grpcType, "containers", [serviceType], ({ stores }) => containersService(stores.containers)),
       dependent(loaded, grpcType, "images", [serviceType], ({ stores, scheduler }) =>
-        imagesService(stores.images, scheduler),
+        imagesService(stores.images, scheduler()),
       ),
       dependent(loaded, grpcType, "namespaces", [serviceType], ({ stores }) =>
         namespacesService(stores.namespaces, [stores.ingests, stores.leases, stores.sandboxes]),
       ),
       dependent(loaded, grpcType, "leases", ["io.containerd.lease.v1"], ({ stores, scheduler }) =>
-        leasesService(stores.leases, scheduler),
+        leasesService(stores.leases, scheduler()),
       ),
       dependent(loaded, grpcType, "sandboxes", ["io.containerd.sandbox.store.v1"], ({ stores }) =>
         sandboxStoreService(stores.sandboxes),
@@ -137,7 +137,7 @@ function schedulerDefinition(context: ProcessContext, loaded: Loaded): PluginDef
           PauseThreshold: String(schedule.pauseThreshold),
           DeletionThreshold: String(schedule.deletionThreshold),
           MutationThreshold: String(schedule.mutationThreshold),
-          ScheduleDelay: formatGoDuration(schedule.scheduleDelayMs),
+          ScheduleDelay: formatDuration(schedule.scheduleDelayMs),
         },
       };
     },
@@ -150,7 +150,7 @@ function dependent(
   type: string,
   id: string,
   requires: readonly string[],
-  serve?: (parts: { readonly stores: Stores; readonly scheduler: CollectionScheduler }) => ServiceBinding,
+  serve?: (parts: { readonly stores: Stores; readonly scheduler: () => CollectionScheduler }) => ServiceBinding,
 ): PluginDefinition {
   return {
     type,
@@ -158,7 +158,10 @@ function dependent(
     requires,
     init: () => {
       const stores = requireLoaded(loaded.stores, metadataType);
-      const scheduler = requireLoaded(loaded.scheduler, collectorType);
+      const scheduler = (): CollectionScheduler => requireLoaded(loaded.scheduler, collectorType);
+      if (requires.includes(collectorType)) {
+        scheduler();
+      }
       return serve === undefined ? undefined : { services: [serve({ stores, scheduler })] };
     },
   };

@@ -93,6 +93,14 @@ test("durations are written as Go writes them", () => {
     "90000": "1m30s",
     "3600000": "1h0m0s",
     "-2500": "-2.5s",
+    "0.000001": "1ns",
+    "0.0011": "1.1µs",
+    "2.2": "2.2ms",
+    "60000": "1m0s",
+    "90500": "1m30.5s",
+    "3300.000001": "3.300000001s",
+    "245001": "4m5.001s",
+    "18367001": "5h6m7.001s",
   };
   for (const [durationMs, text] of Object.entries(cases)) {
     assert.equal(formatDuration(Number(durationMs)), text);

@@ -187,11 +187,11 @@ export class IngestWriter {
   }
 
   async #unshare(shared: SharedSource): Promise<IngestFile> {
-    const reader = await this.#parts.blobs.open(shared.digest);
     const file = await this.#openFile(shared);
     // From here on the writer closes the file, also when the copy fails.
     this.#source = file;
     await file.truncate();
+    const reader = await this.#parts.blobs.open(shared.digest);
     for await (const chunk of readChunks(reader, { startBytes: 0n, lengthBytes: shared.sizeBytes })) {
       await file.append(chunk.data);
     }

@@ -1,5 +1,6 @@
 import { ErrorKind, failure } from "#base/errors.ts";
-import { formatGoDuration, formatGoTime } from "./go-text.ts";
+import { formatDuration } from "#config/duration.ts";
+import { formatGoTime } from "./go-text.ts";
 import { openWritersMax } from "./limits.ts";
 import type { Clock, IngestName } from "./ports.ts";
 
@@ -77,7 +78,7 @@ export class OpenIngests {
     if (other !== undefined) {
       throw failure(
         ErrorKind.Unavailable,
-        `ref ${backendRef} locked for ${formatGoDuration(now - other.sinceNs)} (since ${formatGoTime(other.sinceNs)})`,
+        `ref ${backendRef} locked for ${formatDuration(Number(now - other.sinceNs) / 1e6)} (since ${formatGoTime(other.sinceNs)})`,
       );
     }
     const holder: Holder = { sinceNs: now, isAbandoned: false };

@@ -173,7 +173,6 @@ export interface BlobFiles {
 
 /** A blob that is open for reading. */
 export interface BlobReader {
-  readonly sizeBytes: bigint;
   /**
    * Fills a buffer.
    *

@@ -3,12 +3,18 @@ import type { DigestLocks } from "./digest-locks.ts";
 import { removalBatchMax } from "./limits.ts";
 import type { BlobFiles, BlobIndex } from "./ports.ts";
 
+/** A digest or the backend ref of an ingest, and why its files are still there. */
+export interface RemovalFailure {
+  readonly what: string;
+  readonly error: unknown;
+}
+
 /** What became of the blobs that were to be removed. */
 export interface Removal {
   /** Those whose files are gone now, whether or not they were there before. */
   readonly removed: readonly Digest[];
-  /** Those whose files the disk would not let go. The index asks for them again. */
-  readonly failures: readonly { readonly digest: Digest; readonly error: unknown }[];
+  /** Blobs and ingests whose files the disk would not let go. The index asks for blobs again, the next start for ingests. */
+  readonly failures: readonly RemovalFailure[];
 }
 
 /**
@@ -22,7 +28,7 @@ export async function removeBlobs(
   digests: readonly Digest[],
 ): Promise<Removal> {
   const removed: Digest[] = [];
-  const failures: { digest: Digest; error: unknown }[] = [];
+  const failures: RemovalFailure[] = [];
   for (let start = 0; start < digests.length; start += removalBatchMax) {
     const batch = digests.slice(start, start + removalBatchMax);
     await parts.digestLocks.whileHeld(batch, async () => {
@@ -30,7 +36,7 @@ export async function removeBlobs(
       for (const digest of batch.filter((candidate) => condemned.has(candidate))) {
         await parts.blobs.remove(digest).then(
           () => removed.push(digest),
-          (error: unknown) => failures.push({ digest, error }),
+          (error: unknown) => failures.push({ what: digest, error }),
         );
       }
     });

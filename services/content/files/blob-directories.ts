@@ -74,17 +74,10 @@ export class BlobDirectories implements BlobFiles {
     const path = this.path(digest);
     try {
       const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-      try {
-        const { size } = await handle.stat({ bigint: true });
-        return {
-          sizeBytes: size,
-          read: async (buffer, positionBytes) => readFully(handle, buffer, Number(positionBytes)),
-          close: () => handle.close(),
-        };
-      } catch (error) {
-        await handle.close();
-        throw error;
-      }
+      return {
+        read: async (buffer, positionBytes) => readFully(handle, buffer, Number(positionBytes)),
+        close: () => handle.close(),
+      };
     } catch (error) {
       if (systemErrorCode(error) === "ENOENT") {
         throw failure(ErrorKind.NotFound, `blob ${digest} expected at ${path}: blob not found`, { cause: error });

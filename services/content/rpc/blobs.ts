@@ -4,7 +4,7 @@ import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts
 import { getBlob } from "../domain/blob-access.ts";
 import { removeIngestFiles } from "../domain/ingest-status.ts";
 import type { WriterParts } from "../domain/ingest-writer.ts";
-import { type Removal, removeBlobs } from "../domain/removal.ts";
+import { type Removal, type RemovalFailure, removeBlobs } from "../domain/removal.ts";
 
 /**
  * Direct access to immutable files, for the other processes of the fleet.
@@ -18,12 +18,15 @@ export function blobsService(parts: WriterParts, onRemoval: (removal: Removal) =
       return { path: parts.blobs.path(blob.digest), size: blob.sizeBytes };
     },
     async removeBlobs({ digests, backendRefs }) {
+      const stuckIngests: RemovalFailure[] = [];
       for (const backendRef of backendRefs) {
-        await removeIngestFiles(parts, backendRef);
+        await removeIngestFiles(parts, backendRef).catch((error: unknown) => {
+          stuckIngests.push({ what: backendRef, error });
+        });
       }
-      const removal = await removeBlobs(parts, digests.filter(isDigest));
-      onRemoval(removal);
-      return { removedDigests: [...removal.removed] };
+      const { removed, failures } = await removeBlobs(parts, digests.filter(isDigest));
+      onRemoval({ removed, failures: [...stuckIngests, ...failures] });
+      return { removedDigests: [...removed] };
     },
   };
   return bindService(Blobs, methods);

@@ -22,7 +22,8 @@ export class ListCache {
       return known;
     }
     const list = encodeRecords(load());
-    if (list.byteLength > cachedBytesMax) {
+    // Namespaces need not exist, so that keeping empty lists would keep every name that was ever asked for.
+    if (list.byteLength === 0 || list.byteLength > cachedBytesMax) {
       return list;
     }
     for (const other of this.#lists.keys()) {

@@ -63,6 +63,7 @@ export interface SnapshotLocation {
 interface Row {
   readonly key: string;
   readonly id: bigint;
+  readonly kind: bigint;
   readonly parent: string;
   readonly message: Uint8Array;
   readonly size: bigint | null;
@@ -107,7 +108,7 @@ export class SnapshotStore {
     this.#sequences = stores.sequences;
     this.#find = database
       .prepare<[string, string, string], Row>(
-        `SELECT key, id, parent, message, size, inodes FROM snapshots
+        `SELECT key, id, kind, parent, message, size, inodes FROM snapshots
          WHERE namespace = ? AND snapshotter = ? AND key = ?`,
       )
       .safeIntegers();
@@ -267,7 +268,7 @@ export class SnapshotStore {
       if (row === undefined) {
         throw failure(ErrorKind.NotFound, `parent snapshot ${parent} does not exist`);
       }
-      if (fromBinary(InfoSchema, row.message).kind !== Kind.COMMITTED) {
+      if (Number(row.kind) !== Kind.COMMITTED) {
         throw failure(
           ErrorKind.InvalidArgument,
           `failed to create snapshot: parent ${quote(parent)} is not committed snapshot`,
@@ -282,7 +283,7 @@ export class SnapshotStore {
     if (kind === Kind.ACTIVE) {
       this.#records.outbox.add(namespace, "/snapshot/prepare", SnapshotPrepareSchema, { key, parent, snapshotter });
     }
-    return this.#locate(request, { id, message: toBinary(InfoSchema, info) });
+    return { id, parentIds: this.#ancestors.all(namespace, snapshotter, key), kind, labels: info.labels };
   }
 
   #rename(request: CommitRequest, committed: SnapshotName): void {
@@ -294,13 +295,13 @@ export class SnapshotStore {
     if (parent !== "" && parentRow === undefined) {
       throw failure(ErrorKind.NotFound, `parent snapshot ${parent} does not exist`);
     }
-    if (fromBinary(InfoSchema, row.message).kind !== Kind.ACTIVE) {
+    if (Number(row.kind) !== Kind.ACTIVE) {
       throw failure(
         ErrorKind.FailedPrecondition,
         `failed to commit snapshot ${key}: snapshot ${quote(key)} is not active`,
       );
     }
-    if (parentRow !== undefined && fromBinary(InfoSchema, parentRow.message).kind !== Kind.COMMITTED) {
+    if (parentRow !== undefined && Number(parentRow.kind) !== Kind.COMMITTED) {
       throw failure(
         ErrorKind.FailedPrecondition,
         `failed to commit snapshot ${key}: parent ${quote(parent)} is not committed`,
