@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, open, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { systemErrorCode } from "#base/errors.ts";
+import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { heldCallMsMax } from "#base/limits.ts";
 import { Events as TtrpcEvents } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
@@ -76,18 +76,12 @@ async function readAddress({ external, childAddressFile }: EventsConfig): Promis
 /** The daemon's own URI reference among all sources of events, made at the first start. */
 async function readSource(root: string): Promise<string> {
   const path = `${root}/source`;
-  try {
-    return (await readFile(path, "utf8")).trim();
-  } catch (error) {
-    if (systemErrorCode(error) !== "ENOENT") {
-      throw error;
-    }
+  const stored = await readFileIfThere(path);
+  if (stored !== undefined) {
+    return stored.trim();
   }
   const source = `/flotilla/${randomUUID()}`;
   await mkdir(root, { recursive: true, mode: 0o700 });
-  await writeFile(`${path}.new`, `${source}\n`, { flush: true });
-  await rename(`${path}.new`, path);
-  await using directory = await open(root, "r");
-  await directory.sync();
+  await replaceFile(path, `${source}\n`, { mode: 0o644 });
   return source;
 }

@@ -1,5 +1,6 @@
 import net from "node:net";
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
+import { aborted } from "#base/aborted.ts";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
@@ -9,6 +10,7 @@ import { type Logger, openLog } from "#kernel/log.ts";
 import { initPlugins } from "#kernel/plugin.ts";
 import { endOnBug, forceExitAfter, logFailedCall } from "#kernel/run.ts";
 import { daemonRevision, daemonVersion } from "#kernel/version.ts";
+import { setOutOfMemoryScore } from "#linux/process.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
 import { serveRpc } from "#rpc/server.ts";
 import { type ProcessName, socketOf } from "#topology/process-name.ts";
@@ -30,8 +32,8 @@ import { welcomeText } from "./welcome.ts";
 
 /** How long calls that are under way may take when the daemon stops. */
 const drainMs = 2_000;
-/** The whole fleet has stopped by then, or is ended by force. */
-const stopMsMax = 60_000;
+/** The whole fleet has stopped by then, or is ended by force: a little less than systemd waits. */
+const stopMsMax = 85_000;
 
 /**
  * Runs the daemon from its flags to its end, in containerd's order: configuration, directories, signals, leftovers, plugins,
@@ -52,20 +54,23 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
   await createDirectories(config);
   const stop = watchSignals(log);
   await using resources = new AsyncDisposableStack();
-  resources.defer(() => notifyServiceManager(log, "STOPPING=1"));
-  const started = startFleet({ config, flags, log, resources, stop });
-  // A signal during the start ends the daemon at once; what is still starting is stopped with the rest.
-  await Promise.race([started, aborted(stop.signal)]);
-  if (!stop.signal.aborted) {
+  try {
+    await startFleet({ config, flags, log, resources, stop });
     await notifyServiceManager(log, "READY=1", "STATUS=serving");
     if (process.env["FLOTILLA_WELCOME"] === "1") {
       process.stdout.write(welcomeText(config));
     }
     log.info(`containerd successfully booted in ${((performance.now() - startedMs) / 1000).toFixed(6)}s`);
     await aborted(stop.signal);
+    await notifyServiceManager(log, "STOPPING=1");
+  } catch (error) {
+    // What a signal interrupts fails; that is the signal's doing.
+    if (!stop.signal.aborted) {
+      throw error;
+    }
+  } finally {
+    forceExitAfter(stopMsMax);
   }
-  started.catch(() => undefined);
-  forceExitAfter(stopMsMax);
   if (stop.signal.reason instanceof Error) {
     throw stop.signal.reason;
   }
@@ -81,27 +86,36 @@ interface StartOptions {
 }
 
 async function startFleet({ config, flags, log, resources, stop }: StartOptions): Promise<void> {
-  await refuseLiveSocket(config.grpc.address);
+  for (const address of [config.grpc.address, config.ttrpc.address, socketOf(config.state, "gateway")]) {
+    await refuseLiveSocket(address);
+  }
   resources.use(await claimRoot(config));
-  for (const warning of await cleanTemporaryMounts(`${config.root}/tmpmounts`)) {
-    log.warn({ err: warning }, "cleanup temp mount");
+  if (config.oomScore !== 0) {
+    // Before anything is started, so that the whole fleet has it.
+    const refused = setOutOfMemoryScore("self", config.oomScore);
+    if (refused !== undefined) {
+      log.error({ err: refused }, `failed to change OOM score to ${config.oomScore}`);
+    }
   }
   log.info({ version: daemonVersion(), revision: daemonRevision() }, "starting containerd");
 
   const registry = new PluginRegistry();
-  const record = (name: ProcessName, plugins: Parameters<PluginRegistry["record"]>[1]): void => {
-    registry.record(name, plugins);
-  };
+  const record: PluginRegistry["record"] = (name, plugins) => registry.record(name, plugins);
   if (pluginTable(config, "io.flotilla.fleet.v1.supervisor").boolean("units")) {
-    await Promise.all(memberNames().map(async (name) => record(name, await describeMember(config, name))));
+    await Promise.all(memberNames().map(async (name) => record(name, await describeMember(config, name, stop.signal))));
   } else {
+    // Nobody else uses this root now, so that what is mounted there is left over.
+    for (const warning of await cleanTemporaryMounts(`${config.root}/tmpmounts`)) {
+      log.warn({ err: warning }, "cleanup temp mount");
+    }
     const supervisor = resources.adopt(
       new Supervisor({
         policy: defaultRestartPolicy,
         log,
+        interrupted: stop.signal,
         onFailed: (name) => {
-          const failed = registry.fail(name as ProcessName, `process ${name} keeps dying`);
-          const reasons = missingRequirements(config.requiredPlugins, failed);
+          registry.fail(name as ProcessName, `process ${name} keeps dying`);
+          const reasons = missingRequirements(config.requiredPlugins, registry.all());
           if (reasons[0] !== undefined) {
             stop.abort(failure(ErrorKind.Unavailable, reasons[0]));
           }
@@ -110,10 +124,12 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
       (owned) => owned.stop(),
     );
     const nats = await natsServerMember(config);
+    stop.signal.throwIfAborted();
     const members = memberNames().map((name) => fleetMember(name, { config, flags, onReady: record }));
     await Promise.all([...(nats === undefined ? [] : [nats]), ...members].map((member) => supervisor.start(member)));
   }
 
+  stop.signal.throwIfAborted();
   const own = await initPlugins(
     gatewayPlugins(config, () => registry.all()),
     { config, log },
@@ -141,12 +157,12 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   });
   const ttrpc = await listenPublic(config.ttrpc, (socket) => ttrpcRelay.handleConnection(socket));
   resources.defer(async () => {
-    closeListener(ttrpc);
+    ttrpc.close();
     await ttrpcRelay.close(drainMs);
   });
   const grpc = await listenPublic(config.grpc, (socket) => relay.handleConnection(socket));
   resources.defer(async () => {
-    closeListener(grpc);
+    grpc.close();
     await relay.close(drainMs);
   });
   log.info({ address: config.grpc.address }, "serving...");
@@ -164,10 +180,6 @@ function relayRoutes(): Map<string, RelayMethod> {
   );
 }
 
-function closeListener(server: net.Server): void {
-  server.close();
-}
-
 function watchSignals(log: Logger): AbortController {
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -177,13 +189,4 @@ function watchSignals(log: Logger): AbortController {
     });
   }
   return stop;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    signal.addEventListener("abort", () => resolve(), { once: true });
-    if (signal.aborted) {
-      resolve();
-    }
-  });
 }

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { chmod, chown, mkdir, rm } from "node:fs/promises";
 import net from "node:net";
 import { dirname } from "node:path";
@@ -7,6 +8,8 @@ import type { ListenerConfig } from "#config/config.ts";
 
 const socketMode = 0o660;
 const ownerOnly = 0o177;
+/** More clients than a machine has; each costs memory. */
+const connectionsMax = 4096;
 
 /**
  * Listens on a public Unix socket. The socket never is more open than its final mode: it is made for its owner alone, given to its
@@ -28,16 +31,21 @@ export async function listenPublic(
   await mkdir(dirname(address), { recursive: true, mode: 0o770 });
   await rm(address, { force: true });
   const server = net.createServer({ allowHalfOpen: true }, onConnection);
+  server.maxConnections = connectionsMax;
   const previousMask = process.umask(ownerOnly);
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(address, resolve);
-    });
+    const listening = once(server, "listening");
+    server.listen(address);
+    await listening;
   } finally {
     process.umask(previousMask);
   }
-  await chown(address, uid, gid);
-  await chmod(address, socketMode);
+  try {
+    await chown(address, uid, gid);
+    await chmod(address, socketMode);
+  } catch (error) {
+    server.close();
+    throw error;
+  }
   return server;
 }

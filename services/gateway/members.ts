@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { createClient } from "@connectrpc/connect";
+import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
@@ -40,22 +41,35 @@ export function fleetMember(
     name,
     command: process.execPath,
     args: [fileURLToPath(new URL(`../${name}/main.ts`, import.meta.url)), ...formatDaemonFlags(flags)],
-    awaitReady: async () => {
-      onReady(name, await describeMember(config, name));
+    awaitReady: async (signal) => {
+      onReady(name, await describeMember(config, name, signal));
     },
   };
 }
 
+/** How long a process may take to come up: its records and containers may be many, and the machine busy. */
+const readyMsMax = 60_000;
+
 /**
- * Asks a process which plugins it carries. Waits for the process to come up, bounded.
+ * Asks a process which plugins it carries. Waits for the process to come up, up to a minute.
  *
- * @throws {@link FlotillaError} `unavailable` when it does not come up.
+ * @throws {@link FlotillaError} `unavailable` or `deadline_exceeded` when it does not come up, `canceled` when the signal aborts.
  */
-export async function describeMember(config: FleetConfig, name: ProcessName): Promise<Plugin[]> {
+export async function describeMember(config: FleetConfig, name: ProcessName, signal: AbortSignal): Promise<Plugin[]> {
   const connection = connectRpc(socketOf(config.state, name));
+  const client = createClient(MemberService, connection.transport);
+  const deadline = performance.now() + readyMsMax;
   try {
-    const { plugins } = await createClient(MemberService, connection.transport).describe({});
-    return plugins;
+    for (;;) {
+      const timeoutMs = Math.max(1, deadline - performance.now());
+      try {
+        return (await client.describe({}, { signal, timeoutMs })).plugins;
+      } catch (error) {
+        if (!isFailure(error, ErrorKind.Unavailable) || signal.aborted || performance.now() > deadline) {
+          throw error;
+        }
+      }
+    }
   } finally {
     connection.close();
   }

@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import net from "node:net";
 import { hostname } from "node:os";
-import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { replaceFile } from "#base/durable-file.ts";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
@@ -18,6 +18,8 @@ const portMax = 32_000;
 const portFreeMsMax = 1_000;
 const readyMsMax = 10_000;
 const pollMs = 20;
+/** How long a server that takes a connection may be silent. */
+const greetingMsMax = 1_000;
 /** Largest message: an event of 4 MiB and its headers. @see services/events/bus/cloud-event.ts */
 const messageBytesMax = 8 * 1024 * 1024;
 const memoryStoreBytesMax = 16 * 1024 * 1024;
@@ -58,7 +60,7 @@ export async function natsServerMember(config: FleetConfig): Promise<Member | un
   const logFile = `${config.state}/nats-server.log`;
   const url = `nats://${loopback}:${identity.port}`;
   await rm(logFile, { force: true });
-  await writeDurably(
+  await replaceOwnFile(
     configFile,
     serverConfig({
       identity,
@@ -68,11 +70,11 @@ export async function natsServerMember(config: FleetConfig): Promise<Member | un
       storeBytesMax: settings.integer("retention_bytes") + spareStoreBytes,
     }),
   );
-  await writeDurably(
+  await replaceOwnFile(
     `${root}/subscriber.url`,
     `nats://subscriber:${identity.subscriberPassword}@${loopback}:${identity.port}\n`,
   );
-  await writeDurably(
+  await replaceOwnFile(
     `${config.state}/nats.json`,
     `${JSON.stringify({
       url,
@@ -86,7 +88,7 @@ export async function natsServerMember(config: FleetConfig): Promise<Member | un
     command: "nats-server",
     args: ["--config", configFile],
     env: { GOMEMLIMIT: `${heapBytesMax}`, GOGC: "50" },
-    awaitReady: () => awaitPort(identity.port),
+    awaitReady: (signal) => awaitPort(identity.port, signal),
   };
 }
 
@@ -147,7 +149,7 @@ async function readIdentity(path: string): Promise<Identity> {
     fleetPassword: kept?.fleetPassword ?? randomBytes(24).toString("base64url"),
     subscriberPassword: kept?.subscriberPassword ?? randomBytes(24).toString("base64url"),
   };
-  await writeDurably(path, `${JSON.stringify(identity)}\n`);
+  await replaceOwnFile(path, `${JSON.stringify(identity)}\n`);
   return identity;
 }
 
@@ -181,15 +183,19 @@ async function becomesFree(port: number): Promise<boolean> {
 }
 
 function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const probe = net.createServer();
-    probe.once("error", () => resolve(false));
+    probe.once("error", (error) => (systemErrorCode(error) === "EADDRINUSE" ? resolve(false) : reject(error)));
     probe.listen(port, loopback, () => probe.close(() => resolve(true)));
   });
 }
 
-async function awaitPort(port: number): Promise<void> {
-  for (const deadline = performance.now() + readyMsMax; performance.now() < deadline; await delay(pollMs)) {
+async function awaitPort(port: number, signal: AbortSignal): Promise<void> {
+  for (
+    const deadline = performance.now() + readyMsMax;
+    performance.now() < deadline;
+    await delay(pollMs, undefined, { signal })
+  ) {
     if (await greets(port)) {
       return;
     }
@@ -206,17 +212,13 @@ function greets(port: number): Promise<boolean> {
       resolve(answer);
     };
     socket.once("data", (data) => end(data.toString("latin1").startsWith("INFO ")));
+    socket.setTimeout(greetingMsMax, () => end(false));
     socket.once("error", () => end(false));
     socket.once("close", () => end(false));
   });
 }
 
-/** Replaces a file that only its owner may read; after a crash there is the old one or the new one. */
-async function writeDurably(path: string, text: string): Promise<void> {
-  const temporary = `${path}.new`;
-  await rm(temporary, { force: true });
-  await writeFile(temporary, text, { mode: 0o600, flush: true, flag: "wx" });
-  await rename(temporary, path);
-  await using directory = await open(dirname(path), "r");
-  await directory.sync();
+/** Replaces a file that only its owner may read. */
+function replaceOwnFile(path: string, text: string): Promise<void> {
+  return replaceFile(path, text, { mode: 0o600 });
 }

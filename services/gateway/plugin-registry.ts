@@ -17,20 +17,14 @@ export class PluginRegistry {
     this.#sorted = undefined;
   }
 
-  /**
-   * Marks the plugins of a process that is given up as failed.
-   *
-   * @returns These plugins.
-   */
-  fail(process: ProcessName, reason: string): readonly Plugin[] {
-    const plugins = (this.#byProcess.get(process) ?? []).map((plugin) =>
-      create(PluginSchema, {
-        ...plugin,
-        initErr: create(StatusSchema, { code: codeOf(ErrorKind.Unavailable), message: reason }),
-      }),
+  /** Marks the plugins of a process that is given up as failed. */
+  fail(process: ProcessName, reason: string): void {
+    const initErr = create(StatusSchema, { code: codeOf(ErrorKind.Unavailable), message: reason });
+    const plugins = this.#byProcess.get(process) ?? [];
+    this.record(
+      process,
+      plugins.map((plugin) => create(PluginSchema, { ...plugin, initErr })),
     );
-    this.record(process, plugins);
-    return plugins;
   }
 
   /** Every plugin of the fleet, in the order of the graph. */

@@ -6,12 +6,12 @@ export interface RestartPolicy {
   readonly delayMsMax: number;
   /** A run this long clears the record. */
   readonly healthyRunMs: number;
-  /** Deaths in a row that use the budget up. */
+  /** Deaths in a row that are followed by a restart; the next one is the last. */
   readonly deathsMax: number;
 }
 
 /**
- * A process that has served for ten seconds is well again. Twenty deaths in a row take about a minute, so that a daemon with a broken part
+ * A process that has served for ten seconds is well again. Twenty restarts in a row take about a minute, so that a daemon with a broken part
  * says so while its operator still looks, and somebody who kills a process again and again does not bring it down.
  */
 export const defaultRestartPolicy: RestartPolicy = {

@@ -10,13 +10,15 @@ export interface Member {
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Resolves when the process serves; rejects when it cannot. */
-  awaitReady(): Promise<void>;
+  /** Resolves when the process serves; rejects when it does not in time, or when the signal aborts. */
+  awaitReady(signal: AbortSignal): Promise<void>;
 }
 
 export interface SupervisorOptions {
   readonly policy: RestartPolicy;
   readonly log: Logger;
+  /** Aborts the wait for members that are being started for the first time. */
+  readonly interrupted: AbortSignal;
   /** Told when a member has used its budget of restarts up. It is not started again. */
   readonly onFailed: (name: string) => void;
 }
@@ -33,6 +35,7 @@ const stopMsMax = 12_000;
 export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #watches: Watch[] = [];
+  #isStopped = false;
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -42,9 +45,12 @@ export class Supervisor {
    * Starts a member at once; it need not be ready when those after it are started.
    *
    * @returns Resolves when the member is ready for the first time.
-   * @throws {@link FlotillaError} `unavailable` when it ends before that.
+   * @throws {@link FlotillaError} `unavailable` when it ends before that, or when the supervisor has been stopped.
    */
   async start(member: Member): Promise<void> {
+    if (this.#isStopped) {
+      throw failure(ErrorKind.Unavailable, `${member.name} is not started, since the fleet is stopping`);
+    }
     const watch = new Watch(member, this.#options);
     this.#watches.push(watch);
     await watch.start();
@@ -52,6 +58,7 @@ export class Supervisor {
 
   /** Stops the members one after the other, the last started first. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     for (const watch of this.#watches.toReversed()) {
       await watch.stop();
     }
@@ -87,7 +94,8 @@ class Watch {
 
   async start(): Promise<void> {
     const run = this.#spawn();
-    const ready = this.#member.awaitReady().then(() => "ready" as const);
+    const interrupted = AbortSignal.any([this.#stopping.signal, this.#options.interrupted]);
+    const ready = this.#member.awaitReady(interrupted).then(() => "ready" as const);
     const outcome = await Promise.race([ready, run.ended]);
     if (outcome !== "ready") {
       ready.catch(() => undefined);
@@ -105,27 +113,31 @@ class Watch {
     }, stopMsMax);
     await this.#process?.catch(() => undefined);
     await this.#ended;
+    this.#process = undefined;
     clearTimeout(killer);
   }
 
-  #spawn(): { readonly startedMs: number; readonly ended: Promise<string> } {
+  #spawn(): Run {
     const child = spawnMember(this.#member);
     this.#process = child;
     this.#options.log.debug({ member: this.#member.name, pid: child.pid }, "started member");
-    return { startedMs: performance.now(), ended: describeEnd(child) };
+    const over = new AbortController();
+    const ended = describeEnd(child).finally(() => over.abort());
+    return { child, readyMs: undefined, ended, over };
   }
 
-  async #keepRunning(first: { readonly startedMs: number; readonly ended: Promise<string> }): Promise<void> {
+  async #keepRunning(first: Run): Promise<void> {
     const { log, onFailed } = this.#options;
     const { name } = this.#member;
     let run = first;
+    run.readyMs = performance.now();
     for (;;) {
       const ending = await run.ended;
       this.#process = undefined;
       if (this.#stopping.signal.aborted) {
         return;
       }
-      const decision = this.#deaths.add(performance.now() - run.startedMs);
+      const decision = this.#deaths.add(run.readyMs === undefined ? 0 : performance.now() - run.readyMs);
       if ("failed" in decision) {
         log.error({ member: name, ending }, "member keeps dying, giving it up");
         onFailed(name);
@@ -137,12 +149,38 @@ class Watch {
         return;
       }
       run = this.#spawn();
-      this.#member.awaitReady().then(
-        () => log.info({ member: name, pid: this.pid }, "member is ready again"),
-        (error: unknown) => log.warn({ member: name, err: error }, "restarted member is not ready"),
-      );
+      this.#watchReadiness(run);
     }
   }
+
+  /** Notes when a restarted member serves. One that never does is killed, which counts as a death. */
+  #watchReadiness(run: Run): void {
+    const { log } = this.#options;
+    const { name } = this.#member;
+    this.#member.awaitReady(AbortSignal.any([this.#stopping.signal, run.over.signal])).then(
+      () => {
+        run.readyMs = performance.now();
+        log.info({ member: name, pid: run.child.pid }, "member is ready again");
+      },
+      (error: unknown) => {
+        if (!this.#stopping.signal.aborted && !run.over.signal.aborted) {
+          log.warn({ member: name, err: error }, "restarted member is not ready, killing it");
+          run.child.kill("SIGKILL");
+        }
+      },
+    );
+  }
+}
+
+/** One life of a member. */
+interface Run {
+  readonly child: ReturnType<typeof spawnMember>;
+  /** When it was ready. */
+  readyMs: number | undefined;
+  /** Resolves to how it ended. */
+  readonly ended: Promise<string>;
+  /** Aborted when it has ended. */
+  readonly over: AbortController;
 }
 
 function spawnMember(member: Member) {

@@ -22,7 +22,6 @@ interface Kept {
   answerTimer: NodeJS.Timeout | undefined;
 }
 
-const connectionsMax = 4096;
 const reconnectMs = 25;
 /** Pause after an answer that says that events cannot be stored now. */
 const refusedMs = 250;
@@ -64,11 +63,13 @@ export class TtrpcRelay {
   /** Takes a connection over. Bytes that are not ttrpc close it. */
   handleConnection(client: Socket): void {
     client.on("error", () => client.destroy());
-    if (this.#isClosed || this.#clients.size >= connectionsMax) {
+    if (this.#isClosed) {
       client.destroy();
       return;
     }
     this.#clients.add(client);
+    // The listener keeps a side open that the other has closed; who hung up waits for nothing here.
+    client.once("end", () => client.end());
     client.once("close", () => this.#forgetClient(client));
     const parser = new FrameParser();
     client.on("data", (chunk: Buffer) => {
@@ -195,10 +196,11 @@ export class TtrpcRelay {
 
   #drop(kept: Kept): void {
     clearTimeout(kept.answerTimer);
+    const wasFull = this.#keptBytes > keptBytesMax;
     if (this.#kept.delete(kept)) {
       this.#keptBytes -= kept.data.length;
     }
-    if (this.#keptBytes <= keptBytesMax && !this.#isClosed) {
+    if (wasFull && this.#keptBytes <= keptBytesMax && !this.#isClosed) {
       this.#clients.forEach((client) => client.isPaused() && client.resume());
     }
     if (this.#kept.size === 0) {

@@ -39,7 +39,7 @@ export class NatsServer implements AsyncDisposable {
       throw new Error("the configuration names a server elsewhere");
     }
     const server = new NatsServer(home, config, member);
-    await member.awaitReady();
+    await member.awaitReady(AbortSignal.timeout(30_000));
     return server;
   }
 
@@ -65,7 +65,7 @@ export class NatsServer implements AsyncDisposable {
   /** Starts the server again after it ended, on the same files. */
   async restart(): Promise<void> {
     this.#child = this.#spawn();
-    await this.#member.awaitReady();
+    await this.#member.awaitReady(AbortSignal.timeout(30_000));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

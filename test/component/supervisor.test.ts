@@ -15,6 +15,7 @@ const failed: string[] = [];
 const options: SupervisorOptions = {
   policy: { delayMsMin: 1, delayMsMax: 5, healthyRunMs: 60_000, deathsMax: 3 },
   log: pino({ level: "silent" }),
+  interrupted: new AbortController().signal,
   onFailed: (name) => failed.push(name),
 };
 
@@ -87,4 +88,40 @@ test("a member that keeps dying is given up, and told once", async () => {
 test("a member that ends before it is ready fails the start with its status", async () => {
   const member = { ...shellMember("never", "exit 7"), awaitReady: () => delay(60_000, undefined, { ref: false }) };
   await assert.rejects(supervisor.start(member), /never ended during its start \(exit status 7\): unavailable/);
+});
+
+test("a restarted member that does not get ready is killed, which uses the budget up", async () => {
+  let isFirst = true;
+  const member = shellMember("mute");
+  await supervisor.start({
+    ...member,
+    awaitReady: async (signal) => {
+      await member.awaitReady(signal);
+      if (!isFirst) {
+        throw new Error("not ready");
+      }
+      isFirst = false;
+    },
+  });
+  process.kill(supervisor.pidOf("mute") ?? 0, "SIGKILL");
+  await until(() => failed.length > 0);
+  assert.deepEqual(failed, ["mute"]);
+});
+
+test("an interrupted start ends, and what comes after the stop is not started", async () => {
+  const interrupt = new AbortController();
+  supervisor = new Supervisor({ ...options, interrupted: interrupt.signal });
+  const waiting = supervisor.start({
+    ...shellMember("slow"),
+    awaitReady: (signal) => delay(60_000, undefined, { signal }),
+  });
+  interrupt.abort();
+  await assert.rejects(waiting, { name: "AbortError" });
+  await supervisor.stop();
+  assert.equal(supervisor.pidOf("slow"), undefined);
+  await assert.rejects(supervisor.start(shellMember("late")), /late is not started, since the fleet is stopping/);
+  assert.deepEqual(
+    (await readJournal()).filter((line) => line.includes("late")),
+    [],
+  );
 });

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import net from "node:net";
 import test from "node:test";
+import { promisify } from "node:util";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { Events } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { bindService } from "#rpc/handler.ts";
 import { connectTtrpc, type TtrpcClient } from "#ttrpc/client.ts";
 import { serveTtrpc, type TtrpcServer } from "#ttrpc/server.ts";
+import { listenPublic } from "../../services/gateway/listener.ts";
 import { TtrpcRelay } from "../../services/gateway/ttrpc-relay.ts";
 import { until } from "../kit/processes.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
@@ -14,6 +15,7 @@ import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 /** A relay with a public socket, and the place where the events process would be. */
 interface Stand extends AsyncDisposable {
   readonly relay: TtrpcRelay;
+  readonly listener: net.Server;
   connect(): Promise<TtrpcClient>;
   /** Serves events. @param answer - Takes the topic of each; what it throws is the answer. */
   serve(answer: (topic: string) => void | Promise<void>): Promise<TtrpcServer>;
@@ -24,11 +26,12 @@ async function buildStand(): Promise<Stand> {
   const upstream = `${directory.path}/events.sock`;
   const address = `${directory.path}/public.sock`;
   const relay = new TtrpcRelay({ connectUpstream: () => net.connect(upstream), onWarning: () => undefined });
-  const listener = net.createServer((socket) => relay.handleConnection(socket)).listen(address);
-  await once(listener, "listening");
+  const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  const listener = await listenPublic({ address, ...owner }, (socket) => relay.handleConnection(socket));
   const servers: TtrpcServer[] = [];
   return {
     relay,
+    listener,
     connect: () => connectTtrpc(address),
     async serve(answer) {
       const forward = async ({ envelope }: { readonly envelope?: { readonly topic: string } | undefined }) => {
@@ -162,4 +165,16 @@ test("closing waits for the answers that are due", async () => {
   answer.resolve();
   await Promise.all([told, closing]);
   await client.closed;
+});
+
+test("a client that hangs up leaves no connection behind", async () => {
+  await using stand = await buildStand();
+  const count = (): Promise<number> => promisify(stand.listener.getConnections.bind(stand.listener))();
+  for (let round = 0; round < 3; round++) {
+    (await stand.connect()).close();
+  }
+  await until(
+    async () => (await count()) === 0,
+    () => "connections are still open",
+  );
 });

@@ -108,8 +108,9 @@ export class Http1Front {
     response: http.ServerResponse,
     gone: AbortSignal,
   ): Promise<void> {
-    const lengthBytes = Number(request.headers["content-length"] ?? Number.POSITIVE_INFINITY);
-    const canKeep = method.repeatable && (request.method === "GET" || lengthBytes <= keptRequestBytesMax);
+    const unsaid = request.headers["transfer-encoding"] === undefined ? 0 : Number.POSITIVE_INFINITY;
+    const lengthBytes = Number(request.headers["content-length"] ?? unsaid);
+    const canKeep = method.repeatable && lengthBytes <= keptRequestBytesMax;
     const kept = canKeep ? Buffer.concat(await request.toArray()) : undefined;
     for (let resends = 0; ; resends++) {
       const session = await this.#sessions.get(method.upstream, gone);

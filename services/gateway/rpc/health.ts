@@ -1,6 +1,7 @@
+import { aborted } from "#base/aborted.ts";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { type Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
-import type { Call, Handlers } from "#rpc/handler.ts";
+import type { Handlers } from "#rpc/handler.ts";
 
 /**
  * Answers `grpc.health.v1.Health` as grpc-go's server does when only the daemon as a whole, the service "", is registered.
@@ -17,16 +18,7 @@ export function healthHandlers(): Handlers<typeof Health> {
     },
     watch: async function* ({ service }, call) {
       yield { status: service === "" ? ServingStatus.SERVING : ServingStatus.SERVICE_UNKNOWN };
-      await untilAborted(call);
+      await aborted(call.signal);
     },
   };
-}
-
-function untilAborted({ signal }: Call): Promise<void> {
-  return new Promise((resolve) => {
-    signal.addEventListener("abort", () => resolve(), { once: true });
-    if (signal.aborted) {
-      resolve();
-    }
-  });
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
-import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
+import { mkdir, stat } from "node:fs/promises";
+import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
+import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
 import type { Introspection, Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { compileFilters } from "#oci/filter.ts";
 import type { Handlers } from "#rpc/handler.ts";
@@ -63,7 +64,7 @@ async function pidNamespace(): Promise<bigint> {
  */
 export async function openServerUuid(pluginDirectory: string): Promise<string> {
   const path = `${pluginDirectory}/uuid`;
-  const stored = await readIfThere(path);
+  const stored = (await readFileIfThere(path)) ?? "";
   if (stored !== "") {
     if (!uuidPattern.test(stored)) {
       throw failure(ErrorKind.FailedPrecondition, `${path} does not hold a UUID`);
@@ -72,24 +73,6 @@ export async function openServerUuid(pluginDirectory: string): Promise<string> {
   }
   const made = randomUUID();
   await mkdir(pluginDirectory, { recursive: true, mode: 0o700 });
-  const file = await open(`${path}.new`, "w", 0o666);
-  try {
-    await file.writeFile(made);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.new`, path);
+  await replaceFile(path, made, { mode: 0o666 });
   return made;
-}
-
-async function readIfThere(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") {
-      return "";
-    }
-    throw error;
-  }
 }

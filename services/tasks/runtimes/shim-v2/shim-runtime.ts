@@ -1,7 +1,8 @@
-import { readFile, rename, writeFile } from "node:fs/promises";
+import { rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fromBinary } from "@bufbuild/protobuf";
-import { ErrorKind, errorMessage, FlotillaError, isFailure, systemErrorCode, wrapFailure } from "#base/errors.ts";
+import { readFileIfThere } from "#base/durable-file.ts";
+import { ErrorKind, errorMessage, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
 import type { LogLevel } from "#config/config.ts";
 import { DeleteResponseSchema, Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import type { Logger } from "#kernel/log.ts";
@@ -128,7 +129,7 @@ export class ShimRuntime implements Runtime {
     if (endpoint !== undefined) {
       await removeDeadSocket(endpoint.address);
     }
-    const binary = await readIfThere(`${bundle.path}/${binaryFileName}`);
+    const binary = await readFileIfThere(`${bundle.path}/${binaryFileName}`);
     if (binary === undefined) {
       return undefined;
     }
@@ -342,7 +343,7 @@ export class ShimRuntime implements Runtime {
    * each deletion.
    */
   async #cleanUpAfterForeignShim(bundle: Bundle, endpoint: ShimEndpoint): Promise<void> {
-    const binary = await readIfThere(`${bundle.path}/${binaryFileName}`);
+    const binary = await readFileIfThere(`${bundle.path}/${binaryFileName}`);
     if (binary !== undefined && endpoint.version < sandboxVersion && !isRuncShim(binary)) {
       await this.cleanUp(bundle);
     }
@@ -403,8 +404,8 @@ export class ShimRuntime implements Runtime {
 
 /** Reads where the shim of a bundle listens, also in the form of containerd before 1.7. */
 async function readEndpoint({ path }: Bundle): Promise<ShimEndpoint | undefined> {
-  const recorded = await readIfThere(`${path}/${endpointFileName}`);
-  const reply = recorded ?? (await readIfThere(`${path}/${legacyAddressFileName}`));
+  const recorded = await readFileIfThere(`${path}/${endpointFileName}`);
+  const reply = recorded ?? (await readFileIfThere(`${path}/${legacyAddressFileName}`));
   return reply === undefined ? undefined : parseStartReply(Buffer.from(reply));
 }
 
@@ -413,17 +414,6 @@ async function writeEndpoint({ path }: Bundle, endpoint: ShimEndpoint): Promise<
   const target = `${path}/${endpointFileName}`;
   await writeFile(`${target}.new`, formatEndpoint(endpoint), { mode: 0o644 });
   await rename(`${target}.new`, target);
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") {
-      return undefined;
-    }
-    throw error;
-  }
 }
 
 /** A failed program with what it printed, as containerd reports it. */
