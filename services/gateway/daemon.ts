@@ -11,6 +11,7 @@ import { initPlugins } from "#kernel/plugin.ts";
 import { endOnBug, forceExitAfter, logFailedCall } from "#kernel/run.ts";
 import { daemonRevision, daemonVersion } from "#kernel/version.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
+import { peerOf } from "#linux/socket.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
 import { serveRpc } from "#rpc/server.ts";
 import { type ProcessName, socketOf } from "#topology/process-name.ts";
@@ -92,10 +93,17 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   resources.use(await claimRoot(config));
   if (config.oomScore !== 0) {
     // Before anything is started, so that the whole fleet has it.
-    const refused = setOutOfMemoryScore("self", config.oomScore);
-    if (refused !== undefined) {
-      log.error({ err: refused }, `failed to change OOM score to ${config.oomScore}`);
+    try {
+      setOutOfMemoryScore(config.oomScore);
+    } catch (error) {
+      log.error({ err: error }, `failed to change OOM score to ${config.oomScore}`);
     }
+  }
+  if (config.cgroupPath !== "") {
+    log.warn(
+      { path: config.cgroupPath },
+      "the daemon does not move into a cgroup by itself: [cgroup] path has no effect",
+    );
   }
   log.info({ version: daemonVersion(), revision: daemonRevision() }, "starting containerd");
 
@@ -155,7 +163,13 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     connectUpstream: () => net.connect(`${config.state}/events.ttrpc.sock`),
     onWarning: (fields, message) => log.warn(fields, message),
   });
-  const ttrpc = await listenPublic(config.ttrpc, (socket) => ttrpcRelay.handleConnection(socket));
+  const ttrpc = await listenPublic(config.ttrpc, (socket) => {
+    if (isOwnPeer(socket)) {
+      ttrpcRelay.handleConnection(socket);
+    } else {
+      socket.destroy();
+    }
+  });
   resources.defer(async () => {
     ttrpc.close();
     await ttrpcRelay.close(drainMs);
@@ -166,6 +180,12 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     await relay.close(drainMs);
   });
   log.info({ address: config.grpc.address }, "serving...");
+}
+
+/** Only who runs as the daemon does may tell events of containers. @source containerd/ttrpc unixcreds_linux.go `UnixSocketRequireSameUser` */
+function isOwnPeer(socket: net.Socket): boolean {
+  const { uid, gid } = peerOf(socket);
+  return uid === process.geteuid?.() && gid === process.getegid?.();
 }
 
 function relayRoutes(): Map<string, RelayMethod> {

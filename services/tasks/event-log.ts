@@ -6,6 +6,8 @@ import type { RpcConnection } from "#rpc/client.ts";
 import type { EventLog } from "./domain/ports.ts";
 import { timestampNow } from "./timestamps.ts";
 
+/** How long one try may take. */
+const appendMsMax = 30_000;
 const retryDelayMsMin = 100;
 const retryDelayMsMax = 5_000;
 
@@ -24,7 +26,7 @@ export function connectEventLog(
       for (let waitMs = retryDelayMsMin; ; waitMs = Math.min(2 * waitMs, retryDelayMsMax)) {
         stopping.throwIfAborted();
         try {
-          await client.append({ records }, { signal: stopping });
+          await client.append({ records }, { signal: stopping, timeoutMs: appendMsMax });
           return;
         } catch (error) {
           log.warn({ err: error, topics: events.map(({ topic }) => topic) }, "events are not published yet");

@@ -1,6 +1,7 @@
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { systemErrorCode } from "#base/errors.ts";
+import { timerMsMax } from "#base/limits.ts";
 import { type FleetConfig, pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
@@ -125,12 +126,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   };
 }
 
-/** Longest time that a timer takes, which stands for a wait without end. */
-const timerMsMax = 0x7fff_ffff;
-
 /** A timeout of the configuration, in milliseconds, as a timer takes it. */
 function waitMsOf(config: FleetConfig, name: string): number {
-  return timeoutMs(config, `io.containerd.timeout.${name}`) || timerMsMax;
+  return Math.min(timeoutMs(config, `io.containerd.timeout.${name}`) || timerMsMax, timerMsMax);
 }
 
 /** The program that is the daemon, which shims are told of. Links are resolved, since shims are looked for beside it. */

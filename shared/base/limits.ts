@@ -17,3 +17,6 @@ export const heldCallMsMax = 10_000;
 
 /** Longest path of a Unix socket. @source containerd v2.3.4 pkg/sys/socket_unix.go */
 export const socketPathBytesMax = 104;
+
+/** Longest wait of a timer in ms; Node.js turns a longer one into 1 ms. @source Node.js documentation, timers, `setTimeout` */
+export const timerMsMax = 0x7fff_ffff;

@@ -39,7 +39,6 @@ export interface ListenerConfig {
 
 export interface LogConfig {
   readonly level: LogLevel;
-  readonly format: "text" | "json";
 }
 
 /** @source containerd/log v0.1 context.go `SetLevel` */

@@ -153,7 +153,7 @@ function logConfig({ debug = {} }: ConfigDocument, { logLevel }: DaemonFlags): L
   if (format !== "text" && format !== "json") {
     throw new Error(`unknown log format: ${format}`);
   }
-  return { level, format };
+  return { level };
 }
 
 /** @source containerd v2.3.4 cmd/containerd/server/server.go `New` */

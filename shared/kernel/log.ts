@@ -4,7 +4,7 @@ import type { LogLevel } from "#config/config.ts";
 export type Logger = PinoLogger;
 
 /**
- * Opens the log of a process: one JSON object a line on standard error, written synchronously, so that the last line before a
+ * Opens the log of a process: one JSON object a line on standard error, whatever `[debug] format` says, written synchronously, so that the last line before a
  * crash is not lost. Fields have the same names everywhere:
  * `ns, ref, digest, key, container, exec, pid, rpc, durMs, bytes, err`.
  */

@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
+import { hostPlatform } from "#config/host-platform.ts";
 import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { codeOf } from "#rpc/errors.ts";
 import type { ServiceBinding } from "#rpc/handler.ts";
@@ -40,7 +41,7 @@ export function skipPlugin(reason: string): FlotillaError {
 }
 
 /** Tells whether an init error is a {@link skipPlugin}. */
-export function isSkipped(message: string): boolean {
+function isSkipped(message: string): boolean {
   return message === skipSuffix || message.endsWith(`: ${skipSuffix}`);
 }
 
@@ -89,12 +90,4 @@ function shownFacts(facts: PluginFacts): MessageInitShape<typeof PluginSchema> {
     capabilities: [...(facts.capabilities ?? [])],
     platforms: facts.platformDependent === true ? [hostPlatform()] : [],
   };
-}
-
-const goArchitectures: Record<string, string> = { x64: "amd64", ia32: "386", ppc64: "ppc64le" };
-
-/** The platform of this machine in the words of the OCI image specification. */
-export function hostPlatform(): { os: string; architecture: string; variant: string } {
-  const architecture = goArchitectures[process.arch] ?? process.arch;
-  return { os: process.platform, architecture, variant: architecture === "arm64" ? "v8" : "" };
 }

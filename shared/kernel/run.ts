@@ -51,6 +51,9 @@ export async function runProcess(
   process.title = `flotilla: ${name}`;
   const { config } = await loadConfig(parseDaemonFlags(process.argv.slice(2)));
   const log = openLog(name, config.log.level);
+  if (config.temp !== "") {
+    process.env["TMPDIR"] = config.temp;
+  }
   const stop = new AbortController();
   endOnBug(log);
   await using resources = new AsyncDisposableStack();

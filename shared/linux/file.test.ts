@@ -33,7 +33,7 @@ import {
 } from "./file.ts";
 import { errnoText, SystemError } from "./libc.ts";
 import { FileType, findStatusAt, typeOf } from "./stat.ts";
-import { findAttributeAt, listAttributesAt, removeAttributeAt, setAttributeAt } from "./xattr.ts";
+import { findAttributeAt, listAttributesAt, setAttributeAt } from "./xattr.ts";
 
 interface OpenedDirectory {
   readonly path: string;
@@ -147,8 +147,6 @@ test("extended attributes of files and links", (context) => {
   assert.deepEqual(listAttributesAt(descriptor, file), [key]);
   assert.deepEqual(listAttributesAt(descriptor, link), []);
   assert.equal(setAttributeAt(descriptor, link, toByteString("user.test"), value), -1);
-  assert.equal(removeAttributeAt(descriptor, file, key), 0);
-  assert.equal(removeAttributeAt(descriptor, file, key), -61);
 });
 
 test("a tree is removed without following links, however deep it is", { timeout: 60_000 }, (context) => {

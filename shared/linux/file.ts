@@ -29,8 +29,6 @@ export const OpenFlag = {
 
 /** @source linux/openat2.h */
 export const Resolve = {
-  NoCrossDevice: 0x01,
-  NoMagicLinks: 0x02,
   NoSymlinks: 0x04,
   Beneath: 0x08,
   InRoot: 0x10,

@@ -2,57 +2,15 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { systemErrorCode } from "#base/errors.ts";
 import { checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
 
-/** @source linux/prctl.h */
-const setParentDeathSignal = 1;
-const setChildSubreaper = 36;
-
-const prctlCall = nativeFunction(
-  "int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)",
-);
-
 /**
- * Makes this process the parent of descendants whose own parent has ended, as init would be otherwise. It must then wait for
- * them.
+ * Sets how readily the kernel ends this process, and those that it starts from now on, when memory runs out.
  *
- * @source prctl(2) `PR_SET_CHILD_SUBREAPER`
- */
-export function becomeSubreaper(): void {
-  checked(prctlCall(setChildSubreaper, 1, 0, 0, 0), () => "prctl PR_SET_CHILD_SUBREAPER");
-}
-
-/**
- * Asks for a signal to this process when the thread that started it ends.
- *
- * @param signal - Number of the signal, 0 for none.
- * @source prctl(2) `PR_SET_PDEATHSIG`
- */
-export function signalOnParentDeath(signal: number): void {
-  checked(prctlCall(setParentDeathSignal, signal, 0, 0, 0), () => "prctl PR_SET_PDEATHSIG");
-}
-
-/**
- * Sets how readily the kernel ends a process when memory runs out.
- *
- * @param score - From -1000, never, to 1000.
- * @returns Undefined when it was set; else why it could not be: lowering it takes CAP_SYS_RESOURCE, which a daemon in a
- *   container often lacks and can do without. The score is then as near as the process may go, its present one.
+ * @param score - From -1000, never, to 1000. Lowering it takes CAP_SYS_RESOURCE.
+ * @throws The error of `node:fs` when it is refused.
  * @source proc_pid_oom_score_adj(5)
  */
-export function setOutOfMemoryScore(process: number | "self", score: number): Error | undefined {
-  try {
-    writeFileSync(`/proc/${process}/oom_score_adj`, String(score));
-    return undefined;
-  } catch (error) {
-    if (error instanceof Error && (systemErrorCode(error) === "EACCES" || systemErrorCode(error) === "EPERM")) {
-      return error;
-    }
-    throw error;
-  }
-}
-
-/** How readily the kernel ends a process when memory runs out, from -1000 to 1000. */
-export function outOfMemoryScore(process: number | "self"): number {
-  return Number(readFileSync(`/proc/${process}/oom_score_adj`, "utf8"));
+export function setOutOfMemoryScore(score: number): void {
+  writeFileSync("/proc/self/oom_score_adj", String(score));
 }
 
 /** @source asm-generic/fcntl.h */

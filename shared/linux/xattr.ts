@@ -99,11 +99,3 @@ export function listAttributesAt(directory: number, name: ByteString): ByteStrin
   }
   return scratch.toString("latin1", 0, length).split("\0").filter(Boolean).map(asByteString);
 }
-
-const lremovexattrCall = nativeFunction("int lremovexattr(const void *path, const void *name)");
-
-/** Removes an extended attribute. Answers 0 or the negated error number. */
-export function removeAttributeAt(directory: number, name: ByteString, key: ByteString): number {
-  place(directory, name, key);
-  return lremovexattrCall(path, attribute) === -1 ? -lastErrno() : 0;
-}

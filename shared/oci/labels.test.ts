@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { inheritedSnapshotLabels, validateLabels, withoutEmptyLabels } from "./labels.ts";
+import { validateLabels, withoutEmptyLabels } from "./labels.ts";
 
 test("key and value together may have 4096 bytes", () => {
   validateLabels({ key: "v".repeat(4093) });
@@ -19,16 +19,4 @@ test("sizes are counted in bytes and long keys are shortened", () => {
 
 test("labels with an empty value do not exist", () => {
   assert.deepEqual(withoutEmptyLabels({ a: "", b: "1" }), { b: "1" });
-});
-
-test("snapshotters see the labels of snapshots alone", () => {
-  assert.deepEqual(
-    inheritedSnapshotLabels({
-      "containerd.io/snapshot.ref": "x",
-      "containerd.io/snapshot/y": "1",
-      "containerd.io/snapshotter": "no",
-      "containerd.io/gc.root": "no",
-    }),
-    { "containerd.io/snapshot.ref": "x", "containerd.io/snapshot/y": "1" },
-  );
 });

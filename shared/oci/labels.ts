@@ -8,12 +8,8 @@ export type Labels = Readonly<Record<string, string>>;
 export const sharedNamespaceLabel = "containerd.io/namespace.shareable";
 /** On compressed layers: the digest of the uncompressed bytes. */
 export const uncompressedLabel = "containerd.io/uncompressed";
-/** Before a registry's host: the repositories there that are known to have a blob. */
-export const distributionSourceLabelPrefix = "containerd.io/distribution.source.";
 /** On a snapshot that is being prepared: the name of the committed snapshot that would make it needless. */
 export const snapshotRefLabel = "containerd.io/snapshot.ref";
-/** Before labels that a snapshotter gets to see. */
-export const inheritedSnapshotLabelPrefix = "containerd.io/snapshot/";
 
 /** How much of a key that is too long an error shows. @source containerd v2.3.4 pkg/labels/validate.go `keyMaxLen` */
 const shownKeyBytesMax = 64;
@@ -53,15 +49,4 @@ function validateLabel(key: string, value: string): void {
  */
 export function withoutEmptyLabels(labels: Labels): Record<string, string> {
   return Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ""));
-}
-
-/**
- * The labels of a snapshot that its snapshotter gets to see.
- *
- * @source containerd v2.3.4 core/snapshots/snapshotter.go `FilterInheritedLabels`
- */
-export function inheritedSnapshotLabels(labels: Labels): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(labels).filter(([key]) => key === snapshotRefLabel || key.startsWith(inheritedSnapshotLabelPrefix)),
-  );
 }

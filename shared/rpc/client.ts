@@ -1,6 +1,5 @@
 import http2 from "node:http2";
 import net from "node:net";
-import { setTimeout as delay } from "node:timers/promises";
 import {
   create,
   type DescMessage,
@@ -12,11 +11,12 @@ import {
 } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Transport, UnaryResponse } from "@connectrpc/connect";
-import { ErrorKind, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
-import { heldCallMsMax, messageBytesMax } from "#base/limits.ts";
+import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { messageBytesMax, timerMsMax } from "#base/limits.ts";
 import { fromConnectError, kindOf } from "./errors.ts";
 import { decodeGrpcMessage, frameMessage, unframeMessage } from "./grpc-wire.ts";
-import { connectionWindowBytes, serviceSettings, sessionMemoryMegabytesMax } from "./transport-settings.ts";
+import { abortReason, SessionHolder } from "./session-holder.ts";
+import { serviceSettings } from "./transport-settings.ts";
 
 /** A connection to one process of the fleet, for `createClient` of @connectrpc/connect. */
 export interface RpcConnection {
@@ -30,13 +30,12 @@ export interface RpcConnection {
   close(): void;
 }
 
-const reconnectDelayMs = 25;
 /** How often one call is sent again because the process died under it. */
 const lossesMax = 3;
 
 /** Opens a connection to the socket of a process, when first used. */
 export function connectRpc(socketPath: string): RpcConnection {
-  const sessions = new SessionHolder(socketPath);
+  const sessions = new SessionHolder({ name: socketPath, connect: () => net.connect(socketPath) });
   let streaming: Promise<Transport> | undefined;
   return {
     transport: {
@@ -68,67 +67,6 @@ async function openStreaming(socketPath: string): Promise<Transport> {
   });
 }
 
-class SessionHolder {
-  readonly #socketPath: string;
-  #session: Promise<http2.ClientHttp2Session> | undefined;
-  #closed = false;
-
-  constructor(socketPath: string) {
-    this.#socketPath = socketPath;
-  }
-
-  /** The open session; waits for the other side to come up. */
-  async get(signal: AbortSignal | undefined): Promise<http2.ClientHttp2Session> {
-    const deadline = performance.now() + heldCallMsMax;
-    for (;;) {
-      signal?.throwIfAborted();
-      if (this.#closed) {
-        throw failure(ErrorKind.Unavailable, `connection to ${this.#socketPath} is closed`);
-      }
-      this.#session ??= this.#open();
-      try {
-        return await this.#session;
-      } catch (error) {
-        this.#session = undefined;
-        if (performance.now() > deadline) {
-          throw failure(ErrorKind.Unavailable, `no connection to ${this.#socketPath}`, { cause: error });
-        }
-        await delay(reconnectDelayMs);
-      }
-    }
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#session?.then(
-      (session) => session.destroy(),
-      () => undefined,
-    );
-  }
-
-  #open(): Promise<http2.ClientHttp2Session> {
-    return new Promise((resolve, reject) => {
-      const session = http2.connect("http://localhost", {
-        createConnection: () => net.connect(this.#socketPath),
-        settings: serviceSettings,
-        maxSessionMemory: sessionMemoryMegabytesMax,
-      });
-      session.once("connect", () => {
-        session.setLocalWindowSize(connectionWindowBytes);
-        resolve(session);
-      });
-      session.once("goaway", () => {
-        this.#session = undefined;
-      });
-      session.once("close", () => {
-        this.#session = undefined;
-        reject(failure(ErrorKind.Unavailable, `connection to ${this.#socketPath} was closed`));
-      });
-      session.on("error", reject);
-    });
-  }
-}
-
 interface UnaryCall<I extends DescMessage> {
   readonly signal: AbortSignal | undefined;
   readonly timeoutMs: number | undefined;
@@ -157,7 +95,7 @@ async function callUnary<I extends DescMessage, O extends DescMessage>(
         message: decodeResponse(method, outcome.body),
       };
     }
-    if (outcome.kind === "failed" || (outcome.kind === "lost" && !repeatable) || losses === lossesMax) {
+    if (outcome.kind === "failed" || !repeatable || losses === lossesMax) {
       throw outcome.error;
     }
     losses++;
@@ -168,8 +106,6 @@ type Outcome =
   | { readonly kind: "answered"; readonly body: Buffer }
   /** The service answered with an error, or the caller gave up. */
   | { readonly kind: "failed"; readonly error: Error }
-  /** The connection was gone before anything was sent on it. */
-  | { readonly kind: "unsent"; readonly error: Error }
   /** The connection broke before the answer was complete. */
   | { readonly kind: "lost"; readonly error: Error };
 
@@ -191,11 +127,7 @@ function exchange(
     if (call.timeoutMs !== undefined) {
       headers["grpc-timeout"] = `${Math.max(1, Math.round(call.timeoutMs))}m`;
     }
-    const stream = openStream(session, headers);
-    if (stream === undefined) {
-      resolve({ kind: "unsent", error: failure(ErrorKind.Unavailable, `no connection for ${rpc}`) });
-      return;
-    }
+    const stream = session.request(headers);
     const chunks: Buffer[] = [];
     let status: http2.IncomingHttpHeaders = {};
     const onAbort = (): void => {
@@ -205,13 +137,16 @@ function exchange(
     const deadline =
       call.timeoutMs === undefined
         ? undefined
-        : setTimeout(() => {
-            resolve({
-              kind: "failed",
-              error: new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded),
-            });
-            stream.close(http2.constants.NGHTTP2_CANCEL);
-          }, call.timeoutMs);
+        : setTimeout(
+            () => {
+              resolve({
+                kind: "failed",
+                error: new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded),
+              });
+              stream.close(http2.constants.NGHTTP2_CANCEL);
+            },
+            Math.min(call.timeoutMs, timerMsMax),
+          );
     call.signal?.addEventListener("abort", onAbort, { once: true });
     if (call.signal?.aborted === true) {
       onAbort();
@@ -235,21 +170,6 @@ function exchange(
     });
     stream.end(framed);
   });
-}
-
-/** Opens a stream, or gives undefined when the session ended since it was looked up. */
-function openStream(
-  session: http2.ClientHttp2Session,
-  headers: http2.OutgoingHttpHeaders,
-): http2.ClientHttp2Stream | undefined {
-  try {
-    return session.request(headers);
-  } catch (error) {
-    if (systemErrorCode(error)?.startsWith("ERR_HTTP2_") === true) {
-      return undefined;
-    }
-    throw error;
-  }
 }
 
 interface Received {
@@ -278,13 +198,6 @@ function decodeResponse<O extends DescMessage>(method: DescMethodUnary<DescMessa
     throw failure(ErrorKind.Internal, `the response of ${method.name} is ${unframed.fault}`);
   }
   return fromBinary(method.output, unframed.message);
-}
-
-function abortReason(signal: AbortSignal | undefined): Error {
-  const reason: unknown = signal?.reason;
-  return reason instanceof FlotillaError
-    ? reason
-    : new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled, { cause: reason });
 }
 
 async function* mapErrors<T>(messages: AsyncIterable<T>): AsyncIterable<T> {

@@ -2,9 +2,9 @@ import type http2 from "node:http2";
 import { type DescMessage, type DescMethod, fromBinary, type MessageShape } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { messageBytesMax } from "#base/limits.ts";
+import { messageBytesMax, timerMsMax } from "#base/limits.ts";
 import { toConnectError } from "./errors.ts";
-import { encodeGrpcMessage } from "./grpc-wire.ts";
+import { encodeGrpcMessage, parseGrpcTimeout } from "./grpc-wire.ts";
 
 /** A call that ended in an error, for the log. */
 export interface FailedCall {
@@ -60,4 +60,27 @@ export function trailersOnly(error: ConnectError): http2.OutgoingHttpHeaders {
 /** The first value of a header. */
 export function asText(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
+}
+
+/** Why the calls of a client that went away are over. */
+export function canceled(): FlotillaError {
+  return new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled);
+}
+
+/** Cancels a call when its deadline passes or the process stops, until its stream closes. */
+export function cancelInTime(
+  stream: http2.ServerHttp2Stream,
+  headers: http2.IncomingHttpHeaders,
+  stopped: AbortSignal,
+  cancel: (reason: unknown) => void,
+): void {
+  const timeoutMs = parseGrpcTimeout(asText(headers["grpc-timeout"]));
+  const passed = new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded);
+  const deadline = timeoutMs === undefined ? undefined : setTimeout(cancel, Math.min(timeoutMs, timerMsMax), passed);
+  const onStop = (): void => cancel(stopped.reason);
+  stopped.addEventListener("abort", onStop, { once: true });
+  stream.once("close", () => {
+    clearTimeout(deadline);
+    stopped.removeEventListener("abort", onStop);
+  });
 }

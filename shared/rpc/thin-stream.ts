@@ -9,14 +9,16 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
-import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { ErrorKind, failure } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
-import { frameMessage, joinedBytesMax, messagePrefix, parseGrpcTimeout } from "./grpc-wire.ts";
+import { frameMessage, joinedBytesMax, messagePrefix } from "./grpc-wire.ts";
 import type { Call } from "./handler.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 import { RequestQueue } from "./request-queue.ts";
 import {
   asText,
+  canceled,
+  cancelInTime,
   decodeRequest,
   type FailedCall,
   failureTrailers,
@@ -63,16 +65,8 @@ export function serveThinStream(
     requests.fail(reason);
     fail(reason);
   };
-  const timeoutMs = parseGrpcTimeout(asText(headers["grpc-timeout"]));
-  const deadline =
-    timeoutMs === undefined
-      ? undefined
-      : setTimeout(cancel, timeoutMs, new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded));
-  const onStop = (): void => cancel(stopped.reason);
-  stopped.addEventListener("abort", onStop, { once: true });
+  cancelInTime(stream, headers, stopped, cancel);
   stream.once("close", () => {
-    clearTimeout(deadline);
-    stopped.removeEventListener("abort", onStop);
     cancel(canceled());
   });
   const call: Call = {
@@ -217,8 +211,4 @@ class StreamAnswer {
     this.#stream.off("drain", resolve);
     this.#stream.off("close", resolve);
   }
-}
-
-function canceled(): FlotillaError {
-  return new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled);
 }

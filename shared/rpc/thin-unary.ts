@@ -1,17 +1,26 @@
 import type http2 from "node:http2";
 import { create, type DescMessage, type DescMethodUnary, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { ErrorKind, failure } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
 import {
   announcedBytes,
   frameMessage,
   joinedBytesMax,
   messagePrefix,
-  parseGrpcTimeout,
+  messagePrefixBytes,
   unframeMessage,
 } from "./grpc-wire.ts";
 import { type Call, EncodedResponse } from "./handler.ts";
-import { asText, decodeRequest, type FailedCall, reportFailure, tooLarge, trailersOnly } from "./thin-answer.ts";
+import {
+  asText,
+  canceled,
+  cancelInTime,
+  decodeRequest,
+  type FailedCall,
+  reportFailure,
+  tooLarge,
+  trailersOnly,
+} from "./thin-answer.ts";
 
 type UnaryFunction = (
   request: MessageShape<DescMessage>,
@@ -33,6 +42,7 @@ export function serveThinCall(
 ): void {
   const rpc = headers[":path"] ?? "";
   const chunks: Buffer[] = [];
+  let receivedBytes = 0;
   let announced: number | undefined;
   let answered = false;
   let controller: AbortController | undefined;
@@ -47,19 +57,11 @@ export function serveThinCall(
     controller?.abort(reason);
     fail(reason);
   };
-  const timeoutMs = parseGrpcTimeout(asText(headers["grpc-timeout"]));
-  const deadline =
-    timeoutMs === undefined
-      ? undefined
-      : setTimeout(cancel, timeoutMs, new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded));
-  const onStop = (): void => cancel(stopped.reason);
-  stopped.addEventListener("abort", onStop, { once: true });
+  cancelInTime(stream, headers, stopped, cancel);
   stream.once("close", () => {
-    clearTimeout(deadline);
-    stopped.removeEventListener("abort", onStop);
     if (!answered) {
       answered = true;
-      controller?.abort(new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled));
+      controller?.abort(canceled());
     }
   });
   // A stream that the client resets reports an error and then closes; the close does all that is needed.
@@ -70,10 +72,14 @@ export function serveThinCall(
       return;
     }
     chunks.push(chunk);
+    receivedBytes += chunk.length;
     announced ??= announcedBytes(concat(chunks));
     if (announced !== undefined && announced > messageBytesMax) {
       chunks.length = 0;
       fail(tooLarge("grpc: received message larger than max", announced));
+    } else if (announced !== undefined && receivedBytes > messagePrefixBytes + announced) {
+      chunks.length = 0;
+      fail(failure(ErrorKind.Internal, "the request of a unary call is surplus"));
     }
   });
   stream.once("end", () => {

@@ -9,6 +9,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { timerMsMax } from "#base/limits.ts";
 import { type Request, RequestSchema, type Response, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
 import { parseSocketAddress } from "./address.ts";
 import { encodeFrame, type Frame, FrameParser, FrameType, type OversizedFrame, oversizedMessage } from "./frame.ts";
@@ -171,7 +172,7 @@ class Connection implements TtrpcClient {
           ? undefined
           : setTimeout(
               () => call.fail(new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded)),
-              timeoutMs,
+              Math.min(timeoutMs, timerMsMax),
             );
       signal?.addEventListener("abort", onAbort, { once: true });
       this.#pending.set(streamId, call);

@@ -13,7 +13,7 @@ import {
 } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
-import { socketPathBytesMax } from "#base/limits.ts";
+import { socketPathBytesMax, timerMsMax } from "#base/limits.ts";
 import type { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { type Request, RequestSchema, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
 import { codeOf, toConnectError } from "#rpc/errors.ts";
@@ -25,8 +25,6 @@ import { ttrpcNamespaceHeader } from "./status.ts";
 
 /** How many calls of one connection run at the same time unless the options say otherwise. */
 const concurrentCallsMaxDefault = 256;
-/** Longest time that a timer of Node takes. */
-const timerMsMax = 0x7fff_ffff;
 /** How many connections a server keeps unless the options say otherwise: one for each shim, and room. */
 const connectionsMaxDefault = 8192;
 

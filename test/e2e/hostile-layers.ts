@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
-import { hostPlatform } from "#kernel/plugin.ts";
+import { hostPlatform } from "#config/host-platform.ts";
 import { packLayout } from "../kit/oci-layout.ts";
 import { packTar, type TarEntry } from "../kit/tar.ts";
 

@@ -3,7 +3,7 @@ import { createWriteStream } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { gzipSync } from "node:zlib";
-import { hostPlatform } from "#kernel/plugin.ts";
+import { hostPlatform } from "#config/host-platform.ts";
 import { packTar, type TarEntry } from "./tar.ts";
 
 /** A blob of an image. */

@@ -3,13 +3,16 @@ import http2 from "node:http2";
 import type { Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
+import { SessionHolder } from "#rpc/session-holder.ts";
 import { encodeConnectError, Refusal } from "./answer.ts";
 import { keptRequestBytesMax, prefaceMsMax, resendsMax } from "./limits.ts";
 import { describeMissingRoute, findRoute, type RelayMethod, type RelayRoutes } from "./route.ts";
-import { UpstreamSessions, type UpstreamSessionsOptions } from "./upstream-session.ts";
 
-export interface Http1Options extends UpstreamSessionsOptions {
+export interface Http1Options {
   readonly routes: RelayRoutes;
+  /** How long a call waits for a process that is being restarted. */
+  readonly heldMsMax: number;
+  connectUpstream(upstream: string): Socket;
 }
 
 /** Headers that concern one connection only. @source RFC 9110 section 7.6.1, RFC 9113 section 8.2.2 */
@@ -32,7 +35,8 @@ const hopHeaders = new Set([
  */
 export class Http1Front {
   readonly #options: Http1Options;
-  readonly #sessions: UpstreamSessions;
+  /** The sessions to the processes, each shared by all clients. */
+  readonly #sessions = new Map<string, SessionHolder>();
   readonly #server: http.Server;
   readonly #sockets = new Set<Socket>();
   #requests = 0;
@@ -40,7 +44,6 @@ export class Http1Front {
 
   constructor(options: Http1Options) {
     this.#options = options;
-    this.#sessions = new UpstreamSessions(options);
     this.#server = http.createServer({ headersTimeout: prefaceMsMax, requestTimeout: 0 }, (request, response) => {
       this.#requests += 1;
       response.once("close", () => {
@@ -79,7 +82,7 @@ export class Http1Front {
       socket.destroy();
     }
     this.#server.close();
-    this.#sessions.close();
+    this.#sessions.forEach((sessions) => sessions.close());
   }
 
   async #answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
@@ -102,6 +105,20 @@ export class Http1Front {
     }
   }
 
+  #sessionsTo(upstream: string): SessionHolder {
+    let sessions = this.#sessions.get(upstream);
+    if (sessions === undefined) {
+      const options = this.#options;
+      sessions = new SessionHolder({
+        name: `process ${upstream}`,
+        heldMsMax: options.heldMsMax,
+        connect: () => options.connectUpstream(upstream),
+      });
+      this.#sessions.set(upstream, sessions);
+    }
+    return sessions;
+  }
+
   async #relay(
     method: RelayMethod,
     request: http.IncomingMessage,
@@ -113,7 +130,7 @@ export class Http1Front {
     const canKeep = method.repeatable && lengthBytes <= keptRequestBytesMax;
     const kept = canKeep ? Buffer.concat(await request.toArray()) : undefined;
     for (let resends = 0; ; resends++) {
-      const session = await this.#sessions.get(method.upstream, gone);
+      const session = await this.#sessionsTo(method.upstream).get(gone);
       const stream = session.request(requestHeaders(request), { endStream: kept?.length === 0 });
       const isOver = await exchange(stream, kept ?? request, response, gone);
       if (isOver) {
