@@ -15,11 +15,11 @@ export function connectBlobs(connection: RpcConnection): Blobs {
     async locate(namespace, digest) {
       return (await blobs.openBlob({ namespace, digest })).path;
     },
-    async store(namespace, ref, bytes) {
+    async store({ namespace, lease }, ref, bytes) {
       const stored = { digest: "", sizeBytes: 0n };
       try {
         for await (const { action } of content.write(writeRequests(ref, bytes, stored), {
-          headers: clientHeaders(namespace),
+          headers: clientHeaders(namespace, lease),
         })) {
           if (action === WriteAction.COMMIT) {
             break;

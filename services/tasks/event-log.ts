@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
+import { ErrorKind, isFailure } from "#base/errors.ts";
 import { EventLog as EventLogService } from "#gen/flotilla/events/v1/log_pb.ts";
 import type { Logger } from "#kernel/log.ts";
 import type { RpcConnection } from "#rpc/client.ts";
@@ -29,6 +30,13 @@ export function connectEventLog(
           await client.append({ records }, { signal: stopping, timeoutMs: appendMsMax });
           return;
         } catch (error) {
+          if (isFailure(error, ErrorKind.ResourceExhausted)) {
+            log.error(
+              { err: error, topics: events.map(({ topic }) => topic) },
+              "events are larger than the stream takes",
+            );
+            return;
+          }
           log.warn({ err: error, topics: events.map(({ topic }) => topic) }, "events are not published yet");
           await delay(waitMs, undefined, { signal: stopping, ref: false });
         }

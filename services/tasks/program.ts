@@ -58,17 +58,29 @@ export function runProgram(run: ProgramRun): Promise<ProgramOutput> {
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],
     });
-    const deadline = setTimeout(() => {
+    let deadline: NodeJS.Timeout | undefined;
+    program.once("error", (error: NodeJS.ErrnoException) => {
+      clearTimeout(deadline);
+      fail(ErrorKind.Unknown, `fork/exec ${run.path}: ${errnoText(-(error.errno ?? 0))}`, error);
+    });
+    // Without descriptors or memory Node gives a child that has no streams, and tells the error later.
+    if (program.pid === undefined) {
+      return;
+    }
+    const kill = (): void => {
       program.kill("SIGKILL");
       program.stdout.destroy();
       program.stderr.destroy();
+    };
+    deadline = setTimeout(() => {
+      kill();
       fail(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded);
     }, run.timeoutMs);
     const collect = (into: Buffer[]) => (chunk: Buffer) => {
       into.push(chunk);
       outputBytes += chunk.length;
       if (outputBytes > outputBytesMax) {
-        program.kill("SIGKILL");
+        kill();
         fail(ErrorKind.ResourceExhausted, `${run.path} prints more than ${outputBytesMax} bytes`);
       }
     };
@@ -77,10 +89,6 @@ export function runProgram(run: ProgramRun): Promise<ProgramOutput> {
     // A program that does not read its input breaks the pipe; its exit says whether that matters.
     program.stdin.on("error", () => undefined);
     program.stdin.end(run.input ?? new Uint8Array());
-    program.once("error", (error: NodeJS.ErrnoException) => {
-      clearTimeout(deadline);
-      fail(ErrorKind.Unknown, `fork/exec ${run.path}: ${errnoText(-(error.errno ?? 0))}`, error);
-    });
     program.once("close", (status, signal) => {
       clearTimeout(deadline);
       if (status === 0) {

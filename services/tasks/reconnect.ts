@@ -26,8 +26,12 @@ export async function reconnectTasks(parts: {
   for (const name of refused) {
     log.warn({ name }, "not a bundle; left alone");
   }
+  const inUse = new Set(found.map(({ workPath }) => workPath));
   for (const bundle of hidden) {
-    lifecycle.erase(bundle);
+    // Its work directory may be that of a task that has the id now; then it goes when that one is hidden.
+    if (!inUse.has(bundle.workPath)) {
+      lifecycle.erase(bundle);
+    }
   }
   await mapInParallel(found, parallelMax, async (bundle) => {
     try {

@@ -37,7 +37,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   const events = connectEventLog(context.connect("events"), { log, stopping });
   const table = new TaskTable<Task>();
   let lifecycle: TaskLifecycle | undefined;
-  let socketDirectory = "";
+  let socketDirectory: string | undefined;
 
   return {
     plugins: [
@@ -57,6 +57,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
         ...runtimePlugin,
         requires: [shimPlugin.type, "io.containerd.mount-manager.v1", warningType],
         init: async () => {
+          if (socketDirectory === undefined) {
+            throw new Error(`plugin ${shimPlugin.type}.${shimPlugin.id} is not loaded`);
+          }
           const shimSettings = pluginTable(config, `${shimPlugin.type}.${shimPlugin.id}`);
           const runtime = new ShimRuntime({
             grpcAddress: config.grpc.address,

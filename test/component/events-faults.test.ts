@@ -135,6 +135,38 @@ describe("bounds of the events process", () => {
     assert.deepEqual(await reader.topics(2), ["/suite/first", "/suite/second"]);
   });
 
+  test("who waits for the stream while tries to reach it fail gets on when one succeeds", async () => {
+    await using nats = await NatsServer.start();
+    const address = await nats.address();
+    const options = busOptions(() => dialNats(address));
+    {
+      await using first = new JetStreamBus(options);
+      await first.append([eventNamed("kept")]);
+    }
+    let failuresLeft = 0;
+    const fails = Promise.withResolvers<void>();
+    await using bus = new JetStreamBus({
+      ...options,
+      dial: () => {
+        if (failuresLeft > 0) {
+          failuresLeft -= 1;
+          fails.resolve();
+          return Promise.reject(new Error("no way"));
+        }
+        return dialNats(address);
+      },
+    });
+    await bus.ready(10_000);
+    failuresLeft = 3;
+    await nats.kill();
+    await fails.promise;
+    using stop = new Stop();
+    const reader = new EventReader(await bus.subscribe({ kind: "sequence", sequence: 1 }, stop.signal));
+    const topics = reader.topics(1);
+    await nats.restart();
+    assert.deepEqual(await topics, ["/suite/kept"]);
+  });
+
   test("an event that was stored long ago is recognised by its message id", async () => {
     await using nats = await NatsServer.start();
     const address = await nats.address();

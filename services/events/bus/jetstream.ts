@@ -178,11 +178,13 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
   /** Connects and stays connected as long as it lasts. Returns why it ended. */
   async #connectOnce(onConnected: () => void): Promise<Error> {
     let link: Link | undefined;
+    let isUp = false;
     try {
       link = await this.#options.dial();
       this.#adopt(await prepareStream(link, this.#options.stream));
       this.#publisher.attach(link);
       this.#link.resolve(link);
+      isUp = true;
       onConnected();
       this.#options.onConnected();
       return (
@@ -193,7 +195,10 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
       return error instanceof Error ? error : new Error(String(error));
     } finally {
       this.#publisher.detach();
-      this.#link = Promise.withResolvers();
+      // Who waits for a link goes on waiting for the same promise as long as tries fail.
+      if (isUp) {
+        this.#link = Promise.withResolvers();
+      }
       await link?.close();
     }
   }

@@ -54,11 +54,11 @@ export function* compareTrees({ lower, upper, overlayUpper }: ComparedTrees): Ge
   const levels: Level[] = [];
   try {
     levels.push(
-      openLevel(itself, {
-        lower: openRoot(lower),
-        upper: openRoot(upper),
-        overlay: overlayUpper === undefined ? undefined : openRoot(overlayUpper),
-      }),
+      openLevel(itself, (own) => ({
+        lower: own(openRoot(lower)),
+        upper: own(openRoot(upper)),
+        overlay: overlayUpper === undefined ? undefined : own(openRoot(overlayUpper)),
+      })),
     );
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
       const name = level.names[level.next];
@@ -105,11 +105,14 @@ function* compareName(level: Level, name: ByteString): Generator<Change, Level |
 }
 
 function descend(level: Level, name: ByteString, path: ByteString, isInLower: boolean): Level {
-  return openLevel(path, {
-    lower: isInLower && level.lower !== undefined ? openBelow(level.lower, name) : undefined,
-    upper: openBelow(level.upper, name),
+  return openLevel(path, (own) => {
     // What is new has to be seen in full.
-    overlay: isInLower && level.overlay !== undefined ? openOverlayBelow(level.overlay, name) : undefined,
+    const overlay = isInLower && level.overlay !== undefined ? openOverlayBelow(level.overlay, name) : undefined;
+    return {
+      overlay: overlay === undefined ? undefined : own(overlay),
+      lower: isInLower && level.lower !== undefined ? own(openBelow(level.lower, name)) : undefined,
+      upper: own(openBelow(level.upper, name)),
+    };
   });
 }
 
@@ -120,11 +123,15 @@ interface OpenedTrees {
   readonly overlay: number | undefined;
 }
 
-function openLevel(path: ByteString, { lower, upper, overlay }: OpenedTrees): Level {
+/** @param open - Opens the directories, and hands each to the function it is given, which closes it if a later step fails. */
+function openLevel(path: ByteString, open: (own: (descriptor: number) => number) => OpenedTrees): Level {
+  using opened = new DisposableStack();
+  const { lower, upper, overlay } = open((descriptor) => opened.adopt(descriptor, closeFile));
   const mentioned =
     overlay === undefined
       ? [...(lower === undefined ? [] : listDirectory(lower)), ...listDirectory(upper)]
       : listDirectory(overlay);
+  opened.move();
   return { path, lower, upper, overlay, names: [...new Set(mentioned)].sort(compareBytes), next: 0 };
 }
 

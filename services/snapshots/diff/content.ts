@@ -29,8 +29,10 @@ function openContent(directory: number, name: ByteString): number {
 
 /** Compares two regular files of one name and size byte by byte. */
 export function sameContent(left: number, right: number, name: ByteString): boolean {
-  const [first, second] = [openContent(left, name), openContent(right, name)];
+  const first = openContent(left, name);
+  let second: number | undefined;
   try {
+    second = openContent(right, name);
     const [before, after] = [Buffer.allocUnsafe(pieceBytes), Buffer.allocUnsafe(pieceBytes)];
     for (let position = 0; ; ) {
       const read = readSync(first, before, 0, pieceBytes, position);
@@ -45,6 +47,8 @@ export function sameContent(left: number, right: number, name: ByteString): bool
     }
   } finally {
     closeFile(first);
-    closeFile(second);
+    if (second !== undefined) {
+      closeFile(second);
+    }
   }
 }

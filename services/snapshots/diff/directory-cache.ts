@@ -198,7 +198,7 @@ export class DirectoryCache {
 /** The trees below an upper directory, as models for directories that are missing in it. */
 class LowerDirectories {
   readonly #paths: readonly ByteString[];
-  #opened: readonly number[] | undefined;
+  readonly #opened: number[] = [];
 
   constructor(paths: readonly ByteString[]) {
     this.#paths = paths;
@@ -211,12 +211,10 @@ class LowerDirectories {
    * @source containerd v2.3.4 pkg/archive/tar.go `mkparent`, tar_unix.go `copyDirInfo`, `copyUpXAttrs`
    */
   copyAttributes(path: ByteString, target: number): FileStatus | undefined {
-    this.#opened ??= this.#paths.map((lower) =>
-      succeed(
-        openAt(workingDirectory, lower, OpenFlag.Path | OpenFlag.Directory),
-        () => `open ${fromByteString(lower)}`,
-      ),
-    );
+    for (const lower of this.#paths.slice(this.#opened.length)) {
+      const opened = openAt(workingDirectory, lower, OpenFlag.Path | OpenFlag.Directory);
+      this.#opened.push(succeed(opened, () => `open ${fromByteString(lower)}`));
+    }
     for (const lower of this.#opened) {
       const found = openResolved(lower, path, OpenFlag.Path, Resolve.InRoot);
       if (found === -Errno.NotDirectory) {
@@ -235,7 +233,7 @@ class LowerDirectories {
   }
 
   close(): void {
-    for (const descriptor of this.#opened ?? []) {
+    for (const descriptor of this.#opened) {
       closeFile(descriptor);
     }
   }

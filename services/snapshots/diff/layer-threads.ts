@@ -102,11 +102,30 @@ export class LayerThreads implements AsyncDisposable {
     if (this.#waiting.length >= waitingMax) {
       throw failure(ErrorKind.ResourceExhausted, `${waitingMax} layers are waiting to be read or written`);
     }
-    const given = await new Promise<Worker | undefined>((resolve) => this.#waiting.push(resolve));
+    const given = await this.#wait(signal);
     if (given === undefined) {
       throw stopping();
     }
     return given;
+  }
+
+  /** Waits for a thread that somebody gives back; undefined when the process stops. */
+  async #wait(signal: AbortSignal): Promise<Worker | undefined> {
+    const turn = Promise.withResolvers<Worker | undefined>();
+    const giveUp = (): void => {
+      const place = this.#waiting.indexOf(turn.resolve);
+      if (place >= 0) {
+        this.#waiting.splice(place, 1);
+        turn.reject(signal.reason as Error);
+      }
+    };
+    this.#waiting.push(turn.resolve);
+    signal.addEventListener("abort", giveUp, { once: true });
+    try {
+      return await turn.promise;
+    } finally {
+      signal.removeEventListener("abort", giveUp);
+    }
   }
 
   #start(): Worker {

@@ -81,7 +81,8 @@ export class SnapshotDirectories {
       await fill(half);
       await rename(half, this.path(id));
     } catch (error) {
-      await removeTrees([half]);
+      // What cannot be removed now is removed at the next start; the first error is the one to tell.
+      await removeTrees([half]).catch(() => undefined);
       throw error;
     }
   }

@@ -43,7 +43,14 @@ export interface Blobs {
   /** The path of a blob's file. */
   locate(namespace: string, digest: string): Promise<string>;
   /** Stores bytes as a blob. A blob that is there already is fine. */
-  store(namespace: string, ref: string, bytes: AsyncIterable<Uint8Array>): Promise<StoredBlob>;
+  store(owner: BlobOwner, ref: string, bytes: AsyncIterable<Uint8Array>): Promise<StoredBlob>;
+}
+
+/** Whose blob it becomes. */
+export interface BlobOwner {
+  readonly namespace: string;
+  /** The lease that holds it, or "". */
+  readonly lease: string;
 }
 
 /** A blob that was stored. */

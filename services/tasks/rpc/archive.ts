@@ -25,17 +25,29 @@ export async function unpackArchive(archive: string, directory: string): Promise
   }
 }
 
+/** How much of what a program complains of is kept, in reads. */
+const printedChunksMax = 16;
+
 /** Packs what lies in a directory into a tar stream. A reader that stops early ends the program. */
 export async function* packDirectory(directory: string): AsyncGenerator<Uint8Array> {
   const tar = spawn("tar", ["--create", "--file", "-", "--directory", directory, "."], {
-    stdio: ["ignore", "pipe", "ignore"],
+    stdio: ["ignore", "pipe", "pipe"],
   });
   const ended = once(tar, "close") as Promise<[status: number | null]>;
+  // It is awaited below, and may fail before that.
+  ended.catch(() => undefined);
+  const words: Buffer[] = [];
+  tar.stderr.on("data", (chunk: Buffer) => {
+    if (words.length < printedChunksMax) {
+      words.push(chunk);
+    }
+  });
   try {
     yield* tar.stdout as AsyncIterable<Buffer>;
     const [status] = await ended;
     if (status !== 0) {
-      throw new FlotillaError(ErrorKind.Unknown, `pack ${directory}: exit status ${status}`);
+      const printed = Buffer.concat(words).toString("utf8").trim();
+      throw new FlotillaError(ErrorKind.Unknown, `pack ${directory}: exit status ${status}: ${printed}`);
     }
   } finally {
     tar.kill();

@@ -14,6 +14,14 @@ import { unpackOptions } from "./options.ts";
 /** @source containerd v2.3.4 core/images/mediatypes.go `MediaTypeContainerd1CheckpointConfig` */
 const configMediaType = "application/vnd.containerd.container.checkpoint.config.v1+proto";
 
+/** What is asked for. */
+export interface CheckpointCall {
+  readonly container: ContainerRecord;
+  readonly request: CheckpointTaskRequest;
+  /** The lease that shall hold the checkpoint, or "". */
+  readonly lease: string;
+}
+
 /**
  * Writes the state of a task's processes down.
  *
@@ -24,14 +32,19 @@ const configMediaType = "application/vnd.containerd.container.checkpoint.config.
 export async function checkpointTask(
   blobs: Blobs,
   task: Task,
-  { container, request }: { readonly container: ContainerRecord; readonly request: CheckpointTaskRequest },
+  { container, request, lease }: CheckpointCall,
 ): Promise<MessageInitShape<typeof DescriptorSchema>[]> {
   const { options } = request;
   const imagePath =
     options === undefined
       ? ""
-      : unpackOptions(CheckpointOptionsSchema, options, `invalid task checkpoint option for ${container.runtime}`)
-          .imagePath;
+      : (
+          await unpackOptions(
+            CheckpointOptionsSchema,
+            options,
+            `invalid task checkpoint option for ${container.runtime}`,
+          )
+        ).imagePath;
   const checkpoint = (path: string) =>
     task.supervisor.call(TaskService.method.checkpoint, {
       id: task.id,
@@ -42,12 +55,13 @@ export async function checkpointTask(
     await checkpoint(imagePath);
     return [];
   }
+  const owner = { namespace: task.namespace, lease };
   const directory = await makeCheckpointDirectory();
   try {
     await checkpoint(directory);
-    const image = await blobs.store(task.namespace, directory, packDirectory(directory));
+    const image = await blobs.store(owner, directory, packDirectory(directory));
     const spec = container.spec === undefined ? new Uint8Array() : toBinary(AnySchema, container.spec);
-    const config = await blobs.store(task.namespace, `${directory}/spec`, once(spec));
+    const config = await blobs.store(owner, `${directory}/spec`, once(spec));
     return [
       { mediaType: checkpointMediaType, digest: image.digest, size: image.sizeBytes },
       { mediaType: configMediaType, digest: config.digest, size: config.sizeBytes },

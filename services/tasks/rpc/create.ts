@@ -39,7 +39,7 @@ export async function createTask(
   const options =
     request.options === undefined
       ? undefined
-      : unpackOptions(OptionsSchema, request.options, `invalid task create option for ${container.runtime}`);
+      : await unpackOptions(OptionsSchema, request.options, `invalid task create option for ${container.runtime}`);
   const checkpoint = await openCheckpoint(blobs, namespace, request, options?.criuImagePath ?? "");
   try {
     const { rootfs, stdin, stdout, stderr, terminal } = request;

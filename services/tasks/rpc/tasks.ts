@@ -6,7 +6,7 @@ import type { ProcessSchema } from "#gen/containerd/v1/types/task_pb.ts";
 import type { Logger } from "#kernel/log.ts";
 import { validateIdentifier } from "#oci/identifier.ts";
 import { bindService, type Call, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { requireNamespace } from "#rpc/headers.ts";
+import { leaseOf, requireNamespace } from "#rpc/headers.ts";
 import { mapInParallel } from "../domain/parallel.ts";
 import type { TaskTable } from "../domain/task-table.ts";
 import type { Task } from "../lifecycle.ts";
@@ -165,7 +165,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
       const namespace = requireNamespace(call);
       const container = await records.getContainer(namespace, request.containerId);
       const task = await getTask(namespace, request.containerId);
-      return { descriptors: await checkpointTask(blobs, task, { container, request }) };
+      return { descriptors: await checkpointTask(blobs, task, { container, request, lease: leaseOf(call) }) };
     },
     update: async ({ containerId, resources, annotations }, call) => {
       const request = { id: containerId, annotations, ...(resources === undefined ? {} : { resources }) };
