@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings what a command needs (Node.js, npm packages, programs of the distribution), saying so, then runs the command:
 #
+#   deploy/bootstrap.sh install         nothing more than what the daemon needs
 #   deploy/bootstrap.sh start [FLAGS]   the daemon
 #   deploy/bootstrap.sh demo            a tour on temporary directories
 #   deploy/bootstrap.sh test [NAME...]  all tests, or those of the named stages
@@ -10,7 +11,7 @@
 set -eu
 
 node_version=26.10.0
-command=${1:?usage: deploy/bootstrap.sh start|demo|test|bench|check|gen}
+command=${1:?usage: deploy/bootstrap.sh install|start|demo|test|bench|check|gen}
 shift
 cd "$(dirname "$0")/.."
 repository=$(pwd)
@@ -42,7 +43,7 @@ bring_packages() {
   fi
 }
 
-# bring_program PROGRAM=PACKAGE...: installs the packages whose programs are missing.
+# bring_programs PROGRAM=PACKAGE...: installs the packages whose programs are missing.
 bring_programs() {
   missing=
   for pair in "$@"; do
@@ -90,6 +91,9 @@ NODE_COMPILE_CACHE=${NODE_COMPILE_CACHE:-$repository/node_modules/.cache/node-co
 export NODE_COMPILE_CACHE
 
 case $command in
+  install)
+    bring_daemon_programs
+    ;;
   start)
     bring_daemon_programs
     FLOTILLA_WELCOME=1 exec deploy/flotilla "$@"

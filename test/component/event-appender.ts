@@ -5,6 +5,8 @@ import type { Envelope } from "#gen/containerd/types/event_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
 
 const retryMs = 20;
+/** How long one batch is tried; a restart takes far less. */
+const takenMsMax = 60_000;
 
 /** Appends numbered events one batch after the other, each again and again until it has been taken, as an outbox does. */
 export class EventAppender {
@@ -63,12 +65,12 @@ export class EventAppender {
   async #appendUntilTaken(
     records: Parameters<ReturnType<typeof eventLog>["append"]>[0]["records"] & object,
   ): Promise<void> {
-    for (;;) {
+    for (const deadline = performance.now() + takenMsMax; ; ) {
       try {
-        await eventLog(this.#transport()).append({ records });
+        await eventLog(this.#transport()).append({ records }, { timeoutMs: takenMsMax });
         return;
       } catch (error) {
-        if (!isFailure(error, ErrorKind.Unavailable)) {
+        if (!isFailure(error, ErrorKind.Unavailable) || performance.now() > deadline) {
           throw error;
         }
         this.failures++;

@@ -10,6 +10,7 @@ import { Introspection } from "#gen/containerd/services/introspection/v1/introsp
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { bindService } from "#rpc/handler.ts";
 import { serveRpc } from "#rpc/server.ts";
+import { until } from "../kit/processes.ts";
 import { listenRelay } from "../kit/relay-stand.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
@@ -70,9 +71,10 @@ address = "${back}.ttrpc"
     ctr: (...args) => runCtr(front, args),
     start: async () => {
       daemon = startContainerd(config);
-      while (!existsSync(back)) {
-        await delay(20);
-      }
+      await until(
+        () => existsSync(back),
+        () => "containerd does not listen",
+      );
     },
     kill: async () => {
       daemon?.kill("SIGKILL");
@@ -116,10 +118,19 @@ test("ctr waits for a containerd that is killed and comes back, and its stream e
   await stand.start();
   assert.equal((await first).exitCode, 0);
   const events = stand.ctr("events");
-  const seen = new Promise<void>((resolve) => events.stdout?.once("data", () => resolve()));
-  await delay(200);
-  assert.equal((await stand.ctr("namespaces", "create", "seen")).exitCode, 0);
-  await seen;
+  let isSeen = false;
+  events.stdout?.once("data", () => {
+    isSeen = true;
+  });
+  let tries = 0;
+  await until(
+    async () => {
+      assert.equal((await stand.ctr("namespaces", "create", `seen-${++tries}`)).exitCode, 0);
+      return isSeen;
+    },
+    () => "ctr events shows nothing",
+    30_000,
+  );
   await stand.kill();
   const ended = await events;
   assert.match(Buffer.from(ended.stdout).toString(), /namespaces\/create/);

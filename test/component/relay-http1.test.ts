@@ -169,9 +169,16 @@ test("a client that waits for a process and gives up leaves nothing", async () =
   await once(request, "finish");
   await delay(50);
   request.destroy();
-  await using server = await serveEcho(stand);
+  let calls = 0;
+  await using server = await serveEcho(stand, {
+    unary: ({ value }) => {
+      calls += 1;
+      return { value };
+    },
+  });
   void server;
   assert.equal((await call(stand, "unary")).body, hello);
+  assert.equal(calls, 1, "the call that was given up is not made");
 });
 
 test("a stop lets a running call end and takes no new one", async () => {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { chmod, readFile, writeFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -7,9 +8,9 @@ import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind } from "#base/errors.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import { BootstrapParamsSchema } from "#gen/containerd/runtime/bootstrap/v1/bootstrap_pb.ts";
+import { until } from "../kit/processes.ts";
 import type { FakeShimBehaviour } from "./tasks-fake-shim.ts";
 import { lacksContainers, packAny, TasksRig } from "./tasks-rig.ts";
-import { exists, until } from "./tasks-waiting.ts";
 
 const fakeShim = fileURLToPath(new URL("./tasks-fake-shim.ts", import.meta.url));
 
@@ -128,7 +129,7 @@ describe("shims", { skip: lacksContainers }, () => {
       const id = `bad${index}`;
       await addFake(rig, id, behaviour);
       await assert.rejects(rig.tasks.create({ containerId: id }, rig.headers), expected);
-      assert.equal(await exists(rig.bundlePath(id)), false);
+      assert.equal(existsSync(rig.bundlePath(id)), false);
     }
   });
 
@@ -206,7 +207,11 @@ describe("shims", { skip: lacksContainers }, () => {
       const diary = await addFake(rig, id, { servedVersion });
       await rig.tasks.create({ containerId: id }, rig.headers);
       await rig.tasks.delete({ containerId: id }, rig.headers);
-      await until("the bundle is gone", async () => !(await exists(rig.bundlePath(id))));
+      await until(
+        async () => !existsSync(rig.bundlePath(id)),
+        () => "not in time: the bundle is gone",
+        20_000,
+      );
       assert.deepEqual(
         (await diary()).map(({ action }) => action),
         servedVersion === 2 ? ["start", "shutdown", "delete"] : ["start", "shutdown"],
@@ -224,7 +229,11 @@ describe("shims", { skip: lacksContainers }, () => {
     await rig.endProcess("SIGKILL");
     await rig.startProcess();
     await rig.tasks.delete({ containerId: "member" }, rig.headers);
-    await until("the bundle is gone", async () => !(await exists(rig.bundlePath("member"))));
+    await until(
+      async () => !existsSync(rig.bundlePath("member")),
+      () => "not in time: the bundle is gone",
+      20_000,
+    );
     assert.deepEqual(
       (await diary()).map(({ action }) => action),
       ["start"],

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import test from "node:test";
@@ -8,8 +9,8 @@ import { ErrorKind } from "#base/errors.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { makeFifo } from "#linux/fifo.ts";
+import { until } from "../kit/processes.ts";
 import { lacksContainers, packAny, TasksRig } from "./tasks-rig.ts";
-import { exists, until } from "./tasks-waiting.ts";
 
 const skip = { skip: lacksContainers };
 
@@ -34,14 +35,26 @@ test(
     process.kill(shim, "SIGKILL");
     await wait;
     await rig.event(({ topic }) => topic === "/tasks/delete");
-    await until("the bundle is gone", async () => !(await exists(rig.bundlePath("one"))));
-    await until("the container is dead", async () => !(await isAlive(pid)));
+    await until(
+      async () => !existsSync(rig.bundlePath("one")),
+      () => "not in time: the bundle is gone",
+      20_000,
+    );
+    await until(
+      async () => !(await isAlive(pid)),
+      () => "not in time: the container is dead",
+      20_000,
+    );
     assert.deepEqual(rig.topicsOf("one"), ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]);
     const [exit, deletion] = rig.events.slice(-2);
     assert.deepEqual([exit?.fields["id"], exit?.fields["pid"], exit?.fields["exitStatus"]], ["one", pid, 137]);
     assert.deepEqual([deletion?.fields["id"], deletion?.fields["exitStatus"]], ["", 137]);
     assert.match(exit?.messageId ?? "", new RegExp(`^task/${rig.namespace}/one/\\d+-\\d+/exit$`));
-    await until("the task is forgotten", async () => (await rig.tasks.list({}, rig.headers)).tasks.length === 0);
+    await until(
+      async () => (await rig.tasks.list({}, rig.headers)).tasks.length === 0,
+      () => "not in time: the task is forgotten",
+      20_000,
+    );
     await rig.run("one", ["sleep", "100"]);
     await rig.remove("one");
   },
@@ -53,8 +66,12 @@ test("the end of a task is told even if the process is killed before it was hear
   rig.refuseEvents = true;
   const [shim = 0] = await rig.shims();
   process.kill(shim, "SIGKILL");
-  await until("events were tried", () => Promise.resolve(rig.log.includes("events are not published yet")));
-  assert.equal(await exists(rig.bundlePath("one")), true, "the bundle owes its events");
+  await until(
+    () => Promise.resolve(rig.log.includes("events are not published yet")),
+    () => "not in time: events were tried",
+    20_000,
+  );
+  assert.equal(existsSync(rig.bundlePath("one")), true, "the bundle owes its events");
   await assert.rejects(rig.tasks.get({ containerId: "one" }, rig.headers), {
     kind: ErrorKind.NotFound,
     message: "not found",
@@ -63,7 +80,11 @@ test("the end of a task is told even if the process is killed before it was hear
   rig.refuseEvents = false;
   await rig.startProcess();
   await rig.event(({ topic }) => topic === "/tasks/delete");
-  await until("the bundle is gone", async () => !(await exists(rig.bundlePath("one"))));
+  await until(
+    async () => !existsSync(rig.bundlePath("one")),
+    () => "not in time: the bundle is gone",
+    20_000,
+  );
   // What the shim itself had to tell may have died with it.
   assert.deepEqual(rig.topicsOf("one").slice(-2), ["/tasks/exit", "/tasks/delete"]);
 });
@@ -89,10 +110,22 @@ test("shims that died or were left behind while no process ran are cleared away"
 
   await rig.startProcess();
   await rig.event(({ topic, fields }) => topic === "/tasks/delete" && fields["containerId"] === "killed");
-  await until("the bundles are gone", async () => (await readdir(dirname(leaked))).length === 0);
-  await until("the container is dead", async () => !(await isAlive(pid)));
-  await until("the leaked shim is gone", async () => (await rig.shims()).length === 0);
-  assert.equal(await exists(address.replace("unix://", "")), false, "its socket is gone too");
+  await until(
+    async () => (await readdir(dirname(leaked))).length === 0,
+    () => "not in time: the bundles are gone",
+    20_000,
+  );
+  await until(
+    async () => !(await isAlive(pid)),
+    () => "not in time: the container is dead",
+    20_000,
+  );
+  await until(
+    async () => (await rig.shims()).length === 0,
+    () => "not in time: the leaked shim is gone",
+    20_000,
+  );
+  assert.equal(existsSync(address.replace("unix://", "")), false, "its socket is gone too");
   assert.deepEqual(rig.topicsOf("leaked"), []);
 });
 
@@ -120,7 +153,11 @@ test("what lies among the bundles and is none does no harm", skip, async () => {
   await mkdir(`${work}/stray`, { recursive: true });
   await rig.startProcess();
   const left = ["bad name", "file", "link"];
-  await until("bundles are cleared away", async () => (await readdir(namespace)).sort().join() === left.join());
+  await until(
+    async () => (await readdir(namespace)).sort().join() === left.join(),
+    () => "not in time: bundles are cleared away",
+    20_000,
+  );
   assert.equal(await readFile(`${precious}/file`, "utf8"), "kept");
   assert.deepEqual(await readdir(work), []);
   await rig.run("one", ["sleep", "100"]);
@@ -141,7 +178,11 @@ test("containers of a group share a shim, and one may go before the other", skip
   await rig.remove("second");
   assert.equal((await rig.tasks.get({ containerId: "first" }, rig.headers)).process?.id, "first");
   await rig.remove("first");
-  await until("the shim is gone", async () => (await rig.shims()).length === 0);
+  await until(
+    async () => (await rig.shims()).length === 0,
+    () => "not in time: the shim is gone",
+    20_000,
+  );
 });
 
 test("the bundle is laid out as containerd does", skip, async () => {
@@ -193,12 +234,24 @@ test("a client that gives up a creation leaves nothing behind", skip, async () =
     ),
     { kind: ErrorKind.Canceled },
   );
-  await until("runc is asked", () => exists(`${slow}.waits`));
+  await until(
+    () => existsSync(`${slow}.waits`),
+    () => "not in time: runc is asked",
+    20_000,
+  );
   giveUp.abort();
   await refused;
   await writeFile(`${slow}.go`, "");
-  await until("nothing is left", async () => !(await exists(rig.bundlePath("one"))));
-  await until("the shim is gone", async () => (await rig.shims()).length === 0);
+  await until(
+    async () => !existsSync(rig.bundlePath("one")),
+    () => "not in time: nothing is left",
+    20_000,
+  );
+  await until(
+    async () => (await rig.shims()).length === 0,
+    () => "not in time: the shim is gone",
+    20_000,
+  );
   await rig.run("one", ["sleep", "100"]);
   await rig.remove("one");
 });

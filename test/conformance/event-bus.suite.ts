@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { create, equals } from "@bufbuild/protobuf";
-import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
+import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import type { EventBus, NewEvent, StoredEvent } from "../../services/events/bus/bus.ts";
 
 /** A bus under test, with whatever it needs. */
@@ -195,9 +195,4 @@ export class Stop implements Disposable {
   [Symbol.dispose](): void {
     this.controller.abort();
   }
-}
-
-/** The payload of an event as text. */
-export function payloadText({ event }: Envelope): string {
-  return Buffer.from(event?.value ?? []).toString();
 }

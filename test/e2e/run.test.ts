@@ -1,19 +1,21 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { readFileIfThere } from "#base/durable-file.ts";
 import { type Daemon, startContainerd, startFlotilla } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";
+import { until } from "../kit/processes.ts";
+import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
 import { runInTerminal } from "../kit/terminal.ts";
 import { assertParity, type Step } from "./parity.ts";
 
 let ours: Daemon;
 let theirs: Daemon;
 let leaks: LeakSnapshot;
-let directory: string;
+let directory: TemporaryDirectory;
 const namespace = uniqueNamespace();
 const image = "docker.io/library/busybox:test";
 /** `ctr` sets the size of the terminal after it has started the process. */
@@ -21,7 +23,7 @@ const waitForSize = 'test -t 0 && test -t 1 && while [ -z "$(stty size 2>/dev/nu
 
 before(async () => {
   leaks = await snapshotLeaks();
-  directory = await mkdtemp(join(tmpdir(), "flotilla-run-"));
+  directory = await makeTemporaryDirectory("run");
   const { tar } = await busyboxImage();
   [ours, theirs] = await Promise.all([startFlotilla(), startContainerd()]);
   for (const daemon of [ours, theirs]) {
@@ -33,7 +35,7 @@ before(async () => {
 after(async () => {
   await ours?.[Symbol.asyncDispose]();
   await theirs?.[Symbol.asyncDispose]();
-  await rm(directory, { recursive: true, force: true });
+  await directory?.[Symbol.asyncDispose]();
   await assertNoLeaks(leaks);
 });
 
@@ -60,8 +62,8 @@ test("run --rm gives output, errors and exit codes through", async () => {
 });
 
 test("run takes environment, mounts, host network and a read-only root", async () => {
-  await writeFile(join(directory, "given"), "from the host\n");
-  const bind = `type=bind,src=${directory},dst=/given,options=rbind:ro`;
+  await writeFile(join(directory.path, "given"), "from the host\n");
+  const bind = `type=bind,src=${directory.path},dst=/given,options=rbind:ro`;
   const outcomes = await parity(
     ["run", "--rm", "--env", "COLOUR=blue", image, "e1", "sh", "-c", "echo $COLOUR"],
     ["run", "--rm", "--mount", bind, image, "e2", "cat", "/given/given"],
@@ -188,7 +190,7 @@ test("exec -t gives a terminal", async () => {
 
 test("--log-uri file:// appends the output to a file", async () => {
   for (const [name, daemon] of Object.entries({ ours, theirs })) {
-    const path = join(directory, `${name}.log`);
+    const path = join(directory.path, `${name}.log`);
     const run = await daemon.ctr(
       "-n",
       namespace,
@@ -202,7 +204,10 @@ test("--log-uri file:// appends the output to a file", async () => {
       "logged",
     );
     assert.equal(run.exitCode, 0, run.stderr);
-    await untilEqual(() => readFile(path, "utf8"), "logged\n");
+    await until(
+      async () => (await readFileIfThere(path)) === "logged\n",
+      () => "the output is not in the file",
+    );
     await daemon.ctr("-n", namespace, "tasks", "rm", "--force", "log");
     await daemon.ctr("-n", namespace, "containers", "rm", "log");
   }
@@ -221,7 +226,7 @@ test("checkpoint says why it cannot be had where criu is missing", async () => {
 
 test("events tell the life of a container in order", async () => {
   for (const daemon of [ours, theirs]) {
-    const events = await daemon.followEvents();
+    await using events = await daemon.followEvents();
     const run = await daemon.ctr("-n", namespace, "run", "--rm", image, "ev", "true");
     assert.equal(run.exitCode, 0, run.stderr);
     await events.until((lines) => lines.some((line) => line.includes(" /containers/delete ")));
@@ -237,18 +242,5 @@ test("events tell the life of a container in order", async () => {
       "/tasks/delete",
       "/containers/delete",
     ]);
-    await events.stop();
   }
 });
-
-async function untilEqual(read: () => Promise<string>, expected: string): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  for (;;) {
-    const actual = await read().catch(String);
-    if (actual === expected) {
-      return;
-    }
-    assert.ok(performance.now() < deadline, `still ${JSON.stringify(actual)}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}

@@ -99,7 +99,8 @@ async function killAtRandom(random: Random): Promise<Record<string, number>> {
 /** Runs one container after the other. @returns the ids of those whose whole life succeeded. */
 async function runContainers(signal: AbortSignal): Promise<string[]> {
   const finished: string[] = [];
-  for (let count = 0; !signal.aborted || finished.length < 3; count++) {
+  const late = AbortSignal.timeout(180_000);
+  for (let count = 0; !signal.aborted || (finished.length < 3 && !late.aborted); count++) {
     const id = `e${count}`;
     const { exitCode } = await ctr("run", "--rm", image, id, "sh", "-c", "exit 7");
     if (exitCode === 7 && !(await ctr("containers", "ls", "-q")).stdout.split("\n").includes(id)) {

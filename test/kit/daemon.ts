@@ -34,7 +34,7 @@ import { traces } from "./traces.ts";
 export interface CtrResult {
   readonly stdout: string;
   readonly stderr: string;
-  /** Undefined when it was killed because it took longer than a minute. */
+  /** Undefined when it was killed because it took longer than three minutes. */
   readonly exitCode: number | undefined;
 }
 
@@ -141,7 +141,7 @@ interface Recipe {
 
 const startMsMax = 60_000;
 const stopMsMax = 70_000;
-const ctrMsMax = 60_000;
+const ctrMsMax = 180_000;
 const logTailLines = 40;
 /** In the environment of every process of a daemon; its value is the daemon's directory. */
 const markVariable = "FLOTILLA_TEST_DIRECTORY";
