@@ -1,8 +1,8 @@
 import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import { type Digest, isDigest } from "#containerd/digest.ts";
 import { BlobIndex as BlobIndexService } from "#gen/flotilla/index/v1/index_pb.ts";
-import { type Digest, isDigest } from "#oci/digest.ts";
-import type { RpcConnection } from "#rpc/client.ts";
+import type { RpcConnection } from "#wire/client.ts";
 import type { BlobIndex } from "./domain/ports.ts";
 
 /** How often a call that may be repeated is sent; each waits for the other process to come back by itself. */

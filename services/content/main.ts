@@ -1,4 +1,4 @@
-import { runProcess } from "#kernel/run.ts";
+import { runProcess } from "#fleet/run.ts";
 import { composeContent } from "./service.ts";
 
 await runProcess("content", composeContent);

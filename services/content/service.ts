@@ -1,6 +1,6 @@
 import { pluginRoot } from "#config/config.ts";
-import type { Logger } from "#kernel/log.ts";
-import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
+import type { Logger } from "#fleet/log.ts";
+import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { DigestLocks } from "./domain/digest-locks.ts";
 import type { WriterParts } from "./domain/ingest-writer.ts";
 import { OpenIngests } from "./domain/open-ingests.ts";

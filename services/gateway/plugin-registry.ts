@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { ErrorKind } from "#base/errors.ts";
+import type { ProcessName } from "#fleet/process-name.ts";
 import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { StatusSchema } from "#gen/google/rpc/status_pb.ts";
-import { codeOf } from "#rpc/errors.ts";
-import type { ProcessName } from "#topology/process-name.ts";
+import { codeOf } from "#wire/errors.ts";
 import { sortPlugins } from "./plugin-graph.ts";
 
 /** What every process of the fleet has told about its plugins. */

@@ -1,9 +1,9 @@
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
+import type { PluginDefinition } from "#fleet/plugin.ts";
 import { Introspection, type Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
-import type { PluginDefinition } from "#kernel/plugin.ts";
-import { bindService } from "#rpc/handler.ts";
+import { bindService } from "#wire/handler.ts";
 import { healthHandlers } from "./rpc/health.ts";
 import { introspectionHandlers, openServerUuid } from "./rpc/introspection.ts";
 import { versionHandlers } from "./rpc/version.ts";

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { execa } from "execa";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
-import type { Logger } from "#kernel/log.ts";
+import type { Logger } from "#fleet/log.ts";
 import { DeathRecord, type RestartPolicy } from "./restart-policy.ts";
 
 /** A program that the gateway owns. */

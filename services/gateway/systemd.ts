@@ -1,5 +1,5 @@
 import { execa } from "execa";
-import type { Logger } from "#kernel/log.ts";
+import type { Logger } from "#fleet/log.ts";
 
 const notifyMsMax = 2_000;
 

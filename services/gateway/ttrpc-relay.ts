@@ -3,7 +3,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { errorMessage } from "#base/errors.ts";
 import { RequestSchema, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
-import { encodeFrame, type Frame, FrameParser, FrameType, oversizedMessage } from "#ttrpc/frame.ts";
+import { encodeFrame, type Frame, FrameParser, FrameType, oversizedMessage } from "#wire/ttrpc/frame.ts";
 
 /** How the relay reaches the events process, and what it tells. */
 export interface TtrpcRelayOptions {

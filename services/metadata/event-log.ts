@@ -2,7 +2,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
-import type { RpcConnection } from "#rpc/client.ts";
+import type { RpcConnection } from "#wire/client.ts";
 import type { Publish } from "./outbox-publisher.ts";
 
 /** How long the events process may take for a batch, before it is sent again. */

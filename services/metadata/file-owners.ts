@@ -1,7 +1,7 @@
 import { createClient } from "@connectrpc/connect";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
 import { SnapshotDirectories } from "#gen/flotilla/snapshots/v1/directories_pb.ts";
-import type { RpcConnection } from "#rpc/client.ts";
+import type { RpcConnection } from "#wire/client.ts";
 import type { FileOwners } from "./gc/files.ts";
 
 /** How long a call may take that removes files. What is not done then is asked for again by the next collection. */

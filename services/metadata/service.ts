@@ -1,10 +1,10 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { formatDuration } from "#config/duration.ts";
 
-import type { PluginDefinition } from "#kernel/plugin.ts";
-import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
-import type { ServiceBinding } from "#rpc/handler.ts";
+import type { PluginDefinition } from "#fleet/plugin.ts";
+import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { lockFile } from "#sqlite/lock.ts";
+import type { ServiceBinding } from "#wire/handler.ts";
 import { openClock } from "./clock.ts";
 import { metadataPlugin, readMetadataConfig, readSchedulerConfig, schedulerPlugin } from "./config.ts";
 import { connectEventLog } from "./event-log.ts";

@@ -7,8 +7,8 @@ import {
   type SnapshotUsage as RecordedUsage,
   SnapshotIndex as SnapshotIndexService,
 } from "#gen/flotilla/index/v1/index_pb.ts";
-import type { RpcConnection } from "#rpc/client.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import type { RpcConnection } from "#wire/client.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { SnapshotIndex } from "./domain/ports.ts";
 import type { SnapshotKind, SnapshotLocation, SnapshotUsage } from "./drivers/driver.ts";
 

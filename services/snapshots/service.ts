@@ -1,14 +1,14 @@
 import { errorMessage } from "#base/errors.ts";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
-import type { Logger } from "#kernel/log.ts";
-import type { PluginDefinition } from "#kernel/plugin.ts";
-import type { ProcessContext, ProcessParts } from "#kernel/run.ts";
-import { diffPlugins } from "./diff/plugins.ts";
+import type { Logger } from "#fleet/log.ts";
+import type { PluginDefinition } from "#fleet/plugin.ts";
+import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { Snapshotter, type SnapshotterWatch } from "./domain/snapshotter.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition } from "./drivers/driver.ts";
 import { snapshotDrivers } from "./drivers/index.ts";
 import { connectSnapshotIndex } from "./index-client.ts";
+import { diffPlugins } from "./layers/plugins.ts";
 import { type RepairedSnapshotter, reconcileSnapshots } from "./reconcile.ts";
 import { directoriesService } from "./rpc/directories.ts";
 import { snapshotsService } from "./rpc/snapshots.ts";

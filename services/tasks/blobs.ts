@@ -3,8 +3,8 @@ import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { Content, WriteAction } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Blobs as BlobsService } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
-import type { RpcConnection } from "#rpc/client.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import type { RpcConnection } from "#wire/client.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { Blobs, StoredBlob } from "./domain/ports.ts";
 
 /** The blobs that the content process keeps. */

@@ -2,9 +2,9 @@ import { chmod, chown, lstat, mkdir, readdir, rename, rm, rmdir, stat, symlink, 
 import { dirname } from "node:path";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
+import { validateIdentifier } from "#containerd/identifier.ts";
 import { errnoText } from "#linux/libc.ts";
 import { unmountRecursive } from "#linux/mount.ts";
-import { validateIdentifier } from "#oci/identifier.ts";
 
 /** The directory of one task: specification, root file system, and what its runtime keeps there. */
 export interface Bundle {

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import type { Logger } from "#fleet/log.ts";
 import { EventLog as EventLogService } from "#gen/flotilla/events/v1/log_pb.ts";
-import type { Logger } from "#kernel/log.ts";
-import type { RpcConnection } from "#rpc/client.ts";
+import type { RpcConnection } from "#wire/client.ts";
 import type { EventLog } from "./domain/ports.ts";
 import { timestampNow } from "./timestamps.ts";
 

@@ -1,8 +1,8 @@
 import type { MessageShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
+import type { Logger } from "#fleet/log.ts";
 import { type DeleteResponseSchema, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
-import type { Logger } from "#kernel/log.ts";
 import { type Bundle, type Bundles, incarnationOf } from "./bundle.ts";
 import { deathEvents } from "./death.ts";
 import { Turns } from "./domain/parallel.ts";

@@ -1,4 +1,4 @@
-import { runProcess } from "#kernel/run.ts";
+import { runProcess } from "#fleet/run.ts";
 import { composeTasks } from "./service.ts";
 
 await runProcess("tasks", composeTasks);

@@ -1,5 +1,5 @@
 import { access } from "node:fs/promises";
-import type { Logger } from "#kernel/log.ts";
+import type { Logger } from "#fleet/log.ts";
 import type { Bundle, Bundles } from "./bundle.ts";
 import { mapInParallel } from "./domain/parallel.ts";
 import type { TaskLifecycle } from "./lifecycle.ts";

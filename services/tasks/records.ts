@@ -2,8 +2,8 @@ import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
-import type { RpcConnection } from "#rpc/client.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import type { RpcConnection } from "#wire/client.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { Records } from "./domain/ports.ts";
 
 /** The records of containers and sandboxes, which the metadata process keeps. */

@@ -3,7 +3,7 @@ import { createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { Diff } from "#gen/containerd/services/diff/v1/diff_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { Daemon } from "../kit/daemon.ts";
 import { bigImage, type TestImage } from "../kit/image.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";

@@ -1,10 +1,10 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { createClient, type Transport } from "@connectrpc/connect";
+import { socketOf } from "#fleet/process-name.ts";
 import { TaskExitSchema } from "#gen/containerd/events/task_pb.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
-import { connectRpc } from "#rpc/client.ts";
-import { socketOf } from "#topology/process-name.ts";
+import { connectRpc } from "#wire/client.ts";
 import type { Daemon } from "../kit/daemon.ts";
 import { startBoth } from "./daemons.ts";
 import type { Bench } from "./measurement.ts";

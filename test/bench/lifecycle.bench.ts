@@ -3,7 +3,7 @@ import { type Container, Containers } from "#gen/containerd/services/containers/
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { Daemon } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";

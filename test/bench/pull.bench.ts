@@ -3,7 +3,7 @@ import { createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { Daemon } from "../kit/daemon.ts";
 import { bigImage } from "../kit/image.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";

@@ -11,8 +11,8 @@ import { once } from "node:events";
 import http2 from "node:http2";
 import net from "node:net";
 import { fileURLToPath } from "node:url";
-import { serveRpc } from "#rpc/server.ts";
-import { connectionWindowBytes, serviceSettings } from "#rpc/transport-settings.ts";
+import { serveRpc } from "#wire/server.ts";
+import { connectionWindowBytes, serviceSettings } from "#wire/transport-settings.ts";
 import { bindEcho, echoPath, echoRoutes, plainEcho } from "../kit/echo-service.ts";
 import {
   data,

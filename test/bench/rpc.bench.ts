@@ -1,6 +1,6 @@
 import { createClient } from "@connectrpc/connect";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { Daemon } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { ctr, startBoth } from "./daemons.ts";

@@ -8,9 +8,9 @@ import { execa } from "execa";
 import { parse } from "smol-toml";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { Events, type PublishRequest } from "#gen/containerd/services/events/v1/events_pb.ts";
-import { bindService } from "#rpc/handler.ts";
-import { namespaceHeader, requireNamespace } from "#rpc/headers.ts";
-import { serveRpc } from "#rpc/server.ts";
+import { bindService } from "#wire/handler.ts";
+import { namespaceHeader, requireNamespace } from "#wire/headers.ts";
+import { serveRpc } from "#wire/server.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const cliModule = new URL("../../services/gateway/cli/cli.ts", import.meta.url).href;

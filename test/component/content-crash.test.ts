@@ -4,10 +4,10 @@ import { readdir, readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Client, createClient } from "@connectrpc/connect";
+import { digestOf } from "#containerd/digest.ts";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
-import { digestOf } from "#oci/digest.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import { WriteCall } from "../conformance/write-call.ts";
 import { ContentProcess } from "./content-process.ts";
 

@@ -4,10 +4,10 @@ import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { test } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import { digestOf } from "#containerd/digest.ts";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { mountOne } from "#linux/mount.ts";
-import { digestOf } from "#oci/digest.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import { WriteCall } from "../conformance/write-call.ts";
 import { ContentProcess } from "./content-process.ts";
 

@@ -1,6 +1,6 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import { BlobIndex } from "#gen/flotilla/index/v1/index_pb.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 
 type Hook = (method: keyof Handlers<typeof BlobIndex>) => Promise<void> | void;
 

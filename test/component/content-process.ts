@@ -3,10 +3,10 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
+import { socketOf } from "#fleet/process-name.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
-import { connectRpc, type RpcConnection } from "#rpc/client.ts";
-import { type RpcServer, serveRpc } from "#rpc/server.ts";
-import { socketOf } from "#topology/process-name.ts";
+import { connectRpc, type RpcConnection } from "#wire/client.ts";
+import { type RpcServer, serveRpc } from "#wire/server.ts";
 import { makeTemporaryDirectory, removeDirectory } from "../kit/temporary-directory.ts";
 import { MemoryBlobIndex } from "./content-index.ts";
 

@@ -5,11 +5,11 @@ import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Client, createClient } from "@connectrpc/connect";
 import { ErrorKind, failure } from "#base/errors.ts";
+import { type Digest, digestOf } from "#containerd/digest.ts";
 import { Content, WriteAction } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
-import { type Digest, digestOf } from "#oci/digest.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import { WriteCall } from "../conformance/write-call.ts";
 import { ContentProcess } from "./content-process.ts";
 

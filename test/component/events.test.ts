@@ -17,8 +17,8 @@ import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { ImageCreateSchema } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
-import { connectTtrpc } from "#ttrpc/client.ts";
+import { clientHeaders } from "#wire/headers.ts";
+import { connectTtrpc } from "#wire/ttrpc/client.ts";
 import { Subscriber } from "./event-subscriber.ts";
 import { EventsProcess, NatsServer } from "./events-process.ts";
 

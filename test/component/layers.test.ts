@@ -5,7 +5,7 @@ import test, { type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { mountAll, unmountAll } from "#linux/mount.ts";
-import { LayerThreads } from "../../services/snapshots/diff/layer-threads.ts";
+import { LayerThreads } from "../../services/snapshots/layers/layer-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 import { describeTree, type Tree } from "../kit/tree.ts";
 import {

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
+import { digestOf } from "#containerd/digest.ts";
 import { SnapshotRemoveSchema } from "#gen/containerd/events/snapshot_pb.ts";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { BlobIndex, SnapshotIndex, SnapshotKind } from "#gen/flotilla/index/v1/index_pb.ts";
-import { digestOf } from "#oci/digest.ts";
 import { collect, topics } from "./metadata-calls.ts";
 import { inNamespace, MetadataProcess } from "./metadata-process.ts";
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind } from "#base/errors.ts";
+import { digestOf } from "#containerd/digest.ts";
 import { ContentCreateSchema } from "#gen/containerd/events/content_pb.ts";
 import { SnapshotCommitSchema, SnapshotPrepareSchema } from "#gen/containerd/events/snapshot_pb.ts";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
@@ -9,7 +10,6 @@ import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
 import { Kind, Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { BlobIndex, SnapshotIndex, SnapshotKind } from "#gen/flotilla/index/v1/index_pb.ts";
-import { digestOf } from "#oci/digest.ts";
 import { collect, exists, invalid, notFound, refused, topics } from "./metadata-calls.ts";
 import { inNamespace, MetadataProcess } from "./metadata-process.ts";
 

@@ -7,16 +7,16 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
+import { type ProcessName, socketOf } from "#fleet/process-name.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
 import { EventLog, type Record as EventRecord } from "#gen/flotilla/events/v1/log_pb.ts";
 import { BlobIndex, SnapshotIndex } from "#gen/flotilla/index/v1/index_pb.ts";
 import { SnapshotDirectories } from "#gen/flotilla/snapshots/v1/directories_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
-import { connectRpc, type RpcConnection } from "#rpc/client.ts";
-import { bindService, type ServiceBinding } from "#rpc/handler.ts";
-import { clientHeaders } from "#rpc/headers.ts";
-import { type RpcServer, serveRpc } from "#rpc/server.ts";
-import { type ProcessName, socketOf } from "#topology/process-name.ts";
+import { connectRpc, type RpcConnection } from "#wire/client.ts";
+import { bindService, type ServiceBinding } from "#wire/handler.ts";
+import { clientHeaders } from "#wire/headers.ts";
+import { type RpcServer, serveRpc } from "#wire/server.ts";
 
 const program = fileURLToPath(new URL("../../services/metadata/main.ts", import.meta.url));
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind } from "#base/errors.ts";
+import { digestOf } from "#containerd/digest.ts";
 import { ContainerCreateSchema, ContainerUpdateSchema } from "#gen/containerd/events/container_pb.ts";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { ImageCreateSchema, Images } from "#gen/containerd/services/images/v1/images_pb.ts";
@@ -9,7 +10,6 @@ import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
 import { Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import { BlobIndex } from "#gen/flotilla/index/v1/index_pb.ts";
-import { digestOf } from "#oci/digest.ts";
 import { invalid, notFound, refused, topics } from "./metadata-calls.ts";
 import { inNamespace, MetadataProcess } from "./metadata-process.ts";
 

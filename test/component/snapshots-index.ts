@@ -7,7 +7,7 @@ import {
   SnapshotIndex,
   SnapshotKind,
 } from "#gen/flotilla/index/v1/index_pb.ts";
-import { bindService, type ServiceBinding } from "#rpc/handler.ts";
+import { bindService, type ServiceBinding } from "#wire/handler.ts";
 
 /** A record of {@link MemorySnapshotIndex}. */
 export interface MemorySnapshot {

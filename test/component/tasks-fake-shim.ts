@@ -6,8 +6,8 @@ import { BootstrapParamsSchema, BootstrapResultSchema } from "#gen/containerd/ru
 import { Task as TaskV2 } from "#gen/containerd/task/v2/shim_pb.ts";
 import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
-import { bindService, type Handlers } from "#rpc/handler.ts";
-import { serveTtrpc } from "#ttrpc/server.ts";
+import { bindService, type Handlers } from "#wire/handler.ts";
+import { serveTtrpc } from "#wire/ttrpc/server.ts";
 
 /**
  * A shim without containers, for what real shims do seldom. It is told how to behave by the JSON in its first argument; the

@@ -9,6 +9,7 @@ import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ErrorKind, failure } from "#base/errors.ts";
+import { socketOf } from "#fleet/process-name.ts";
 import {
   TaskCreateSchema,
   TaskDeleteSchema,
@@ -29,12 +30,11 @@ import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { makeFifo } from "#linux/fifo.ts";
-import { connectRpc, type RpcConnection } from "#rpc/client.ts";
-import { bindService } from "#rpc/handler.ts";
-import { clientHeaders, requireNamespace } from "#rpc/headers.ts";
-import { serveRpc } from "#rpc/server.ts";
-import { socketOf } from "#topology/process-name.ts";
-import { serveTtrpc } from "#ttrpc/server.ts";
+import { connectRpc, type RpcConnection } from "#wire/client.ts";
+import { bindService } from "#wire/handler.ts";
+import { clientHeaders, requireNamespace } from "#wire/headers.ts";
+import { serveRpc } from "#wire/server.ts";
+import { serveTtrpc } from "#wire/ttrpc/server.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const program = fileURLToPath(new URL("../../services/tasks/main.ts", import.meta.url));

@@ -9,13 +9,13 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import { RequestSchema, type Response, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
-import { bindService, type Handlers } from "#rpc/handler.ts";
-import { requireNamespace } from "#rpc/headers.ts";
-import type { FailedCall } from "#rpc/server.ts";
-import { connectTtrpc, type TtrpcClient } from "#ttrpc/client.ts";
-import { encodeFrame, FrameParser, FrameType } from "#ttrpc/frame.ts";
-import { serveTtrpc, type TtrpcServer } from "#ttrpc/server.ts";
-import { isConnectionClosed, ttrpcNamespaceHeader } from "#ttrpc/status.ts";
+import { bindService, type Handlers } from "#wire/handler.ts";
+import { requireNamespace } from "#wire/headers.ts";
+import type { FailedCall } from "#wire/server.ts";
+import { connectTtrpc, type TtrpcClient } from "#wire/ttrpc/client.ts";
+import { encodeFrame, FrameParser, FrameType } from "#wire/ttrpc/frame.ts";
+import { serveTtrpc, type TtrpcServer } from "#wire/ttrpc/server.ts";
+import { isConnectionClosed, ttrpcNamespaceHeader } from "#wire/ttrpc/status.ts";
 
 interface Rig {
   readonly path: string;

@@ -4,9 +4,9 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, isFailure } from "#base/errors.ts";
+import { type Digest, digestOf } from "#containerd/digest.ts";
 import { Content, WriteAction, type WriteContentResponse } from "#gen/containerd/services/content/v1/content_pb.ts";
-import { type Digest, digestOf } from "#oci/digest.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import { type TestCaller, WriteCall } from "./write-call.ts";
 
 /** A content store that is being tested, by the API that clients use. */

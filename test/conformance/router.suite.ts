@@ -7,7 +7,7 @@ import test from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { ErrorKind, failure } from "#base/errors.ts";
-import { type RpcServer, serveRpc } from "#rpc/server.ts";
+import { type RpcServer, serveRpc } from "#wire/server.ts";
 import {
   bindEcho,
   downloadBlock,

@@ -6,7 +6,7 @@ import {
   type WriteContentRequestSchema,
   type WriteContentResponse,
 } from "#gen/containerd/services/content/v1/content_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 
 type WriteRequest = MessageInitShape<typeof WriteContentRequestSchema>;
 

@@ -12,7 +12,7 @@ import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { readMountInfo } from "#linux/mount-info.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import { findInconsistencies } from "../kit/check.ts";
 import { type Daemon, startContainerd, startFlotilla } from "../kit/daemon.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";

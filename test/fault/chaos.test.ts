@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import { findInconsistencies } from "../kit/check.ts";
 import { type Daemon, type DaemonProcess, startFlotilla } from "../kit/daemon.ts";
 import { bigImage, busyboxImage, type TestImage } from "../kit/image.ts";

@@ -7,7 +7,7 @@ import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { DaemonProcess } from "../kit/daemon.ts";
 
 /** What a probe asks about. */

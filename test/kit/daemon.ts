@@ -5,9 +5,9 @@ import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import type { ProcessName } from "#fleet/process-name.ts";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
-import { connectRpc, type RpcConnection } from "#rpc/client.ts";
-import type { ProcessName } from "#topology/process-name.ts";
+import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import {
   type ContainerName,
   listBundles,

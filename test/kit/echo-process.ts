@@ -1,4 +1,4 @@
-import { serveRpc } from "#rpc/server.ts";
+import { serveRpc } from "#wire/server.ts";
 import { bindEcho, plainEcho } from "./echo-service.ts";
 
 /** A process that serves the echo service on the socket that its argument names, to be killed by tests. */

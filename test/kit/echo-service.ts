@@ -12,7 +12,7 @@ import {
 import { type CallOptions, createClient, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { messageBytesMax } from "#base/limits.ts";
-import type { Call, ServiceBinding } from "#rpc/handler.ts";
+import type { Call, ServiceBinding } from "#wire/handler.ts";
 
 /** A service with a method of each kind, for tests of what carries calls. It is described here and not in a .proto file. */
 export const Echo: DescService = describeEcho();

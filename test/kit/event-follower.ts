@@ -4,7 +4,7 @@ import { createClient, type Transport } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ContainerCreateSchema } from "#gen/containerd/events/container_pb.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import { until } from "./processes.ts";
 
 /** A running `ctr events`. */

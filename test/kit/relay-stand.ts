@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import net from "node:net";
-import { serveRpc } from "#rpc/server.ts";
+import { serveRpc } from "#wire/server.ts";
 import { Relay, type RelayRoutes } from "../../services/gateway/relay/relay.ts";
 import { bindEcho, type EchoHandlers, echoPath, echoRoutes, plainEcho } from "./echo-service.ts";
 import { grpcRequest, headers, RawConnection, RawServer, Type } from "./raw-http2.ts";

@@ -9,22 +9,26 @@ import { importsOf, readSources, type SourceFile } from "./sources.ts";
  */
 const layers: readonly { readonly folder: string; readonly uses: readonly string[] }[] = [
   { folder: "shared/base/", uses: ["node:"] },
-  { folder: "shared/oci/", uses: ["node:", "#base"] },
-  { folder: "shared/config/", uses: ["node:", "#base", "#oci", "smol-toml"] },
-  { folder: "shared/sqlite/", uses: ["node:", "#base", "#oci", "#gen", "better-sqlite3"] },
-  { folder: "shared/linux/", uses: ["node:", "#base", "#oci", "koffi", "execa"] },
+  { folder: "shared/containerd/", uses: ["node:", "#base"] },
+  { folder: "shared/config/", uses: ["node:", "#base", "#containerd", "smol-toml"] },
+  { folder: "shared/sqlite/", uses: ["node:", "#base", "#containerd", "#gen", "better-sqlite3"] },
+  { folder: "shared/linux/", uses: ["node:", "#base", "#containerd", "koffi", "execa"] },
   {
-    folder: "shared/rpc/",
-    uses: ["node:", "#base", "#oci", "#gen", "@bufbuild/protobuf", "@connectrpc/connect", "@connectrpc/connect-node"],
+    folder: "shared/wire/",
+    uses: [
+      "node:",
+      "#base",
+      "#containerd",
+      "#gen",
+      "#linux",
+      "@bufbuild/protobuf",
+      "@connectrpc/connect",
+      "@connectrpc/connect-node",
+    ],
   },
   {
-    folder: "shared/ttrpc/",
-    uses: ["node:", "#base", "#oci", "#gen", "#rpc", "#linux", "@bufbuild/protobuf", "@connectrpc/connect"],
-  },
-  { folder: "shared/topology/", uses: ["#gen", "@bufbuild/protobuf"] },
-  {
-    folder: "shared/kernel/",
-    uses: ["node:", "#base", "#oci", "#gen", "#config", "#rpc", "#topology", "@bufbuild/protobuf", "pino"],
+    folder: "shared/fleet/",
+    uses: ["node:", "#base", "#containerd", "#gen", "#config", "#wire", "@bufbuild/protobuf", "pino"],
   },
   { folder: "services/metadata/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "better-sqlite3"] },
   { folder: "services/events/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "nats"] },
@@ -46,8 +50,8 @@ const keepers: readonly { readonly package: string; readonly places: readonly st
   { package: "nats", places: ["services/events/bus/nats.ts"] },
   { package: "koffi", places: ["shared/linux/"] },
   { package: "better-sqlite3", places: ["shared/sqlite/", "services/metadata/store/"] },
-  { package: "pino", places: ["shared/kernel/log.ts"] },
-  { package: "@connectrpc/connect-node", places: ["shared/rpc/"] },
+  { package: "pino", places: ["shared/fleet/log.ts"] },
+  { package: "@connectrpc/connect-node", places: ["shared/wire/"] },
 ];
 
 const testFile = /\.test\.ts$/;

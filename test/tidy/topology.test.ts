@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import type { DescService } from "@bufbuild/protobuf";
-import { fleet, routesByPath } from "#topology/topology.ts";
+import { fleet, routesByPath } from "#fleet/topology.ts";
 
 test("every method of every public service is answered by exactly one process", () => {
   const owners = new Map<string, string[]>();

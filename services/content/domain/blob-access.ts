@@ -1,5 +1,5 @@
 import { ErrorKind, failure } from "#base/errors.ts";
-import type { Digest } from "#oci/digest.ts";
+import type { Digest } from "#containerd/digest.ts";
 import type { BlobIndex, BlobRecord } from "./ports.ts";
 
 /**

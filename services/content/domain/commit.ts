@@ -1,7 +1,7 @@
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { type Digest, isDigest, splitDigest } from "#oci/digest.ts";
-import { type Labels, validateLabels } from "#oci/labels.ts";
+import { type Digest, isDigest, splitDigest } from "#containerd/digest.ts";
+import { type Labels, validateLabels } from "#containerd/labels.ts";
 import type { DigestLocks } from "./digest-locks.ts";
 import type { BlobFiles, BlobIndex, BlobRecord, IngestFile, IngestName } from "./ports.ts";
 

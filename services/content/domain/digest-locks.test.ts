@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import * as fc from "fast-check";
-import { type Digest, digestOf } from "#oci/digest.ts";
+import { type Digest, digestOf } from "#containerd/digest.ts";
 import { DigestLocks } from "./digest-locks.ts";
 
 const digests = ["a", "b", "c", "d"].map((text) => digestOf(text));

@@ -1,4 +1,4 @@
-import type { Digest } from "#oci/digest.ts";
+import type { Digest } from "#containerd/digest.ts";
 
 /**
  * One lock for each digest, so that a blob is not removed between the rename that places it and the record that tells

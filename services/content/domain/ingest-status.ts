@@ -1,6 +1,6 @@
 import { ErrorKind, failure, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { compileFilters } from "#oci/filter.ts";
+import { compileFilters } from "#containerd/filter.ts";
 import type { OpenIngests } from "./open-ingests.ts";
 import type { BlobIndex, IngestFiles, IngestName, IngestStatus } from "./ports.ts";
 

@@ -1,5 +1,5 @@
 import { ErrorKind, isFailure } from "#base/errors.ts";
-import { canonicalAlgorithm, type Digest, isDigest, splitDigest } from "#oci/digest.ts";
+import { canonicalAlgorithm, type Digest, isDigest, splitDigest } from "#containerd/digest.ts";
 import { type CommitParts, type CommitRequest, commitIngest, commitShared } from "./commit.ts";
 import type { IngestLock, OpenIngests } from "./open-ingests.ts";
 import type { BlobRecord, Clock, IngestFile, IngestFiles, IngestName } from "./ports.ts";

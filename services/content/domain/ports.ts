@@ -1,5 +1,5 @@
-import type { Digest, DigestAlgorithm } from "#oci/digest.ts";
-import type { Labels } from "#oci/labels.ts";
+import type { Digest, DigestAlgorithm } from "#containerd/digest.ts";
+import type { Labels } from "#containerd/labels.ts";
 
 /** An ingest as a client names it. */
 export interface IngestName {

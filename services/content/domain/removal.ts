@@ -1,4 +1,4 @@
-import type { Digest } from "#oci/digest.ts";
+import type { Digest } from "#containerd/digest.ts";
 import type { DigestLocks } from "./digest-locks.ts";
 import { removalBatchMax } from "./limits.ts";
 import type { BlobFiles, BlobIndex } from "./ports.ts";

@@ -1,6 +1,6 @@
 import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
-import { isDigest } from "#oci/digest.ts";
-import type { Labels } from "#oci/labels.ts";
+import { isDigest } from "#containerd/digest.ts";
+import type { Labels } from "#containerd/labels.ts";
 import { type IngestWriter, openIngestWriter, type WriterParts } from "./ingest-writer.ts";
 import type { IngestName } from "./ports.ts";
 

@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { chmod, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { syncDirectory } from "#base/durable-file.ts";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
-import { type Digest, isDigest } from "#oci/digest.ts";
+import { type Digest, isDigest } from "#containerd/digest.ts";
 import type { BlobFiles, BlobReader, IngestFile } from "../domain/ports.ts";
 import { ensureDirectory } from "./directory.ts";
 import { diskFailure, onDisk } from "./disk-failure.ts";

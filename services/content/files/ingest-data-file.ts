@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import { type Digest, type DigestAlgorithm, digestOfHash } from "#oci/digest.ts";
+import { type Digest, type DigestAlgorithm, digestOfHash } from "#containerd/digest.ts";
 import type { Clock, IngestFile, IngestStatus } from "../domain/ports.ts";
 import { diskFailure, onDisk } from "./disk-failure.ts";
 

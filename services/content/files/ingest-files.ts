@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { chmod, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, failure, isFailure, systemErrorCode } from "#base/errors.ts";
-import type { DigestAlgorithm } from "#oci/digest.ts";
+import type { DigestAlgorithm } from "#containerd/digest.ts";
 import type { Clock, IngestFile, IngestFiles, IngestStatus } from "../domain/ports.ts";
 import { diskFailure, onDisk } from "./disk-failure.ts";
 import { IngestDataFile } from "./ingest-data-file.ts";

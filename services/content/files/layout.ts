@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type Digest, splitDigest } from "#oci/digest.ts";
+import { type Digest, splitDigest } from "#containerd/digest.ts";
 
 /** Where the parts of one ingest lie. */
 export interface IngestPaths {

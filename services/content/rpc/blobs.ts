@@ -1,6 +1,6 @@
+import { isDigest, parseDigest } from "#containerd/digest.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
-import { isDigest, parseDigest } from "#oci/digest.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { getBlob } from "../domain/blob-access.ts";
 import { removeIngestFiles } from "../domain/ingest-status.ts";
 import type { WriterParts } from "../domain/ingest-writer.ts";

@@ -1,10 +1,10 @@
 import { type MessageInitShape } from "@bufbuild/protobuf";
 import type { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { findDigestFault, isDigest } from "#containerd/digest.ts";
 import { Content, type StatusSchema, type WriteAction } from "#gen/containerd/services/content/v1/content_pb.ts";
-import { findDigestFault, isDigest } from "#oci/digest.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import { getBlob } from "../domain/blob-access.ts";
 import { abortIngest, getIngestStatus, listIngestStatuses, type NamedStatus } from "../domain/ingest-status.ts";
 import type { WriterParts } from "../domain/ingest-writer.ts";

@@ -2,7 +2,7 @@ import { fromBinary, toBinary, toJson } from "@bufbuild/protobuf";
 import type { Any, Timestamp } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
-import { typeRegistry } from "#rpc/type-registry.ts";
+import { typeRegistry } from "#wire/connect/type-registry.ts";
 import { eventBytesMax, type NewEvent, type StoredEvent } from "./bus.ts";
 import type { Question, Reply } from "./link.ts";
 

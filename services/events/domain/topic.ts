@@ -1,6 +1,6 @@
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { validateIdentifier } from "#oci/identifier.ts";
+import { validateIdentifier } from "#containerd/identifier.ts";
 
 /** What is checked of an event before it is taken. */
 export interface EventHead {

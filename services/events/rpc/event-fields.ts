@@ -1,8 +1,8 @@
 import { type DescMessage, fromBinary, ScalarType } from "@bufbuild/protobuf";
 import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
+import type { FieldSource } from "#containerd/filter.ts";
 import type { Envelope } from "#gen/containerd/types/event_pb.ts";
-import type { FieldSource } from "#oci/filter.ts";
-import { typeRegistry } from "#rpc/type-registry.ts";
+import { typeRegistry } from "#wire/connect/type-registry.ts";
 
 /**
  * The fields of an event that filters may ask for: `namespace`, `topic`, and `event.` with the proto names of the payload's fields of

@@ -1,6 +1,6 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
-import type { Handlers } from "#rpc/handler.ts";
+import type { Handlers } from "#wire/handler.ts";
 import type { EventBus } from "../bus/bus.ts";
 
 /** It travels as a header. */

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { toBinary } from "@bufbuild/protobuf";
 import type { Events } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
-import type { Handlers } from "#rpc/handler.ts";
+import type { Handlers } from "#wire/handler.ts";
 import type { EventBus } from "../bus/bus.ts";
 import { forwardEvent } from "./events.ts";
 

@@ -1,7 +1,7 @@
 import { errorMessage } from "#base/errors.ts";
 import { type ParsedArguments, parseArguments } from "#config/flag-syntax.ts";
 import type { DaemonFlags } from "#config/flags.ts";
-import { daemonRevision, daemonVersion } from "#kernel/version.ts";
+import { daemonRevision, daemonVersion } from "#fleet/version.ts";
 import { type Command, CommandExit } from "./command.ts";
 import { formatHelp, helpCommand, helpFlag } from "./help.ts";
 import { print } from "./output.ts";

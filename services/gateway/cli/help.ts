@@ -1,4 +1,4 @@
-import { daemonVersion } from "#kernel/version.ts";
+import { daemonVersion } from "#fleet/version.ts";
 import type { Command, DescribedFlag } from "./command.ts";
 
 /** Taken by every command. */

@@ -5,8 +5,8 @@ import { createClient } from "@connectrpc/connect";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import { defaultAddress } from "#config/defaults.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
-import { connectRpc } from "#rpc/client.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import { connectRpc } from "#wire/client.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { Command, CommandInput } from "./command.ts";
 import { readInput } from "./output.ts";
 

@@ -1,4 +1,4 @@
-import { encodeGrpcMessage } from "#rpc/grpc-wire.ts";
+import { encodeGrpcMessage } from "#wire/grpc/grpc-wire.ts";
 import { encodeHeaderBlock } from "./header-encoder.ts";
 
 /** Why the relay itself answers a call, in the words of the protocols that it may have to use. */

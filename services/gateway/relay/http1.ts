@@ -3,7 +3,7 @@ import http2 from "node:http2";
 import type { Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
-import { SessionHolder } from "#rpc/session-holder.ts";
+import { SessionHolder } from "#wire/session-holder.ts";
 import { encodeConnectError, Refusal } from "./answer.ts";
 import { keptRequestBytesMax, prefaceMsMax, resendsMax } from "./limits.ts";
 import { describeMissingRoute, findRoute, type RelayMethod, type RelayRoutes } from "./route.ts";

@@ -1,7 +1,7 @@
 import { aborted } from "#base/aborted.ts";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { type Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
-import type { Handlers } from "#rpc/handler.ts";
+import type { Handlers } from "#wire/handler.ts";
 
 /**
  * Answers `grpc.health.v1.Health` as grpc-go's server does when only the daemon as a whole, the service "", is registered.

@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { mkdir, stat } from "node:fs/promises";
 import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
+import { compileFilters } from "#containerd/filter.ts";
 import type { Introspection, Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
-import { compileFilters } from "#oci/filter.ts";
-import type { Handlers } from "#rpc/handler.ts";
+import type { Handlers } from "#wire/handler.ts";
 
 export interface IntrospectionOptions {
   /** Every plugin of the fleet in the order of the graph, as it is now. */

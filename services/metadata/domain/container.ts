@@ -1,8 +1,8 @@
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { applyFieldMask, maskedMap } from "#oci/field-mask.ts";
-import { validateIdentifier } from "#oci/identifier.ts";
-import { validateLabels } from "#oci/labels.ts";
+import { applyFieldMask, maskedMap } from "#containerd/field-mask.ts";
+import { validateIdentifier } from "#containerd/identifier.ts";
+import { validateLabels } from "#containerd/labels.ts";
 import type { AnyValue } from "./any.ts";
 
 /** What the rules for containers look at. */

@@ -1,8 +1,8 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { findDigestFault } from "#oci/digest.ts";
-import { applyFieldMask, maskedMap } from "#oci/field-mask.ts";
-import { validateLabels } from "#oci/labels.ts";
+import { findDigestFault } from "#containerd/digest.ts";
+import { applyFieldMask, maskedMap } from "#containerd/field-mask.ts";
+import { validateLabels } from "#containerd/labels.ts";
 
 /** What the rules for images look at. */
 export interface ImageFields<D extends DescriptorFields> {

@@ -1,7 +1,7 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { applyFieldMask, maskedMap } from "#oci/field-mask.ts";
-import { type Labels, validateLabels } from "#oci/labels.ts";
+import { applyFieldMask, maskedMap } from "#containerd/field-mask.ts";
+import { type Labels, validateLabels } from "#containerd/labels.ts";
 
 /**
  * Changes the labels of a resource of which nothing else may change, a blob or a snapshot.

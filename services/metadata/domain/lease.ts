@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
-import { findDigestFault } from "#oci/digest.ts";
+import { findDigestFault } from "#containerd/digest.ts";
 import { type Resource, ResourceKind, snapshotResourceKey } from "./resource.ts";
 
 /** Something that a lease holds, as clients name it. */

@@ -1,4 +1,4 @@
-import type { Labels } from "#oci/labels.ts";
+import type { Labels } from "#containerd/labels.ts";
 import { ResourceKind, snapshotResourceKey } from "./resource.ts";
 import { findRfc3339Ms } from "./rfc3339.ts";
 

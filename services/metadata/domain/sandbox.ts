@@ -1,7 +1,7 @@
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { applyFieldMask, maskedMap } from "#oci/field-mask.ts";
-import { validateIdentifier } from "#oci/identifier.ts";
+import { applyFieldMask, maskedMap } from "#containerd/field-mask.ts";
+import { validateIdentifier } from "#containerd/identifier.ts";
 import type { AnyValue } from "./any.ts";
 
 /** What the rules for sandboxes look at. */

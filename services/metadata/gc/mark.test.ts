@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { create } from "@bufbuild/protobuf";
+import { digestOf } from "#containerd/digest.ts";
 import { ContainerSchema } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { ImageSchema } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { Kind } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import { digestOf } from "#oci/digest.ts";
 import { findUnreferenced, rowsPerSliceMax } from "./mark.ts";
 import { TestStores } from "./test-stores.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ErrorKind, isFailure } from "#base/errors.ts";
-import { digestOf } from "#oci/digest.ts";
+import { digestOf } from "#containerd/digest.ts";
 import type { Stores } from "../stores.ts";
 import { collectGarbage } from "./collect.ts";
 import { TestFiles, TestStores, turns } from "./test-stores.ts";

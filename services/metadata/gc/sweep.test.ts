@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { digestOf } from "#oci/digest.ts";
+import { digestOf } from "#containerd/digest.ts";
 import { WriteBarrier } from "./barrier.ts";
 import { findUnreferenced } from "./mark.ts";
 import { removalsPerCommitMax, sweep } from "./sweep.ts";

@@ -1,5 +1,5 @@
 import { BlobIndex } from "#gen/flotilla/index/v1/index_pb.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { IngestStore } from "../store/ingests.ts";
 import { reconcileBlobs } from "../store/reconcile.ts";

@@ -1,9 +1,9 @@
 import { create, fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import type { FieldSource } from "#containerd/filter.ts";
 import { ContainerSchema, Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
-import type { FieldSource } from "#oci/filter.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { requireNamespace } from "#wire/headers.ts";
 import type { ContainerStore } from "../store/containers.ts";
 import { encodedResponse } from "./encoded.ts";
 import { compileListFilters, filterRecords, listResponse, mapEntry, unlessEmpty } from "./filtered.ts";

@@ -1,10 +1,10 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { isDigest, parseDigest } from "#containerd/digest.ts";
+import type { FieldSource } from "#containerd/filter.ts";
 import { Content, type Info } from "#gen/containerd/services/content/v1/content_pb.ts";
-import { isDigest, parseDigest } from "#oci/digest.ts";
-import type { FieldSource } from "#oci/filter.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import { encodedResponse } from "./encoded.ts";
 import { compileStreamFilters, mapEntry } from "./filtered.ts";

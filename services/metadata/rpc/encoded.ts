@@ -1,4 +1,4 @@
-import { EncodedResponse } from "#rpc/handler.ts";
+import { EncodedResponse } from "#wire/handler.ts";
 import { encodeRecords } from "../store/encoded-records.ts";
 
 /** A response that holds encoded records in field 1. */

@@ -1,6 +1,6 @@
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
-import { compileFilters, type FieldSource, type Filter } from "#oci/filter.ts";
-import { EncodedResponse } from "#rpc/handler.ts";
+import { compileFilters, type FieldSource, type Filter } from "#containerd/filter.ts";
+import { EncodedResponse } from "#wire/handler.ts";
 import { encodeRecords } from "../store/encoded-records.ts";
 
 /**

@@ -1,9 +1,9 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import type { FieldSource } from "#containerd/filter.ts";
 import { ImageSchema, Images } from "#gen/containerd/services/images/v1/images_pb.ts";
-import type { FieldSource } from "#oci/filter.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import type { Collector } from "../gc/schedule.ts";
 import type { ImageStore } from "../store/images.ts";
 import { encodedResponse } from "./encoded.ts";

@@ -1,8 +1,8 @@
 import { fromBinary } from "@bufbuild/protobuf";
+import type { FieldSource } from "#containerd/filter.ts";
 import { LeaseSchema, Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
-import type { FieldSource } from "#oci/filter.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { requireNamespace } from "#wire/headers.ts";
 import type { LeaseResource } from "../domain/lease.ts";
 import type { Collector } from "../gc/schedule.ts";
 import type { LeaseStore } from "../store/leases.ts";

@@ -1,9 +1,9 @@
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { applyFieldMask, maskedMap } from "#containerd/field-mask.ts";
+import { type Labels, validateLabels } from "#containerd/labels.ts";
 import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
-import { applyFieldMask, maskedMap } from "#oci/field-mask.ts";
-import { type Labels, validateLabels } from "#oci/labels.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import type { NamespaceContents, NamespaceStore } from "../store/namespaces.ts";
 import { encodedResponse } from "./encoded.ts";
 

@@ -1,4 +1,4 @@
-import type { FieldSource, Filter } from "#oci/filter.ts";
+import type { FieldSource, Filter } from "#containerd/filter.ts";
 
 /**
  * Reads records page by page and hands on those that pass in messages of the same size, the last one smaller. No message is

@@ -1,9 +1,9 @@
 import { create, fromBinary } from "@bufbuild/protobuf";
+import type { FieldSource } from "#containerd/filter.ts";
 import { Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import { SandboxSchema } from "#gen/containerd/types/sandbox_pb.ts";
-import type { FieldSource } from "#oci/filter.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { requireNamespace } from "#wire/headers.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import { encodedResponse } from "./encoded.ts";
 import { compileListFilters, listResponse, mapEntry } from "./filtered.ts";

@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { Kind } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { SnapshotIndex, SnapshotKind, type SnapshotLocationSchema } from "#gen/flotilla/index/v1/index_pb.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import type { SnapshotLocation, SnapshotStore } from "../store/snapshots.ts";
 import type { SnapshotterStore } from "../store/snapshotters.ts";
 

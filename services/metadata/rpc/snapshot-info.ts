@@ -1,8 +1,8 @@
 import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
+import type { FieldSource, Filter } from "#containerd/filter.ts";
 import { type Info, Kind, Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import type { FieldSource, Filter } from "#oci/filter.ts";
-import { bindService, type Call, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { SnapshotterStore } from "../store/snapshotters.ts";
 import { encodedResponse } from "./encoded.ts";

@@ -1,8 +1,8 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
+import { type Labels, withoutEmptyLabels } from "#containerd/labels.ts";
 import { ContentCreateSchema, ContentDeleteSchema } from "#gen/containerd/events/content_pb.ts";
 import { type Info, InfoSchema } from "#gen/containerd/services/content/v1/content_pb.ts";
-import { type Labels, withoutEmptyLabels } from "#oci/labels.ts";
 import type { Statement } from "#sqlite/open.ts";
 import { updateLabels } from "../domain/labelled.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";

@@ -2,13 +2,13 @@ import { clone, create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { withoutEmptyLabels } from "#containerd/labels.ts";
 import {
   ContainerCreateSchema,
   ContainerDeleteSchema,
   ContainerUpdateSchema,
 } from "#gen/containerd/events/container_pb.ts";
 import { type Container, ContainerSchema } from "#gen/containerd/services/containers/v1/containers_pb.ts";
-import { withoutEmptyLabels } from "#oci/labels.ts";
 import type { Statement } from "#sqlite/open.ts";
 import { updateContainer, validateContainer } from "../domain/container.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";

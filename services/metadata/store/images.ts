@@ -2,6 +2,7 @@ import { clone, create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { withoutEmptyLabels } from "#containerd/labels.ts";
 import {
   type Image,
   ImageCreateSchema,
@@ -10,7 +11,6 @@ import {
   ImageUpdateSchema,
 } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { DescriptorSchema } from "#gen/containerd/types/descriptor_pb.ts";
-import { withoutEmptyLabels } from "#oci/labels.ts";
 import type { Statement } from "#sqlite/open.ts";
 import { updateImage, validateImage } from "../domain/image.ts";
 import { expireLabel, readReferenceFacts } from "../domain/reference-labels.ts";

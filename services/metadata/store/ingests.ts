@@ -1,5 +1,5 @@
 import { ErrorKind, failure, isFailure, wrapFailure } from "#base/errors.ts";
-import { type Labels, validateLabels } from "#oci/labels.ts";
+import { type Labels, validateLabels } from "#containerd/labels.ts";
 import type { Statement } from "#sqlite/open.ts";
 import { Relation } from "../domain/reference-labels.ts";
 import { type Resource, ResourceKind } from "../domain/resource.ts";

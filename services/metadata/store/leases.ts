@@ -1,8 +1,8 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { type Labels, withoutEmptyLabels } from "#containerd/labels.ts";
 import { type Lease, LeaseSchema } from "#gen/containerd/services/leases/v1/leases_pb.ts";
-import { type Labels, withoutEmptyLabels } from "#oci/labels.ts";
 import type { Statement } from "#sqlite/open.ts";
 import { type LeaseResource, parseLeaseResource, randomLeaseId } from "../domain/lease.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";

@@ -1,14 +1,14 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { validateIdentifier } from "#containerd/identifier.ts";
+import { type Labels, sharedNamespaceLabel, validateLabels, withoutEmptyLabels } from "#containerd/labels.ts";
 import {
   NamespaceCreateSchema,
   NamespaceDeleteSchema,
   NamespaceUpdateSchema,
 } from "#gen/containerd/events/namespace_pb.ts";
 import { NamespaceSchema } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
-import { validateIdentifier } from "#oci/identifier.ts";
-import { type Labels, sharedNamespaceLabel, validateLabels, withoutEmptyLabels } from "#oci/labels.ts";
 import type { Statement } from "#sqlite/open.ts";
 import type { Records } from "./records.ts";
 

@@ -1,13 +1,13 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { type Labels, snapshotRefLabel, validateLabels, withoutEmptyLabels } from "#containerd/labels.ts";
 import {
   SnapshotCommitSchema,
   SnapshotPrepareSchema,
   SnapshotRemoveSchema,
 } from "#gen/containerd/events/snapshot_pb.ts";
 import { type Info, InfoSchema, Kind } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import { type Labels, snapshotRefLabel, validateLabels, withoutEmptyLabels } from "#oci/labels.ts";
 import type { Statement } from "#sqlite/open.ts";
 import { updateLabels } from "../domain/labelled.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";

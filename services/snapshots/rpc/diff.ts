@@ -4,11 +4,11 @@ import { Diff } from "#gen/containerd/services/diff/v1/diff_pb.ts";
 import type { Mount as MountMessage } from "#gen/containerd/types/mount_pb.ts";
 import type { FileTime } from "#linux/file.ts";
 import type { Mount } from "#linux/mount.ts";
-import { bindService, type Call, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { leaseOf, requireNamespace } from "#rpc/headers.ts";
-import type { Differ } from "../diff/differ.ts";
-import { layerMediaType } from "../diff/media-type.ts";
-import type { ContentOwner } from "../diff/ports.ts";
+import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { leaseOf, requireNamespace } from "#wire/headers.ts";
+import type { Differ } from "../layers/differ.ts";
+import { layerMediaType } from "../layers/media-type.ts";
+import type { ContentOwner } from "../layers/ports.ts";
 
 /**
  * The public Diff service.

@@ -1,5 +1,5 @@
 import { SnapshotDirectories } from "#gen/flotilla/snapshots/v1/directories_pb.ts";
-import { bindService, type ServiceBinding } from "#rpc/handler.ts";
+import { bindService, type ServiceBinding } from "#wire/handler.ts";
 import { getSnapshotter, type Snapshotter } from "../domain/snapshotter.ts";
 
 /** The private service by which the collector has directories deleted. */

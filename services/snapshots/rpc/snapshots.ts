@@ -7,8 +7,8 @@ import {
 } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import type { MountSchema } from "#gen/containerd/types/mount_pb.ts";
 import type { Mount } from "#linux/mount.ts";
-import { bindService, type Call, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import { getSnapshotter, type Snapshotter } from "../domain/snapshotter.ts";
 
 /** The part of the public Snapshots service that needs directories; the rest is answered from records alone. */

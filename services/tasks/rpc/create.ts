@@ -4,7 +4,7 @@ import { ErrorKind, FlotillaError, failure, wrapFailure } from "#base/errors.ts"
 import { quote } from "#base/quote.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import type { CreateTaskRequest } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
-import type { Call } from "#rpc/handler.ts";
+import type { Call } from "#wire/handler.ts";
 import type { Blobs, ContainerRecord, Records } from "../domain/ports.ts";
 import type { TaskLifecycle } from "../lifecycle.ts";
 import type { SandboxSupervisor } from "../runtimes/runtime.ts";

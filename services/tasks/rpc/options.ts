@@ -17,7 +17,7 @@ export async function unpackOptions<D extends DescMessage>(
   const name = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
   if (name !== schema.typeName) {
     // Loaded for this error alone, since it holds the messages of half the API.
-    const { typeRegistry } = await import("#rpc/type-registry.ts");
+    const { typeRegistry } = await import("#wire/connect/type-registry.ts");
     const isKnown = typeRegistry.getMessage(name) !== undefined;
     throw new FlotillaError(ErrorKind.Unknown, isKnown ? mismatch : `type with url ${typeUrl}: not found`);
   }

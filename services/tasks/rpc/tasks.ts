@@ -1,12 +1,12 @@
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
+import { validateIdentifier } from "#containerd/identifier.ts";
+import type { Logger } from "#fleet/log.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { type StateResponse, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
 import type { ProcessSchema } from "#gen/containerd/v1/types/task_pb.ts";
-import type { Logger } from "#kernel/log.ts";
-import { validateIdentifier } from "#oci/identifier.ts";
-import { bindService, type Call, type Handlers, type ServiceBinding } from "#rpc/handler.ts";
-import { leaseOf, requireNamespace } from "#rpc/headers.ts";
+import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import { mapInParallel } from "../domain/parallel.ts";
 import type { TaskTable } from "../domain/task-table.ts";
 import type { Task } from "../lifecycle.ts";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { mkdir, rm, statfs } from "node:fs/promises";
 import { release } from "node:os";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
-import { skipPlugin } from "#kernel/plugin.ts";
+import { skipPlugin } from "#fleet/plugin.ts";
 import { recordsEntryTypes } from "#linux/directory-entries.ts";
 import { mountAll, unmountAll } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";

@@ -3,8 +3,8 @@ import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } fro
 import { ErrorKind, FlotillaError, isFailure } from "#base/errors.ts";
 import { Task as TaskV2 } from "#gen/containerd/task/v2/shim_pb.ts";
 import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
-import { connectTtrpc, type TtrpcClient } from "#ttrpc/client.ts";
-import { isConnectionClosed, ttrpcNamespaceHeader } from "#ttrpc/status.ts";
+import { connectTtrpc, type TtrpcClient } from "#wire/ttrpc/client.ts";
+import { isConnectionClosed, ttrpcNamespaceHeader } from "#wire/ttrpc/status.ts";
 import type { Bundle } from "../../bundle.ts";
 import { type RuntimeTask, SupervisorGone, type TaskCallOptions } from "../runtime.ts";
 import type { ShimEndpoint } from "./bootstrap.ts";

@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import type { StreamProcessorConfig } from "#config/config.ts";
+import type { Labels } from "#containerd/labels.ts";
 import type { FileTime } from "#linux/file.ts";
 import type { Mount } from "#linux/mount.ts";
 import { readOnlyMounts } from "#linux/mount-options.ts";
 import { withTemporaryMount } from "#linux/temporary-mount.ts";
-import type { Labels } from "#oci/labels.ts";
 import type { AppliedLayer } from "./apply.ts";
 import type { Compression } from "./compression.ts";
 import type { ExtractionTarget } from "./extractor.ts";

@@ -11,8 +11,8 @@ import {
 import type { ConnectError } from "@connectrpc/connect";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
+import type { Call } from "../handler.ts";
 import { frameMessage, joinedBytesMax, messagePrefix } from "./grpc-wire.ts";
-import type { Call } from "./handler.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 import { RequestQueue } from "./request-queue.ts";
 import {

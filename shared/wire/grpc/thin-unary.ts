@@ -2,6 +2,7 @@ import type http2 from "node:http2";
 import { create, type DescMessage, type DescMethodUnary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
+import { type Call, EncodedResponse } from "../handler.ts";
 import {
   announcedBytes,
   frameMessage,
@@ -10,7 +11,6 @@ import {
   messagePrefixBytes,
   unframeMessage,
 } from "./grpc-wire.ts";
-import { type Call, EncodedResponse } from "./handler.ts";
 import {
   asText,
   canceled,

@@ -2,8 +2,8 @@ import { type Client, createClient } from "@connectrpc/connect";
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import { Content, WriteAction, type WriteContentResponse } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
-import type { RpcConnection } from "#rpc/client.ts";
-import { clientHeaders } from "#rpc/headers.ts";
+import type { RpcConnection } from "#wire/client.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import type { BlobStore, ContentOwner, WrittenBlob } from "./ports.ts";
 
 /**

@@ -3,9 +3,9 @@ import { type DescMethod, type DescMethodUnary, fromBinary } from "@bufbuild/pro
 import { Code, type ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { messageBytesMax } from "#base/limits.ts";
-import { encodeGrpcMessage } from "./grpc-wire.ts";
-import { type Call, EncodedResponse, type ServiceBinding } from "./handler.ts";
-import { type FailedCall, reportFailure } from "./thin-answer.ts";
+import { encodeGrpcMessage } from "../grpc/grpc-wire.ts";
+import { type FailedCall, reportFailure } from "../grpc/thin-answer.ts";
+import { type Call, EncodedResponse, type ServiceBinding } from "../handler.ts";
 import { typeRegistry } from "./type-registry.ts";
 
 export interface ConnectAdapterOptions {

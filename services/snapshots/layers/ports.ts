@@ -1,4 +1,4 @@
-import type { Labels } from "#oci/labels.ts";
+import type { Labels } from "#containerd/labels.ts";
 
 /** On whose behalf content is read and written. */
 export interface ContentOwner {

@@ -1,5 +1,5 @@
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
-import { validateIdentifier } from "#oci/identifier.ts";
+import { validateIdentifier } from "#containerd/identifier.ts";
 import type { Call } from "./handler.ts";
 
 /** @source containerd v2.3.4 pkg/namespaces/grpc.go */

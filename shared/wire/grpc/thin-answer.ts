@@ -3,7 +3,7 @@ import { type DescMessage, type DescMethod, fromBinary, type MessageShape } from
 import type { ConnectError } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { messageBytesMax, timerMsMax } from "#base/limits.ts";
-import { toConnectError } from "./errors.ts";
+import { toConnectError } from "../errors.ts";
 import { encodeGrpcMessage, parseGrpcTimeout } from "./grpc-wire.ts";
 
 /** A call that ended in an error, for the log. */

@@ -16,10 +16,10 @@ import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { socketPathBytesMax, timerMsMax } from "#base/limits.ts";
 import type { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { type Request, RequestSchema, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
-import { codeOf, toConnectError } from "#rpc/errors.ts";
-import { type Call, EncodedResponse, type ServiceBinding } from "#rpc/handler.ts";
-import { namespaceHeader } from "#rpc/headers.ts";
-import type { FailedCall } from "#rpc/server.ts";
+import { codeOf, toConnectError } from "../errors.ts";
+import { type Call, EncodedResponse, type ServiceBinding } from "../handler.ts";
+import { namespaceHeader } from "../headers.ts";
+import type { FailedCall } from "../server.ts";
 import { encodeFrame, type Frame, FrameParser, FrameType, type OversizedFrame, oversizedMessage } from "./frame.ts";
 import { ttrpcNamespaceHeader } from "./status.ts";
 

@@ -1,6 +1,6 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import type { Status } from "#gen/google/rpc/status_pb.ts";
-import { kindOf } from "#rpc/errors.ts";
+import { kindOf } from "../errors.ts";
 
 /** The header that says which namespace a call is made in. @source containerd v2.3.4 pkg/namespaces/ttrpc.go `TTRPCHeader` */
 export const ttrpcNamespaceHeader = "containerd-namespace-ttrpc";

@@ -1,6 +1,6 @@
 import { pluginTable } from "#config/defaults.ts";
-import type { PluginDefinition } from "#kernel/plugin.ts";
-import type { ProcessContext } from "#kernel/run.ts";
+import type { PluginDefinition } from "#fleet/plugin.ts";
+import type { ProcessContext } from "#fleet/run.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
 import { diffService } from "../rpc/diff.ts";
 import { connectBlobStore } from "./blob-client.ts";

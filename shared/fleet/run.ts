@@ -4,12 +4,12 @@ import { parseDaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
-import { connectRpc, type RpcConnection } from "#rpc/client.ts";
-import { bindService, type ServiceBinding } from "#rpc/handler.ts";
-import { type FailedCall, serveRpc } from "#rpc/server.ts";
-import { type ProcessName, socketOf } from "#topology/process-name.ts";
+import { connectRpc, type RpcConnection } from "#wire/client.ts";
+import { bindService, type ServiceBinding } from "#wire/handler.ts";
+import { type FailedCall, serveRpc } from "#wire/server.ts";
 import { type Logger, openLog } from "./log.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
+import { type ProcessName, socketOf } from "./process-name.ts";
 
 /** How long running calls may take while a process stops. */
 const drainMs = 5_000;

@@ -3,8 +3,8 @@ import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { hostPlatform } from "#config/host-platform.ts";
 import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
-import { codeOf } from "#rpc/errors.ts";
-import type { ServiceBinding } from "#rpc/handler.ts";
+import { codeOf } from "#wire/errors.ts";
+import type { ServiceBinding } from "#wire/handler.ts";
 import type { Logger } from "./log.ts";
 
 /**

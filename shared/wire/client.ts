@@ -14,7 +14,7 @@ import type { Transport, UnaryResponse } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { messageBytesMax, timerMsMax } from "#base/limits.ts";
 import { fromConnectError, kindOf } from "./errors.ts";
-import { decodeGrpcMessage, frameMessage, unframeMessage } from "./grpc-wire.ts";
+import { decodeGrpcMessage, frameMessage, unframeMessage } from "./grpc/grpc-wire.ts";
 import { abortReason, SessionHolder } from "./session-holder.ts";
 import { serviceSettings } from "./transport-settings.ts";
 

@@ -7,11 +7,11 @@ import type { ConnectError } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { socketPathBytesMax } from "#base/limits.ts";
 import { toConnectError } from "./errors.ts";
+import { type FailedCall, takesThinPath, trailersOnly } from "./grpc/thin-answer.ts";
+import { type StreamingMethod, serveThinStream } from "./grpc/thin-stream.ts";
+import { serveThinCall, type UnaryMethod } from "./grpc/thin-unary.ts";
 import type { ServiceBinding } from "./handler.ts";
 import { RunningChanges } from "./running-changes.ts";
-import { type FailedCall, takesThinPath, trailersOnly } from "./thin-answer.ts";
-import { type StreamingMethod, serveThinStream } from "./thin-stream.ts";
-import { serveThinCall, type UnaryMethod } from "./thin-unary.ts";
 import {
   connectionWindowBytes,
   serviceSettings,
@@ -19,7 +19,7 @@ import {
   streamResetLimits,
 } from "./transport-settings.ts";
 
-export type { FailedCall } from "./thin-answer.ts";
+export type { FailedCall } from "./grpc/thin-answer.ts";
 
 export interface RpcServerOptions {
   /** Where to listen. A stale socket is removed first. At most 104 bytes. */
@@ -69,7 +69,7 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   const handling = { stopped: stopped.signal, onFailure: options.onFailure };
   let adapter: Promise<http2.Http2Server> | undefined;
   const openAdapter = async (): Promise<http2.Http2Server> => {
-    const { createConnectAdapter } = await import("./connect-adapter.ts");
+    const { createConnectAdapter } = await import("./connect/connect-adapter.ts");
     return createConnectAdapter({ services: options.services, ...handling });
   };
   const server = http2.createServer({
