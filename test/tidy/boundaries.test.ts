@@ -36,6 +36,10 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   { folder: "services/snapshots/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa"] },
   { folder: "services/tasks/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa"] },
   {
+    folder: "services/transfer/",
+    uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "smol-toml", "undici"],
+  },
+  {
     folder: "services/gateway/",
     uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa", "smol-toml"],
   },
@@ -50,6 +54,7 @@ const keepers: readonly { readonly package: string; readonly places: readonly st
   { package: "nats", places: ["services/events/bus/nats.ts"] },
   { package: "koffi", places: ["shared/linux/"] },
   { package: "better-sqlite3", places: ["shared/sqlite/", "services/metadata/store/"] },
+  { package: "undici", places: ["services/transfer/registry/http/"] },
   { package: "pino", places: ["shared/fleet/log.ts"] },
   { package: "@connectrpc/connect-node", places: ["shared/wire/"] },
 ];
