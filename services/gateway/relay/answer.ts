@@ -1,5 +1,5 @@
 import { encodeGrpcMessage } from "#wire/grpc/grpc-wire.ts";
-import { encodeHeaderBlock } from "./header-encoder.ts";
+import { encodeHeaderBlock } from "#wire/http2/header-encoder.ts";
 
 /** Why the relay itself answers a call, in the words of the protocols that it may have to use. */
 export const Refusal = {

@@ -1,23 +1,23 @@
 import type { Socket } from "node:net";
-import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
-import { Http2Connection, type ReceivedHeaders } from "./connection.ts";
-import { FloodBudget } from "./flood-budget.ts";
+import { Http2Connection, type ReceivedHeaders } from "#wire/http2/connection.ts";
+import { FloodBudget } from "#wire/http2/flood-budget.ts";
 import {
   connectionWindowBytes,
   headerListBytesMax,
-  keptRequestsBytesMax,
   lastStreamMsMax,
   lingerMs,
   resetsBurst,
   resetsPerSecond,
   resetsRemembered,
   streamsMax,
-} from "./limits.ts";
-import { ConnectionFault, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
+} from "#wire/http2/limits.ts";
+import { ConnectionFault, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
+import { WriterGroup } from "#wire/http2/writer-group.ts";
+import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
+import { keptRequestsBytesMax } from "./limits.ts";
 import { describeMissingRoute, findRoute, type RelayRoutes } from "./route.ts";
 import { type KeepBudget, RelayedStream } from "./stream.ts";
 import { type LinkOwner, UpstreamLink } from "./upstream-link.ts";
-import { WriterGroup } from "./writer-group.ts";
 
 export interface ClientConnectionOptions {
   readonly routes: RelayRoutes;

@@ -2,10 +2,11 @@ import assert from "node:assert/strict";
 import net from "node:net";
 import test from "node:test";
 import * as fc from "fast-check";
-import { type DataSink, type DataSource, Direction } from "./flow-control.ts";
-import { FrameWriter } from "./frame-writer.ts";
-import { frameBytesMax } from "./limits.ts";
-import { WriterGroup } from "./writer-group.ts";
+import type { DataSink, DataSource } from "#wire/http2/data-flow.ts";
+import { FrameWriter } from "#wire/http2/frame-writer.ts";
+import { frameBytesMax } from "#wire/http2/limits.ts";
+import { WriterGroup } from "#wire/http2/writer-group.ts";
+import { Direction } from "./flow-control.ts";
 
 /** A writer that notes what would be written, and writes nothing. */
 class NotingWriter extends FrameWriter {

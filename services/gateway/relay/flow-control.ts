@@ -1,36 +1,7 @@
-import { ByteQueue } from "./byte-queue.ts";
-import type { FrameWriter } from "./frame-writer.ts";
-import { frameBytesMax } from "./limits.ts";
-
-/** A header block that waits behind DATA. */
-export interface HeaderBytes {
-  readonly buffer: Buffer;
-  readonly start: number;
-  readonly end: number;
-}
-
-/** The connection that the bytes of a {@link Direction} come from. */
-export interface DataSource {
-  readonly writer: FrameWriter;
-  /** Payload left the relay, or was thrown away, so that the sender may send as much again on the connection. */
-  returnCredit(sizeBytes: number, sink: DataSink | undefined): void;
-  /** The chunk that is being read must stay, since a part of it has to wait. */
-  holdChunk(): void;
-}
-
-/** The connection that the bytes of a {@link Direction} go to. */
-export interface DataSink {
-  readonly writer: FrameWriter;
-  /** What the receiver allows to be sent on the whole connection. */
-  sendWindowBytes: number;
-  /** Gives a source credit back when what is unwritten has drained. */
-  parkCredit(source: DataSource, sizeBytes: number): void;
-  /** Calls {@link Direction.flow} when the window of the connection has opened. */
-  waitForWindow(direction: Direction): void;
-  sendHeaders(streamId: number, block: HeaderBytes, endStream: boolean): void;
-  /** The end of a direction has been sent. */
-  endSent(streamId: number): void;
-}
+import { ByteQueue } from "#wire/http2/byte-queue.ts";
+import type { DataSink, DataSource, HeaderBytes, WindowWaiter } from "#wire/http2/data-flow.ts";
+import type { FrameWriter } from "#wire/http2/frame-writer.ts";
+import { frameBytesMax } from "#wire/http2/limits.ts";
 
 /**
  * One way of a relayed stream: what arrives at the source goes to the sink as far as the sink's windows allow, and waits
@@ -42,7 +13,7 @@ export interface DataSink {
  * part of its window makes the left side larger for a while: then bytes wait here, at most as many as the sender was
  * once allowed, and nothing more is given until they are gone.
  */
-export class Direction {
+export class Direction implements WindowWaiter {
   readonly streamId: number;
   /** Whether credit is passed on at once, or only when the sender has shown that it sends more than one piece. */
   readonly #passesCreditAtOnce: boolean;

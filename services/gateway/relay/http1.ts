@@ -3,9 +3,10 @@ import http2 from "node:http2";
 import type { Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
+import { prefaceMsMax } from "#wire/http2/limits.ts";
 import { SessionHolder } from "#wire/session-holder.ts";
 import { encodeConnectError, Refusal } from "./answer.ts";
-import { keptRequestBytesMax, prefaceMsMax, resendsMax } from "./limits.ts";
+import { keptRequestBytesMax, resendsMax } from "./limits.ts";
 import { describeMissingRoute, findRoute, type RelayMethod, type RelayRoutes } from "./route.ts";
 
 export interface Http1Options {

@@ -1,25 +1,4 @@
-/** Every limit of the relay, with its unit. Where no source is named, the number is a decision explained beside it. */
-
-/** Largest frame payload that the relay takes. @source RFC 9113 section 6.5.2, the default of SETTINGS_MAX_FRAME_SIZE */
-export const frameBytesMax = 16_384;
-
-/** Largest header block on the wire, over all its frames. */
-export const headerBlockBytesMax = 64 * 1024;
-
-/** Largest header list once decoded, counted as RFC 9113 counts SETTINGS_MAX_HEADER_LIST_SIZE; what services take too. */
-export const headerListBytesMax = 64 * 1024;
-
-/** Frames that one header block may be spread over: more than a block of full size needs, few enough to be cheap. */
-export const headerBlockFramesMax = 16;
-
-/** Streams that one client connection may have open. A daemon with one long wait for each container needs thousands. */
-export const streamsMax = 4096;
-
-/**
- * Receive window of each connection of the relay, which is also what a slow receiver makes it hold for one connection.
- * Wide enough that a sender does not wait for credit while the other side's event loop is busy for some milliseconds.
- */
-export const connectionWindowBytes = 4 * 1024 * 1024;
+/** Every limit of the relay that is not one of HTTP/2, with its unit; each number is a decision explained beside it. */
 
 /** Request frames of one stream that are kept so that they can be sent again. */
 export const keptRequestBytesMax = 64 * 1024;
@@ -36,18 +15,6 @@ export const gatedResponseBytesMax = 16 * 1024;
 /** Responses that one upstream connection holds back at a time; with their size this stays well below its window. */
 export const gatedResponsesMax = 64;
 
-/** Unwritten bytes of a socket from which on its receiver counts as slow and senders get no more credit. */
-export const slowSocketBytes = 256 * 1024;
-
-/** Unwritten frames other than DATA, which no window limits, from which on the relay stops reading their senders. */
-export const controlBacklogBytesMax = 1024 * 1024;
-
-/** How long a new connection may take to show which protocol it speaks. */
-export const prefaceMsMax = 30_000;
-
-/** How long a connection that ends by a fault stays open so that the peer can read the GOAWAY. */
-export const lingerMs = 1_000;
-
 /** First pause between two tries to reach a process that is not there; it doubles with each. */
 export const reconnectMsMin = 10;
 
@@ -59,24 +26,3 @@ export const resendsMax = 3;
 
 /** A process that lives this long with a request did not die of it. */
 export const harmlessMs = 10_000;
-
-/** Streams that a client may reset at once; services allow more. @source CVE-2023-44487 */
-export const resetsBurst = 1_000;
-
-/** Streams that a client may reset per second for ever. */
-export const resetsPerSecond = 200;
-
-/**
- * Frames that move nothing (SETTINGS, PING, PRIORITY, empty and unknown ones) that a peer may send at once beyond those
- * that go with payload; Go clients send a PING with every round of data to measure the path.
- */
-export const idleFramesBurst = 10_000;
-
-/** Frames that move nothing that a peer may send per second for ever. */
-export const idleFramesPerSecond = 1_000;
-
-/** How long a client has to acknowledge the announcement of a stop before it is told which stream was its last. */
-export const lastStreamMsMax = 1_000;
-
-/** Streams that the relay remembers to have reset, since frames of them may still come. */
-export const resetsRemembered = 256;

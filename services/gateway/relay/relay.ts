@@ -1,8 +1,8 @@
 import type { Socket } from "node:net";
 import { heldCallMsMax } from "#base/limits.ts";
+import { sniffPreface } from "#wire/http2/preface.ts";
 import { ClientConnection } from "./client-connection.ts";
 import { Http1Front } from "./http1.ts";
-import { sniffPreface } from "./preface.ts";
 import type { RelayRoutes } from "./route.ts";
 
 export type { RelayMethod, RelayRoutes } from "./route.ts";

@@ -1,12 +1,24 @@
-import { ByteQueue } from "./byte-queue.ts";
-import { Direction, type HeaderBytes } from "./flow-control.ts";
+import { ByteQueue } from "#wire/http2/byte-queue.ts";
+import type { HeaderBytes } from "#wire/http2/data-flow.ts";
+import type { FrameWriter } from "#wire/http2/frame-writer.ts";
+import { Direction } from "./flow-control.ts";
 import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
 import type { RelayMethod } from "./route.ts";
-import type { UpstreamConnection } from "./upstream-connection.ts";
 
 /** How many bytes of requests a client connection may still keep. */
 export interface KeepBudget {
   leftBytes: number;
+}
+
+/** The connection to a process that has taken a stream. */
+export interface StreamCarrier {
+  readonly writer: FrameWriter;
+  /** Sends a response that was held back; nothing happens to others. */
+  openGate(stream: RelayedStream): void;
+  /** Forgets a response that was held back; nothing happens to others. */
+  dropGated(stream: RelayedStream): void;
+  /** A stream that was given to the connection is over, or given to another one. */
+  streamGone(): void;
 }
 
 /** The head of a request. */
@@ -34,7 +46,7 @@ export class RelayedStream {
   /** From the service to the client. */
   readonly down: Direction;
   /** The connection that has taken the stream. */
-  upstream: UpstreamConnection | undefined;
+  upstream: StreamCarrier | undefined;
   /**
    * When the stream began to wait for a connection, in milliseconds of the process clock. Losing a connection soon
    * after getting it goes on with the same wait.
@@ -85,7 +97,7 @@ export class RelayedStream {
   }
 
   /** The stream has been given to a connection. */
-  sentTo(upstream: UpstreamConnection, nowMs: number): void {
+  sentTo(upstream: StreamCarrier, nowMs: number): void {
     this.upstream = upstream;
     this.#sentAtMs = nowMs;
   }

@@ -1,10 +1,11 @@
 import type { Socket } from "node:net";
-import { Http2Connection, type ReceivedHeaders } from "./connection.ts";
-import type { HeaderBytes } from "./flow-control.ts";
-import { connectionWindowBytes, gatedResponseBytesMax, gatedResponsesMax, headerListBytesMax } from "./limits.ts";
-import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
-import type { RelayedStream } from "./stream.ts";
-import type { WriterGroup } from "./writer-group.ts";
+import { Http2Connection, type ReceivedHeaders } from "#wire/http2/connection.ts";
+import type { HeaderBytes } from "#wire/http2/data-flow.ts";
+import { connectionWindowBytes, headerListBytesMax } from "#wire/http2/limits.ts";
+import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
+import type { WriterGroup } from "#wire/http2/writer-group.ts";
+import { gatedResponseBytesMax, gatedResponsesMax } from "./limits.ts";
+import type { RelayedStream, StreamCarrier } from "./stream.ts";
 
 /** The client connection that an upstream connection works for. */
 export interface StreamOwner extends Http2Connection {
@@ -26,7 +27,7 @@ export interface UpstreamOwner {
 }
 
 /** The connection of one client connection to one service. Stream ids are those of the client connection. */
-export class UpstreamConnection extends Http2Connection {
+export class UpstreamConnection extends Http2Connection implements StreamCarrier {
   readonly #client: StreamOwner;
   readonly #owner: UpstreamOwner;
   #isConnected = false;
@@ -107,14 +108,12 @@ export class UpstreamConnection extends Http2Connection {
     }
   }
 
-  /** A stream that was given to the connection is over, or given to another one. */
   streamGone(): void {
     this.#openStreams -= 1;
     this.#endIfUnused();
     this.#owner.upstreamReady(this);
   }
 
-  /** Sends a response that was held back; nothing happens to others. */
   openGate(stream: RelayedStream): void {
     const { gatedHead, down, id } = stream;
     if (gatedHead !== undefined) {
@@ -129,7 +128,6 @@ export class UpstreamConnection extends Http2Connection {
     }
   }
 
-  /** Forgets a response that was held back; nothing happens to others. */
   dropGated(stream: RelayedStream): void {
     if (stream.gatedHead !== undefined) {
       this.#gatedStreams -= 1;

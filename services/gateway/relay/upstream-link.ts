@@ -1,10 +1,10 @@
 import type { Socket } from "node:net";
 import { ErrorKind, failure } from "#base/errors.ts";
+import type { WriterGroup } from "#wire/http2/writer-group.ts";
 import { Refusal } from "./answer.ts";
 import { reconnectMsMax, reconnectMsMin } from "./limits.ts";
 import type { RelayedStream } from "./stream.ts";
 import { type StreamOwner, UpstreamConnection, type UpstreamOwner } from "./upstream-connection.ts";
-import type { WriterGroup } from "./writer-group.ts";
 
 /** The client connection that a link works for. */
 export interface LinkOwner extends StreamOwner {

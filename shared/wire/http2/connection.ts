@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import { Chunk } from "./chunk.ts";
+import type { DataSink, DataSource, HeaderBytes, WindowWaiter } from "./data-flow.ts";
 import { FloodBudget } from "./flood-budget.ts";
-import type { DataSink, DataSource, Direction, HeaderBytes } from "./flow-control.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { HeaderAssembly } from "./header-assembly.ts";
@@ -38,7 +38,7 @@ export interface ReceivedHeaders {
 }
 
 /**
- * One HTTP/2 connection of the relay, to a client or to a service: frames, settings, pings, header state and the
+ * One HTTP/2 connection, to a client or to a service: frames, settings, pings, header state and the
  * connection's own windows. What concerns streams is left to the subclass.
  *
  * @source RFC 9113
@@ -63,7 +63,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
   readonly #receiveWindow = new ReceiveWindow();
   /** Credit that sources get back when this socket has drained. */
   readonly #parkedCredit = new Map<DataSource, number>();
-  #waiting: Direction[] = [];
+  #waiting: WindowWaiter[] = [];
   #isClosed = false;
 
   protected constructor(socket: Socket, group: WriterGroup, blocks: "request" | "response") {
@@ -86,7 +86,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     this.group.chunk?.hold();
   }
 
-  /** Reads what arrived on the socket; the bytes are the relay's from now on. */
+  /** Reads what arrived on the socket; the bytes are the connection's from now on. */
   receive(chunk: Buffer): void {
     if (!this.#isClosed) {
       const owned = Chunk.tryOwn(chunk);
@@ -126,10 +126,10 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     this.#parkedCredit.set(source, (this.#parkedCredit.get(source) ?? 0) + sizeBytes);
   }
 
-  waitForWindow(direction: Direction): void {
-    if (!direction.isWaitingForWindow) {
-      direction.isWaitingForWindow = true;
-      this.#waiting.push(direction);
+  waitForWindow(waiter: WindowWaiter): void {
+    if (!waiter.isWaitingForWindow) {
+      waiter.isWaitingForWindow = true;
+      this.#waiting.push(waiter);
     }
   }
 
@@ -379,12 +379,12 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     while (this.sendWindowBytes > 0 && this.#waiting.length > 0) {
       const round = this.#waiting;
       this.#waiting = [];
-      for (const direction of round) {
-        direction.isWaitingForWindow = false;
+      for (const waiter of round) {
+        waiter.isWaitingForWindow = false;
         if (this.sendWindowBytes > 0) {
-          direction.flow(turnBytes);
+          waiter.flow(turnBytes);
         } else {
-          this.waitForWindow(direction);
+          this.waitForWindow(waiter);
         }
       }
     }

@@ -1,9 +1,9 @@
 import type { Socket } from "node:net";
 import type { Chunk } from "./chunk.ts";
-import type { FrameWriter } from "./frame-writer.ts";
+import type { FrameWriter, WriterSchedule } from "./frame-writer.ts";
 
-/** The writers of one client connection and its upstream connections, which are flushed together. */
-export class WriterGroup {
+/** The writers of connections that pass bytes to each other, which are flushed together. */
+export class WriterGroup implements WriterSchedule {
   readonly #unflushed: FrameWriter[] = [];
   readonly #overloaded = new Set<FrameWriter>();
   readonly #paused = new Set<Socket>();

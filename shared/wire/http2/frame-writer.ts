@@ -2,7 +2,6 @@ import type { Socket } from "node:net";
 import type { Chunk } from "./chunk.ts";
 import { controlBacklogBytesMax, frameBytesMax, slowSocketBytes } from "./limits.ts";
 import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
-import type { WriterGroup } from "./writer-group.ts";
 
 /** Pieces up to this size are copied together, since each piece of its own costs more than the copy. */
 const copiedBytesMax = 1024;
@@ -10,13 +9,23 @@ const slabBytes = 16 * 1024;
 /** Value of the first octet of a header block that sets the size of the table to 0. @source RFC 7541 section 6.3 */
 const tableSizeUpdateToZero = 0x20;
 
+/** Who has the writers of several connections write what they collected, at the same time. */
+export interface WriterSchedule {
+  /** The chunk that is being read; a writer that keeps bytes of it holds it. */
+  readonly chunk: Chunk | undefined;
+  /** The writer has collected something. */
+  add(writer: FrameWriter): void;
+  /** The writer has nothing unwritten any more, or is gone. */
+  recover(writer: FrameWriter): void;
+}
+
 /**
  * Collects the frames that go to one socket and writes them in as few and as large pieces as it can: what follows
  * itself in the same buffer is one piece, small pieces are copied together, nothing else is copied.
  */
 export class FrameWriter {
   readonly #socket: Socket;
-  readonly #group: WriterGroup;
+  readonly #group: WriterSchedule;
   /** Pieces that are complete, before the open piece. */
   readonly #pieces: Buffer[] = [];
   /** The open piece, which grows as long as what follows stands right behind it. */
@@ -34,7 +43,7 @@ export class FrameWriter {
   /** Whether so much is unwritten that senders should get no more credit until it drains. */
   isSlow = false;
 
-  constructor(socket: Socket, group: WriterGroup) {
+  constructor(socket: Socket, group: WriterSchedule) {
     this.#socket = socket;
     this.#group = group;
   }

@@ -10,7 +10,7 @@ const pathIndexes = [4, 5] as const;
 const contentTypeIndex = findStaticName(contentTypeName);
 
 /**
- * What the relay knows of a header block after reading it once: which bytes of it, or instead of it, mean the same on
+ * What is known of a header block after reading it once: which bytes of it, or instead of it, mean the same on
  * every connection, and where the request goes.
  *
  * One object serves for all blocks of a connection; each reading overwrites the last.

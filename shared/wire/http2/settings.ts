@@ -5,7 +5,7 @@ const entryBytes = 6;
 const frameBytesSettingMin = 16_384;
 const frameBytesSettingMax = 16_777_215;
 
-/** The settings of a peer that matter to the relay; those that its frame does not mention are undefined. */
+/** The settings of a peer that matter; those that its frame does not mention are undefined. */
 export interface PeerSettings {
   headerTableBytes?: number;
   streamsMax?: number;

@@ -5,7 +5,7 @@ const releasedBytesMin = 8 * 1024;
  * A chunk that a socket gave, until nothing refers to it any more; then its memory is given back at once.
  *
  * Bulk data makes 64 KiB of garbage with every read. Left to the garbage collector, that costs more than everything else
- * that the relay does with it, and tens of megabytes of memory.
+ * that is done with it, and tens of megabytes of memory.
  */
 export class Chunk {
   readonly bytes: Buffer;
