@@ -1,3 +1,4 @@
+import { wallClock } from "#base/times.ts";
 import { pluginRoot } from "#config/config.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
@@ -22,15 +23,14 @@ const directoryMode = 0o755;
 export function composeContent(context: ProcessContext): ProcessParts {
   const { config, log, stopping } = context;
   const layout = new ContentLayout(pluginRoot(config, "io.containerd.content.v1.content"));
-  const clock = (): bigint => Temporal.Now.instant().epochNanoseconds;
-  const ingests = new IngestDirectories(layout, clock);
+  const ingests = new IngestDirectories(layout, wallClock);
   const parts: WriterParts = {
     index: connectBlobIndex(context.connect("metadata")),
     ingests,
     blobs: new BlobDirectories(layout),
     digestLocks: new DigestLocks(),
-    openIngests: new OpenIngests(clock),
-    clock,
+    openIngests: new OpenIngests(wallClock),
+    clock: wallClock,
   };
   return {
     plugins: [

@@ -1,11 +1,11 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { wallClock } from "#base/times.ts";
 import { formatDuration } from "#config/duration.ts";
 
 import type { PluginDefinition } from "#fleet/plugin.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { lockFile } from "#sqlite/lock.ts";
 import type { ServiceBinding } from "#wire/handler.ts";
-import { openClock } from "./clock.ts";
 import { metadataPlugin, readMetadataConfig, readSchedulerConfig, schedulerPlugin } from "./config.ts";
 import { connectEventLog } from "./event-log.ts";
 import { connectFileOwners } from "./file-owners.ts";
@@ -78,7 +78,7 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
     init: async () => {
       const { path, policy, durable } = readMetadataConfig(config);
       resources.use(await lockFile(`${path}.lock`, lockMsMax));
-      const stores = openStores({ path, policy, durable, clock: openClock() });
+      const stores = openStores({ path, policy, durable, clock: wallClock });
       loaded.stores = stores;
       resources.defer(() => {
         stores.records.database.close();

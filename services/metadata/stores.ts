@@ -1,6 +1,6 @@
+import type { Clock } from "#base/times.ts";
 import { migrate } from "#sqlite/migrate.ts";
 import { openDatabase } from "#sqlite/open.ts";
-import type { Clock } from "./clock.ts";
 import { BlobStore } from "./store/blobs.ts";
 import { ContainerStore } from "./store/containers.ts";
 import { ImageStore } from "./store/images.ts";

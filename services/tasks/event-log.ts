@@ -1,11 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import { timestampNow } from "#base/times.ts";
 import type { Logger } from "#fleet/log.ts";
 import { EventLog as EventLogService } from "#gen/flotilla/events/v1/log_pb.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import type { EventLog } from "./domain/ports.ts";
-import { timestampNow } from "./timestamps.ts";
 
 /** How long one try may take. */
 const appendMsMax = 30_000;

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import * as fc from "fast-check";
 import { ErrorKind } from "#base/errors.ts";
+import { wallClock } from "#base/times.ts";
 import { digestOf } from "#containerd/digest.ts";
 import { connectRpc } from "#wire/client.ts";
 import { serveRpc } from "#wire/server.ts";
@@ -36,14 +37,13 @@ before(async () => {
   const layout = new ContentLayout(`${path}/content`);
   await ensureDirectory(layout.blobs, 0o755);
   await ensureDirectory(layout.ingests, 0o755);
-  const clock = (): bigint => Temporal.Now.instant().epochNanoseconds;
   parts = {
     index: connectBlobIndex(connection),
-    ingests: new IngestDirectories(layout, clock),
+    ingests: new IngestDirectories(layout, wallClock),
     blobs: new BlobDirectories(layout),
     digestLocks: new DigestLocks(),
-    openIngests: new OpenIngests(clock),
-    clock,
+    openIngests: new OpenIngests(wallClock),
+    clock: wallClock,
   };
 });
 

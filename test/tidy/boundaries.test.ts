@@ -9,7 +9,7 @@ import { importsOf, readSources, type SourceFile } from "./sources.ts";
  */
 const layers: readonly { readonly folder: string; readonly uses: readonly string[] }[] = [
   { folder: "shared/base/", uses: ["node:"] },
-  { folder: "shared/containerd/", uses: ["node:", "#base"] },
+  { folder: "shared/containerd/", uses: ["node:", "#base", "re2js"] },
   { folder: "shared/config/", uses: ["node:", "#base", "#containerd", "smol-toml"] },
   { folder: "shared/sqlite/", uses: ["node:", "#base", "#containerd", "#gen", "better-sqlite3"] },
   { folder: "shared/linux/", uses: ["node:", "#base", "#containerd", "koffi", "execa"] },

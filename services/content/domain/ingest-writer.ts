@@ -1,8 +1,9 @@
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import type { Clock } from "#base/times.ts";
 import { canonicalAlgorithm, type Digest, isDigest, splitDigest } from "#containerd/digest.ts";
 import { type CommitParts, type CommitRequest, commitIngest, commitShared } from "./commit.ts";
 import type { IngestLock, OpenIngests } from "./open-ingests.ts";
-import type { BlobRecord, Clock, IngestFile, IngestFiles, IngestName } from "./ports.ts";
+import type { BlobRecord, IngestFile, IngestFiles, IngestName } from "./ports.ts";
 import { readChunks } from "./read-range.ts";
 
 /** What writers of ingests work with. */

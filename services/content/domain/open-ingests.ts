@@ -1,8 +1,8 @@
 import { ErrorKind, failure } from "#base/errors.ts";
+import { type Clock, formatGoTime, timestampOf } from "#base/times.ts";
 import { formatDuration } from "#config/duration.ts";
-import { formatGoTime } from "./go-text.ts";
 import { openWritersMax } from "./limits.ts";
-import type { Clock, IngestName } from "./ports.ts";
+import type { IngestName } from "./ports.ts";
 
 /** The right to write an ingest. Disposing of it lets the next writer in. */
 export interface IngestLock extends Disposable {
@@ -78,7 +78,7 @@ export class OpenIngests {
     if (other !== undefined) {
       throw failure(
         ErrorKind.Unavailable,
-        `ref ${backendRef} locked for ${formatDuration(Number(now - other.sinceNs) / 1e6)} (since ${formatGoTime(other.sinceNs)})`,
+        `ref ${backendRef} locked for ${formatDuration(Number(now - other.sinceNs) / 1e6)} (since ${formatGoTime(timestampOf(other.sinceNs))})`,
       );
     }
     const holder: Holder = { sinceNs: now, isAbandoned: false };

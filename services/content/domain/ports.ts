@@ -181,6 +181,3 @@ export interface BlobReader {
   read(buffer: Uint8Array, positionBytes: bigint): Promise<number>;
   close(): Promise<void>;
 }
-
-/** The time, as nanoseconds since the epoch. */
-export type Clock = () => bigint;

@@ -1,14 +1,14 @@
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
+import { type Clock, nsPerMs } from "#base/times.ts";
 import { type Digest, type DigestAlgorithm, digestOfHash } from "#containerd/digest.ts";
-import type { Clock, IngestFile, IngestStatus } from "../domain/ports.ts";
+import type { IngestFile, IngestStatus } from "../domain/ports.ts";
 import { diskFailure, onDisk } from "./disk-failure.ts";
 
 /** What is left of the permissions of a blob: nobody may write or run it. */
 const sealedMask = 0o444;
 const permissionBits = 0o777;
 const rereadBytes = 1024 * 1024;
-const nsPerMs = 1_000_000n;
 
 /** An open data file, with the hash of its bytes running along. */
 export class IngestDataFile implements IngestFile {

@@ -1,12 +1,13 @@
 import { constants } from "node:fs";
 import { chmod, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, failure, isFailure, systemErrorCode } from "#base/errors.ts";
+import { quote } from "#base/quote.ts";
+import { type Clock, findRfc3339Ns, formatRfc3339, timestampOf } from "#base/times.ts";
 import type { DigestAlgorithm } from "#containerd/digest.ts";
-import type { Clock, IngestFile, IngestFiles, IngestStatus } from "../domain/ports.ts";
+import type { IngestFile, IngestFiles, IngestStatus } from "../domain/ports.ts";
 import { diskFailure, onDisk } from "./disk-failure.ts";
 import { IngestDataFile } from "./ingest-data-file.ts";
 import type { ContentLayout, IngestPaths } from "./layout.ts";
-import { formatTimestamp, parseTimestamp } from "./timestamp-text.ts";
 
 /** @source containerd v2.3.4 plugins/content/local/store.go `(*store).writer` */
 const directoryMode = 0o755;
@@ -104,8 +105,8 @@ export class IngestDirectories implements IngestFiles {
     const now = this.#clock();
     const texts = [
       [paths.ref, wanted.backendRef],
-      [paths.startedAt, formatTimestamp(now)],
-      [paths.updatedAt, formatTimestamp(now)],
+      [paths.startedAt, formatRfc3339(timestampOf(now))],
+      [paths.updatedAt, formatRfc3339(timestampOf(now))],
       ...(wanted.totalBytes > 0n ? [[paths.total, String(wanted.totalBytes)] as const] : []),
     ] as const;
     await Promise.all(texts.map(([path, text]) => writeFile(path, text, { mode: fileMode })));
@@ -118,7 +119,8 @@ export class IngestDirectories implements IngestFiles {
     times: Pick<IngestStatus, "startedAtNs" | "updatedAtNs">,
   ): Promise<IngestFile> {
     const handle = await openForAppending(paths.data);
-    const onClose = (updatedAtNs: bigint): Promise<void> => replaceText(paths.updatedAt, formatTimestamp(updatedAtNs));
+    const onClose = (updatedAtNs: bigint): Promise<void> =>
+      replaceText(paths.updatedAt, formatRfc3339(timestampOf(updatedAtNs)));
     const file = new IngestDataFile({ handle, backendRef, algorithm, times, clock: this.#clock, onClose });
     try {
       await file.rehash(algorithm);
@@ -171,7 +173,12 @@ function throwAbsent(error: unknown, path: string): never {
 
 async function readTimestamp(path: string, name: string): Promise<bigint> {
   try {
-    return parseTimestamp(await readText(path));
+    const text = await readText(path);
+    const ns = findRfc3339Ns(text);
+    if (ns === undefined) {
+      throw new FlotillaError(ErrorKind.Unknown, `${quote(text)} is no RFC 3339 time`);
+    }
+    return ns;
   } catch (error) {
     throw new FlotillaError(ErrorKind.DataLoss, `could not read ${name}: ${errorMessage(error)}`, { cause: error });
   }

@@ -1,6 +1,6 @@
 import { type MessageInitShape } from "@bufbuild/protobuf";
-import type { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { timestampOf } from "#base/times.ts";
 import { findDigestFault, isDigest } from "#containerd/digest.ts";
 import { Content, type StatusSchema, type WriteAction } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
@@ -58,10 +58,4 @@ function statusOf(status: NamedStatus): MessageInitShape<typeof StatusSchema> {
     offset: status.offsetBytes,
     total: status.totalBytes,
   };
-}
-
-const nsPerSecond = 1_000_000_000n;
-
-function timestampOf(ns: bigint): MessageInitShape<typeof TimestampSchema> {
-  return { seconds: ns / nsPerSecond, nanos: Number(ns % nsPerSecond) };
 }

@@ -1,6 +1,7 @@
 import { fromBinary, toBinary, toJson } from "@bufbuild/protobuf";
 import type { Any, Timestamp } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure } from "#base/errors.ts";
+import { findRfc3339Ns, formatRfc3339 } from "#base/times.ts";
 import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { typeRegistry } from "#wire/connect/type-registry.ts";
 import { eventBytesMax, type NewEvent, type StoredEvent } from "./bus.ts";
@@ -56,7 +57,7 @@ export function makeMessage({ messageId, envelope }: NewEvent, { stream, source,
     ["ce-host", headerText(host)],
   ]);
   if (envelope.timestamp !== undefined) {
-    headers.set("ce-time", formatTime(envelope.timestamp));
+    headers.set("ce-time", timeText(envelope.timestamp));
   }
   const subject = subjectOf(stream, envelope);
   if (encoded.byteLength > headerEnvelopeBytesMax) {
@@ -90,7 +91,7 @@ export function sequenceOf(reply: Reply): number {
 
 /** When a stored message that was asked for was stored, in nanoseconds since the epoch. @source NATS ADR-31 "JetStream Direct Get" */
 export function storedAtNs(reply: Reply): bigint {
-  return parseTimeNs(reply.header("Nats-Time-Stamp") ?? "") ?? 0n;
+  return findRfc3339Ns(reply.header("Nats-Time-Stamp") ?? "") ?? 0n;
 }
 
 /** Name under which a stored message was published. */
@@ -150,34 +151,11 @@ function asBytes(typeUrl: string, value: Uint8Array): unknown {
   return { "@type": typeUrl, value: Buffer.from(value).toString("base64") };
 }
 
-const nsPerSecond = 1_000_000_000n;
+/** The last second, either way from 1970, that JavaScript's dates know. @source ECMA-262 "Time Values and Time Range" */
+const dateSecondsMax = 8_640_000_000_000n;
 
-/** The second that was written last, since events come many in one. */
-let lastSecond = { seconds: 0n, text: "1970-01-01T00:00:00" };
-
-/** Writes a time as RFC 3339 with nanoseconds. */
-function formatTime({ seconds, nanos }: Timestamp): string {
-  if (seconds !== lastSecond.seconds) {
-    const whole = new Date(Number(seconds) * 1000);
-    if (Number.isNaN(whole.getTime())) {
-      return `${seconds}.${nanos}`;
-    }
-    lastSecond = { seconds, text: whole.toISOString().slice(0, -".000Z".length) };
-  }
-  return `${lastSecond.text}.${String(nanos).padStart(9, "0")}Z`;
-}
-
-/**
- * Reads a time as RFC 3339 writes it, with any number of digits for the fraction, as nanoseconds since the epoch.
- *
- * @returns undefined when it is none.
- */
-export function parseTimeNs(text: string): bigint | undefined {
-  const match = /^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)$/.exec(text);
-  const wholeMs = Date.parse(`${match?.[1] ?? ""}${match?.[3] ?? ""}`);
-  if (match === null || Number.isNaN(wholeMs)) {
-    return undefined;
-  }
-  const fraction = (match[2] ?? "").slice(0, 9).padEnd(9, "0");
-  return (BigInt(wholeMs) / 1000n) * nsPerSecond + BigInt(fraction);
+/** Writes the time of an envelope, which may be any number of seconds. */
+function timeText(time: Timestamp): string {
+  const isDate = time.seconds <= dateSecondsMax && time.seconds >= -dateSecondsMax;
+  return isDate ? formatRfc3339(time) : `${time.seconds}.${time.nanos}`;
 }

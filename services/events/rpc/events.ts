@@ -1,14 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, errorMessage, FlotillaError, failure, isFailure, wrapFailure } from "#base/errors.ts";
+import { findRfc3339Ns, timestampNow } from "#base/times.ts";
 import { compileFilters, type Filter } from "#containerd/filter.ts";
 import type { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import type { Call, Handlers } from "#wire/handler.ts";
 import { requireNamespace } from "#wire/headers.ts";
 import type { EventBus, Start } from "../bus/bus.ts";
-import { parseTimeNs } from "../bus/cloud-event.ts";
 import { validateForwarded, validateTopic } from "../domain/topic.ts";
 import { eventFields } from "./event-fields.ts";
 
@@ -30,7 +29,7 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
       await appendOne(
         bus,
         create(EnvelopeSchema, {
-          timestamp: timestampFromMs(Date.now()),
+          timestamp: timestampNow(),
           namespace,
           topic,
           ...(event === undefined ? {} : { event }),
@@ -107,7 +106,7 @@ function startOf(call: Call): Start {
   if (time === undefined) {
     return { kind: "now" };
   }
-  const timeNs = parseTimeNs(time);
+  const timeNs = findRfc3339Ns(time);
   if (timeNs === undefined) {
     throw failure(
       ErrorKind.InvalidArgument,

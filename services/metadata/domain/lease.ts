@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { nsPerSecond } from "#base/times.ts";
 import { findDigestFault } from "#containerd/digest.ts";
 import { type Resource, ResourceKind, snapshotResourceKey } from "./resource.ts";
 
@@ -53,8 +54,6 @@ function refuseEmpty(name: string, message: string): void {
     throw new FlotillaError(ErrorKind.Unknown, message);
   }
 }
-
-const nsPerSecond = 1_000_000_000n;
 
 /**
  * Makes a name for a lease of which the client gave none.

@@ -1,6 +1,6 @@
+import { findRfc3339Ns, nsPerMs } from "#base/times.ts";
 import type { Labels } from "#containerd/labels.ts";
 import { ResourceKind, snapshotResourceKey } from "./resource.ts";
-import { findRfc3339Ms } from "./rfc3339.ts";
 
 /** How a reference was made, which decides when it is followed and which way. Stored; the numbers never change. */
 export const Relation = {
@@ -97,7 +97,7 @@ export function readReferenceFacts(
     }
     references.push(...readReferences(kind, label, value));
     root ||= rootable.has(kind) && label.startsWith(rootPrefix);
-    const used = kind === ResourceKind.Snapshot && label.startsWith(usedPrefix) ? findRfc3339Ms(value) : undefined;
+    const used = kind === ResourceKind.Snapshot && label.startsWith(usedPrefix) ? findTimeMs(value) : undefined;
     if (used !== undefined) {
       usedMs.push(used);
     }
@@ -106,7 +106,7 @@ export function readReferenceFacts(
   return {
     root,
     flat: kind === ResourceKind.Lease && labels[flatLabel] !== undefined,
-    expiresMs: expires === undefined ? undefined : findRfc3339Ms(expires),
+    expiresMs: expires === undefined ? undefined : findTimeMs(expires),
     usedMs,
     references,
   };
@@ -165,4 +165,10 @@ function readConditionalSnapshots(rest: string, value: string): Reference[] {
 function beforeSlash(text: string): string {
   const slash = text.indexOf("/");
   return slash < 0 ? text : text.slice(0, slash);
+}
+
+/** Times are kept in ms, which SQLite can compare; a double has a part of a microsecond of the present. */
+function findTimeMs(text: string): number | undefined {
+  const ns = findRfc3339Ns(text);
+  return ns === undefined ? undefined : Number(ns) / Number(nsPerMs);
 }

@@ -1,3 +1,4 @@
+import { nsPerMs } from "#base/times.ts";
 import type { Records } from "../store/records.ts";
 import type { ReleaseStore } from "../store/releases.ts";
 import { WriteBarrier } from "./barrier.ts";
@@ -23,8 +24,6 @@ export interface CollectionParts {
   /** Told why files stay for now. */
   readonly onFilesLeft: (error: unknown) => void;
 }
-
-const nsPerMs = 1_000_000n;
 
 /**
  * Removes the records that nothing holds alive and then the files of all that was removed, by this or by clients.

@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
+import { timestampOf } from "#base/times.ts";
 import { type Labels, withoutEmptyLabels } from "#containerd/labels.ts";
 import { ContentCreateSchema, ContentDeleteSchema } from "#gen/containerd/events/content_pb.ts";
 import { type Info, InfoSchema } from "#gen/containerd/services/content/v1/content_pb.ts";
@@ -11,7 +12,6 @@ import type { LeaseStore } from "./leases.ts";
 import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
 import type { ReleaseStore } from "./releases.ts";
-import { timestampOf } from "./timestamp.ts";
 
 /** A blob as the content process needs it. */
 export interface BlobSize {

@@ -2,6 +2,7 @@ import { clone, create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { timestampOf } from "#base/times.ts";
 import { withoutEmptyLabels } from "#containerd/labels.ts";
 import {
   ContainerCreateSchema,
@@ -16,7 +17,6 @@ import { type Resource, ResourceKind, snapshotResourceKey } from "../domain/reso
 import { ListCache } from "./list-cache.ts";
 import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
-import { timestampOf } from "./timestamp.ts";
 
 /**
  * The containers of all namespaces. A container is a record alone; what runs belongs to the tasks process.

@@ -2,6 +2,7 @@ import { clone, create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { timestampOf } from "#base/times.ts";
 import { withoutEmptyLabels } from "#containerd/labels.ts";
 import {
   type Image,
@@ -19,7 +20,6 @@ import type { LeaseStore } from "./leases.ts";
 import { ListCache } from "./list-cache.ts";
 import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
-import { timestampOf } from "./timestamp.ts";
 
 /** What comes with a request to make or change an image. */
 export interface ImageOptions {

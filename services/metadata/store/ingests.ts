@@ -1,4 +1,5 @@
 import { ErrorKind, failure, isFailure, wrapFailure } from "#base/errors.ts";
+import { nsPerMs } from "#base/times.ts";
 import { type Labels, validateLabels } from "#containerd/labels.ts";
 import type { Statement } from "#sqlite/open.ts";
 import { Relation } from "../domain/reference-labels.ts";
@@ -15,8 +16,6 @@ export type SharingPolicy = "shared" | "isolated";
 
 /** How long an ingest is kept that no lease holds. @source containerd v2.3.4 core/metadata/content.go `Writer` */
 const ingestLifetimeMs = 24 * 60 * 60 * 1000;
-
-const nsPerMs = 1_000_000n;
 
 /** An ingest that is under way. */
 export interface Ingest {

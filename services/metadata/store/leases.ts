@@ -1,6 +1,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { timestampOf } from "#base/times.ts";
 import { type Labels, withoutEmptyLabels } from "#containerd/labels.ts";
 import { type Lease, LeaseSchema } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import type { Statement } from "#sqlite/open.ts";
@@ -9,7 +10,6 @@ import { readReferenceFacts } from "../domain/reference-labels.ts";
 import { type Resource, ResourceKind, splitSnapshotResourceKey } from "../domain/resource.ts";
 import type { NamespaceContents, NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
-import { timestampOf } from "./timestamp.ts";
 
 const typeNames: Partial<Record<ResourceKind, string>> = {
   [ResourceKind.Content]: "content",

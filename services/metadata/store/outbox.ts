@@ -1,8 +1,7 @@
 import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { type Clock, timestampOf } from "#base/times.ts";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import type { Database, Statement } from "#sqlite/open.ts";
-import type { Clock } from "../clock.ts";
-import { timestampOf } from "./timestamp.ts";
 
 /** One event that waits to be published. */
 export interface WaitingEvent {

@@ -1,7 +1,7 @@
+import type { Clock } from "#base/times.ts";
 import type { Database } from "#sqlite/open.ts";
 import { openReader } from "#sqlite/open.ts";
 import { CommitQueue } from "#sqlite/transaction.ts";
-import type { Clock } from "../clock.ts";
 import { GraphStore } from "./graph.ts";
 import { Outbox } from "./outbox.ts";
 

@@ -2,6 +2,7 @@ import { clone, create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { timestampOf } from "#base/times.ts";
 import { withoutEmptyLabels } from "#containerd/labels.ts";
 import { type Sandbox, Sandbox_RuntimeSchema, SandboxSchema } from "#gen/containerd/types/sandbox_pb.ts";
 import type { Statement } from "#sqlite/open.ts";
@@ -10,7 +11,6 @@ import { type Resource, ResourceKind } from "../domain/resource.ts";
 import { updateSandbox, validateSandbox } from "../domain/sandbox.ts";
 import type { NamespaceContents, NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
-import { timestampOf } from "./timestamp.ts";
 
 /**
  * Records of sandboxes. What runs belongs to the sandbox controllers.

@@ -1,6 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { timestampOf } from "#base/times.ts";
 import { type Labels, snapshotRefLabel, validateLabels, withoutEmptyLabels } from "#containerd/labels.ts";
 import {
   SnapshotCommitSchema,
@@ -17,7 +18,6 @@ import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
 import type { ReleaseStore } from "./releases.ts";
 import type { SequenceStore } from "./sequences.ts";
-import { timestampOf } from "./timestamp.ts";
 
 /** Names a snapshot: a key or the name that it was committed under. */
 export interface SnapshotName {

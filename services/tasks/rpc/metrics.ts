@@ -1,12 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, errorMessage, FlotillaError, isFailure } from "#base/errors.ts";
+import { timestampNow } from "#base/times.ts";
 import { compileFilters, type FieldSource, type Filter } from "#containerd/filter.ts";
 import type { Logger } from "#fleet/log.ts";
 import { Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
 import type { MetricSchema } from "#gen/containerd/types/metrics_pb.ts";
 import { mapInParallel } from "../domain/parallel.ts";
 import type { Task } from "../lifecycle.ts";
-import { timestampNow } from "../timestamps.ts";
 
 /** How many supervisors are asked at the same time. */
 const parallelMax = 16;

@@ -1,5 +1,6 @@
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
+import { timestampOrZero } from "#base/times.ts";
 import { validateIdentifier } from "#containerd/identifier.ts";
 import type { Logger } from "#fleet/log.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
@@ -11,7 +12,6 @@ import { mapInParallel } from "../domain/parallel.ts";
 import type { TaskTable } from "../domain/task-table.ts";
 import type { Task } from "../lifecycle.ts";
 import { SupervisorGone, type TaskCallOptions } from "../runtimes/runtime.ts";
-import { timeOrZero } from "../timestamps.ts";
 import { checkpointTask } from "./checkpoint.ts";
 import { type CreateParts, createTask } from "./create.ts";
 import { collectMetrics } from "./metrics.ts";
@@ -81,7 +81,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
         throw error;
       }
       log.error({ ns: namespace, container: id, err: error }, "the state of a task is unknown");
-      return { id, exitedAt: timeOrZero(undefined) };
+      return { id, exitedAt: timestampOrZero(undefined) };
     }
   }
 
@@ -96,14 +96,14 @@ export function tasksService(parts: TasksParts): ServiceBinding {
     },
     delete: async ({ containerId }, call) => {
       const { pid, exitStatus, exitedAt } = await lifecycle.delete(await getTask(requireNamespace(call), containerId));
-      return { pid, exitStatus, exitedAt: timeOrZero(exitedAt) };
+      return { pid, exitStatus, exitedAt: timestampOrZero(exitedAt) };
     },
     deleteProcess: async ({ containerId, execId }, call) => {
       const { pid, exitStatus, exitedAt } = await callProcess(call, { containerId, execId }, method.delete, {
         id: containerId,
         execId,
       });
-      return { id: execId, pid, exitStatus, exitedAt: timeOrZero(exitedAt) };
+      return { id: execId, pid, exitStatus, exitedAt: timestampOrZero(exitedAt) };
     },
     get: async ({ containerId, execId }, call) => {
       if (execId === "") {
@@ -180,7 +180,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
         id: containerId,
         execId,
       });
-      return { exitStatus, exitedAt: timeOrZero(exitedAt) };
+      return { exitStatus, exitedAt: timestampOrZero(exitedAt) };
     },
   } satisfies Handlers<typeof Tasks>;
   return bindService(Tasks, handlers);
@@ -189,7 +189,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
 /** The container's own id is left out of a process, as containerd does. */
 function processOf(id: string, state: StateResponse): MessageInitShape<typeof ProcessSchema> {
   const { pid, status, stdin, stdout, stderr, terminal, exitStatus, exitedAt } = state;
-  return { id, pid, status, stdin, stdout, stderr, terminal, exitStatus, exitedAt: timeOrZero(exitedAt) };
+  return { id, pid, status, stdin, stdout, stderr, terminal, exitStatus, exitedAt: timestampOrZero(exitedAt) };
 }
 
 /** A process whose supervisor is gone counts as not there. */
