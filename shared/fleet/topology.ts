@@ -9,6 +9,7 @@ import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
 import { Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import { Streaming } from "#gen/containerd/services/streaming/v1/streaming_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
@@ -57,9 +58,10 @@ export const fleet: readonly FleetProcess[] = [
     ],
   },
   { name: "tasks", after: ["metadata", "content", "events"], answers: [[Tasks, "all"]] },
+  { name: "transfer", after: ["metadata", "content", "snapshots"], answers: [[Streaming, "all"]] },
   {
     name: "gateway",
-    after: ["events", "metadata", "content", "snapshots", "tasks"],
+    after: ["events", "metadata", "content", "snapshots", "tasks", "transfer"],
     answers: [
       [Version, "all"],
       [Introspection, "all"],

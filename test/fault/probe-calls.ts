@@ -9,6 +9,7 @@ import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import type { DaemonProcess } from "../kit/daemon.ts";
+import { ClientStream } from "../kit/stream-client.ts";
 
 /** What a probe asks about. */
 export interface ProbeTarget {
@@ -48,6 +49,9 @@ export const probeCalls: Readonly<Record<Exclude<DaemonProcess, "gateway">, (tar
   },
   tasks: async ({ transport, namespace, id }) => {
     await createClient(Tasks, transport).get({ containerId: id }, { headers: clientHeaders(namespace) });
+  },
+  transfer: async ({ transport, namespace, id }) => {
+    (await ClientStream.open(transport, id, { namespace })).cancel();
   },
 };
 

@@ -1,0 +1,74 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import type { TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { createClient, type Transport } from "@connectrpc/connect";
+import { socketOf } from "#fleet/process-name.ts";
+import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
+import { Health } from "#gen/grpc/health/v1/health_pb.ts";
+import { connectRpc, type RpcConnection } from "#wire/client.ts";
+import { bindService } from "#wire/handler.ts";
+import { type RpcServer, serveRpc } from "#wire/server.ts";
+import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
+
+const program = fileURLToPath(new URL("../../services/transfer/main.ts", import.meta.url));
+
+/** A transfer process on a directory of its own, beside a metadata process that knows leases alone. */
+export class TransferProcess {
+  /** The leases that there are, in every namespace. */
+  readonly leases = new Set<string>();
+  /** What the process has logged so far. */
+  log = "";
+  readonly #directory: TemporaryDirectory;
+  readonly #connection: RpcConnection;
+  readonly #child: ChildProcess;
+  #metadata: RpcServer | undefined;
+
+  private constructor(directory: TemporaryDirectory) {
+    this.#directory = directory;
+    const { path } = directory;
+    const flags = ["--config", `${path}/config.toml`, "--root", `${path}/root`, "--state", `${path}/state`];
+    this.#child = spawn(process.execPath, [program, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.log += text;
+    });
+    this.#connection = connectRpc(socketOf(`${path}/state`, "transfer"));
+  }
+
+  /** Starts a process, waits until it serves, and ends it with the test. */
+  static async start(context: TestContext): Promise<TransferProcess> {
+    const directory = await makeTemporaryDirectory("transfer");
+    await writeFile(`${directory.path}/config.toml`, 'version = 4\n[debug]\nlevel = "debug"\n');
+    const started = new TransferProcess(directory);
+    context.after(() => started.#close());
+    started.#metadata = await serveRpc({
+      socketPath: socketOf(`${directory.path}/state`, "metadata"),
+      services: [
+        bindService(Leases, {
+          list: ({ filters }) => ({
+            leases: [...started.leases].filter((id) => filters.includes(`id=="${id}"`)).map((id) => ({ id })),
+          }),
+        }),
+      ],
+      onFailure: () => undefined,
+    });
+    await createClient(Health, started.transport).check({});
+    return started;
+  }
+
+  get transport(): Transport {
+    return this.#connection.transport;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      const exited = once(this.#child, "exit");
+      this.#child.kill("SIGKILL");
+      await exited;
+    }
+    this.#connection.close();
+    await this.#metadata?.close(0);
+    await this.#directory[Symbol.asyncDispose]();
+  }
+}
