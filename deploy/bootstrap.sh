@@ -10,28 +10,22 @@
 #   deploy/bootstrap.sh gen             TypeScript from proto/
 set -eu
 
-node_version=26.10.0
 command=${1:?usage: deploy/bootstrap.sh install|start|demo|test|bench|check|gen}
 shift
 cd "$(dirname "$0")/.."
 repository=$(pwd)
-
-say() { printf 'flotilla: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
+. deploy/environment.sh
 
 # npm chooses packages by the Node.js that runs it, so the right one comes first.
 bring_node() {
-  if [ "$(node --version 2>/dev/null || true)" != "v$node_version" ]; then
-    if [ ! -x .node/node_modules/node/bin/node ] ||
-      [ "$(.node/node_modules/node/bin/node --version)" != "v$node_version" ]; then
-      say "installing Node.js $node_version in .node"
-      mkdir -p .node
-      printf '{ "private": true }\n' >.node/package.json
-      npm install --prefix .node --no-audit --no-fund --loglevel=error "node@$node_version" >&2
-    fi
-    PATH="$repository/.node/node_modules/node/bin:$PATH"
+  use_node
+  if [ "$(node --version)" != "v$node_version" ]; then
+    say "installing Node.js $node_version in .node"
+    mkdir -p .node
+    printf '{ "private": true }\n' >.node/package.json
+    npm install --prefix .node --no-audit --no-fund --loglevel=error "node@$node_version" >&2
+    use_node
   fi
-  export PATH
 }
 
 bring_packages() {
@@ -87,12 +81,11 @@ bring_node
 bring_packages
 PATH="$repository/node_modules/.bin:$PATH:/usr/sbin:/sbin"
 export PATH
-NODE_COMPILE_CACHE=${NODE_COMPILE_CACHE:-$repository/node_modules/.cache/node-compile}
-export NODE_COMPILE_CACHE
 
 case $command in
   install)
     bring_daemon_programs
+    bring_bundles
     ;;
   start)
     bring_daemon_programs
@@ -104,6 +97,7 @@ case $command in
     ;;
   test)
     bring_test_programs
+    bring_bundles
     exec node test/main.ts "$@"
     ;;
   bench)

@@ -4,6 +4,7 @@ import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
 import { type ProcessName, socketOf } from "#fleet/process-name.ts";
+import { programUrl } from "#fleet/program.ts";
 import { fleet } from "#fleet/topology.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Member as MemberService } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
@@ -40,7 +41,7 @@ export function fleetMember(
   return {
     name,
     command: process.execPath,
-    args: [fileURLToPath(new URL(`../${name}/main.ts`, import.meta.url)), ...formatDaemonFlags(flags)],
+    args: [...process.execArgv, fileURLToPath(programUrl(`services/${name}/main.ts`)), ...formatDaemonFlags(flags)],
     awaitReady: async (signal) => {
       onReady(name, await describeMember(config, name, signal));
     },

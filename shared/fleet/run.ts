@@ -10,6 +10,7 @@ import { type FailedCall, serveRpc } from "#wire/server.ts";
 import { type Logger, openLog } from "./log.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, socketOf } from "./process-name.ts";
+import { showSourcePlaces } from "./source-places.ts";
 
 /** How long running calls may take while a process stops. */
 const drainMs = 5_000;
@@ -89,6 +90,7 @@ export async function runProcess(
     await parts.onReady?.();
     log.debug("ready");
   } catch (error) {
+    showSourcePlaces(error);
     log.fatal({ err: error }, `failed to start: ${errorMessage(error)}`);
     process.exitCode = 1;
     forceExitAfter(stopMsMax);
@@ -101,12 +103,16 @@ export async function runProcess(
 /** Logs a call that failed, as a line of level debug unless it shows a bug. */
 export function logFailedCall(log: Logger, { rpc, error }: FailedCall): void {
   const isBug = error.cause instanceof TypeError || error.cause instanceof RangeError;
+  if (isBug) {
+    showSourcePlaces(error.cause);
+  }
   log[isBug ? "error" : "debug"]({ rpc, err: error.cause ?? error }, "call failed");
 }
 
 /** Logs what nobody caught and ends the process: a restart repairs, going on after a bug does not. */
 export function endOnBug(log: Logger): void {
   const end = (error: unknown): void => {
+    showSourcePlaces(error);
     log.fatal({ err: error }, "uncaught exception");
     process.exit(exitSoftware);
   };

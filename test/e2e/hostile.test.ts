@@ -23,7 +23,7 @@ import { describeTree, type Tree } from "../kit/tree.ts";
 import { hostileLayers, writeHostileImage } from "./hostile-layers.ts";
 import { assertParity, normalise } from "./parity.ts";
 
-const gateway = fileURLToPath(new URL("../../services/gateway/main.ts", import.meta.url));
+const launcher = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url));
 const processes = ["gateway", "events", "metadata", "content", "snapshots", "tasks", "nats-server"] as const;
 const garbageMsMax = 40_000;
 
@@ -230,7 +230,7 @@ async function runGateway(
   const { root = `${place}/root`, address = `${place}/s.sock`, config = "version = 4\n" } = options;
   await writeFile(`${place}/config.toml`, config, "latin1");
   const flags = ["--root", root, "--state", `${place}/state`, "--address", address];
-  const { exitCode, stderr } = await execa(process.execPath, [gateway, ...flags, "--config", `${place}/config.toml`], {
+  const { exitCode, stderr } = await execa(launcher, [...flags, "--config", `${place}/config.toml`], {
     reject: false,
     stdin: "ignore",
     timeout: 60_000,

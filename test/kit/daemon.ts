@@ -80,15 +80,15 @@ export interface FlotillaOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-const gateway = fileURLToPath(new URL("../../services/gateway/main.ts", import.meta.url));
+/** What users run: the program from its bundles. */
+const launcher = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url));
 
 /** Starts the whole fleet on a fresh directory and waits until its socket answers that it serves. */
 export async function startFlotilla({ config = "", args = [], env = {} }: FlotillaOptions = {}): Promise<Daemon> {
   return await startDaemon("f", {
     config: () => `version = 4\n${config}\n`,
-    command: process.execPath,
+    command: launcher,
     args: ({ root, state, address, configPath }) => [
-      gateway,
       "--root",
       root,
       "--state",
@@ -376,5 +376,5 @@ class RunningDaemon implements Daemon {
 function isNamed(command: string, name: Exclude<DaemonProcess, "gateway">): boolean {
   return name === "nats-server"
     ? /(?:^|\/)nats-server(?: |$)/.test(command)
-    : command === `flotilla: ${name}` || command.includes(`/services/${name}/main.ts`);
+    : command === `flotilla: ${name}` || command.includes(`services-${name}-main.js`);
 }

@@ -9,7 +9,7 @@ export interface SourceFile {
 
 /** Every source file that is written by hand, sorted by path. */
 export function readSources(): SourceFile[] {
-  return globSync("{shared,services,test}/**/*.ts")
+  return globSync("{shared,services,deploy,test}/**/*.ts")
     .filter((path) => !path.startsWith("shared/gen/"))
     .sort()
     .map((path) => ({ path, text: readFileSync(path, "utf8") }));

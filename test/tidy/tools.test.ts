@@ -10,11 +10,11 @@ async function passes(command: string, ...args: string[]): Promise<void> {
   assert.equal(exitCode, 0, all);
 }
 
-for (const folder of ["shared", "services", "test"]) {
+for (const folder of ["shared", "services", "deploy", "test"]) {
   test(`types of ${folder}`, () => passes("tsc", "-p", folder));
 }
 
-test("lint", () => passes("oxlint", "--type-aware", "--deny-warnings", "shared", "services", "test"));
+test("lint", () => passes("oxlint", "--type-aware", "--deny-warnings", "shared", "services", "deploy", "test"));
 
 test("format", () => passes("biome", "ci", "."));
 
@@ -31,6 +31,7 @@ test("generated code is what proto/ makes", async () => {
 });
 
 test("shell scripts parse", async () => {
-  await passes("sh", "-n", "deploy/bootstrap.sh");
-  await passes("sh", "-n", "deploy/flotilla");
+  for (const script of ["bootstrap.sh", "environment.sh", "flotilla", "flotilla-member"]) {
+    await passes("sh", "-n", `deploy/${script}`);
+  }
 });

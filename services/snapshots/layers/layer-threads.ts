@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { programUrl } from "#fleet/program.ts";
 import { releaseFreeMemory } from "#linux/memory.ts";
 import type { AppliedLayer, ApplyJob } from "./apply.ts";
 import type { CompareJob, WrittenLayer } from "./layer-stream.ts";
@@ -129,7 +130,7 @@ export class LayerThreads implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const thread = new Worker(new URL("./layer-thread-main.ts", import.meta.url));
+    const thread = new Worker(programUrl("services/snapshots/layers/layer-thread-main.ts"));
     // The port of its job closes when a thread ends, which is how the job learns of it.
     thread.on("error", () => undefined);
     thread.once("exit", () => void this.#end(thread));

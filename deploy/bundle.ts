@@ -1,0 +1,40 @@
+import { globSync } from "node:fs";
+import { build } from "esbuild";
+import { bundleName } from "#fleet/program.ts";
+
+/**
+ * Bundles the programs of the fleet: from every `services/NAME/main.ts`, and from every thread (`*-thread-main.ts`), one file that
+ * holds what is loaded at its start. What programs share, and what they load when they first need it, are further files.
+ *
+ *   node deploy/bundle.ts DIRECTORY     run in the repository; DIRECTORY lies two levels below it, as sources do
+ *
+ * Names stay as they are written, and source maps lie beside the files, so that stack traces and profiles can be read. Packages with
+ * native code are not bundled: they are found in `node_modules` from the bundle as from the sources.
+ */
+async function bundleFleet(directory: string): Promise<void> {
+  const sources = globSync(["services/*/main.ts", "services/**/*-thread-main.ts"]).sort();
+  await build({
+    entryPoints: sources.map((source) => ({ in: source, out: bundleName(source) })),
+    outdir: directory,
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    platform: "node",
+    target: `node${process.versions.node}`,
+    external: ["better-sqlite3", "koffi"],
+    // Packages in CommonJS ask for modules of Node.js by `require`.
+    banner: {
+      js: 'import { createRequire as requireOfBundle } from "node:module";\nconst require = requireOfBundle(import.meta.url);',
+    },
+    sourcemap: "linked",
+    sourcesContent: false,
+    logLevel: "warning",
+  });
+}
+
+const [directory] = process.argv.slice(2);
+if (directory === undefined) {
+  process.stderr.write("usage: node deploy/bundle.ts DIRECTORY\n");
+  process.exit(2);
+}
+await bundleFleet(directory);

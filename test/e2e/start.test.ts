@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
+import { hasInEnvironment, killProcesses, listProcesses, until } from "../kit/processes.ts";
+import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
+
+const repository = fileURLToPath(new URL("../../", import.meta.url));
+
+let leaks: LeakSnapshot;
+
+before(async () => {
+  leaks = await snapshotLeaks();
+});
+
+after(() => assertNoLeaks(leaks));
+
+test("a signal to npm stops the daemon that npm has started, and all its processes", async () => {
+  await using directory = await makeTemporaryDirectory("npm");
+  const { path } = directory;
+  await writeFile(`${path}/config.toml`, "version = 4\n");
+  const flags = ["--root", `${path}/root`, "--state", `${path}/state`, "--address", `${path}/s.sock`];
+  const npm = spawn("npm", ["start", "--", ...flags, "--config", `${path}/config.toml`], {
+    cwd: repository,
+    env: { ...process.env, FLOTILLA_TEST_DIRECTORY: path },
+    stdio: "ignore",
+  });
+  const ended = new Promise((resolve) => npm.once("exit", (code, signal) => resolve({ code, signal })));
+  await using resources = new AsyncDisposableStack();
+  const isOwn = (pid: number): boolean => hasInEnvironment(pid, `FLOTILLA_TEST_DIRECTORY=${path}\0`);
+  resources.defer(async () => {
+    await killProcesses(listProcesses().flatMap(({ pid }) => (isOwn(pid) ? [pid] : [])));
+  });
+  await until(
+    () => existsSync(`${path}/s.sock`),
+    () => "the daemon does not come up",
+    60_000,
+  );
+  const fleet = listProcesses().filter(({ pid }) => isOwn(pid));
+  assert.deepEqual(
+    ["gateway", "events", "metadata", "content", "snapshots", "tasks"].filter(
+      (name) => !fleet.some(({ command }) => command === `flotilla: ${name}`),
+    ),
+    [],
+  );
+  npm.kill("SIGTERM");
+  await ended;
+  await until(
+    () => !listProcesses().some(({ pid }) => isOwn(pid)),
+    () => "the fleet outlives npm",
+    30_000,
+  );
+  assert.equal(existsSync(`${path}/s.sock`), false);
+});
