@@ -16,12 +16,12 @@ import * as fc from "fast-check";
 import { asByteString, toByteString } from "#linux/bytes.ts";
 import { makeNodeAt, workingDirectory } from "#linux/file.ts";
 import { FileType } from "#linux/stat.ts";
+import { MemberType, type TarMember } from "#tar/tar-format.ts";
+import { archiveEnd, encodeMember, paddingOf } from "#tar/tar-writer.ts";
 import type { AppliedLayer } from "../../services/snapshots/layers/apply.ts";
 import type { Compression } from "../../services/snapshots/layers/compression.ts";
 import type { ExtractionTarget } from "../../services/snapshots/layers/extractor.ts";
 import type { LayerThreads } from "../../services/snapshots/layers/layer-threads.ts";
-import { MemberType, type TarMember } from "../../services/snapshots/layers/tar-format.ts";
-import { archiveEnd, encodeMember, paddingOf } from "../../services/snapshots/layers/tar-writer.ts";
 
 /** A member of a layer as a test writes it. */
 export type Member = Partial<Omit<TarMember, "name" | "linkName" | "attributes">> & {

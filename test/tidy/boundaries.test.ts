@@ -13,6 +13,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   { folder: "shared/config/", uses: ["node:", "#base", "#containerd", "smol-toml"] },
   { folder: "shared/sqlite/", uses: ["node:", "#base", "#containerd", "#gen", "better-sqlite3"] },
   { folder: "shared/linux/", uses: ["node:", "#base", "#containerd", "koffi", "execa"] },
+  { folder: "shared/tar/", uses: ["node:", "#base", "#linux"] },
   {
     folder: "shared/wire/",
     uses: [

@@ -2,10 +2,10 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { toByteString } from "#linux/bytes.ts";
 import { closeFile, OpenFlag, openAt, succeed, syncFileSystem, workingDirectory } from "#linux/file.ts";
+import { TarReader } from "#tar/tar-reader.ts";
 import { decompress } from "./compression.ts";
 import { type ExtractionTarget, Extractor } from "./extractor.ts";
 import type { ProcessorStep } from "./media-type.ts";
-import { TarReader } from "./tar-reader.ts";
 
 /** A layer to apply and where to. Made of plain data, so that it can go to another thread. */
 export interface ApplyJob {

@@ -29,10 +29,10 @@ import { Errno, SystemError } from "#linux/libc.ts";
 import { inUserNamespace } from "#linux/process.ts";
 import { FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { setAttribute, setAttributeAt } from "#linux/xattr.ts";
+import { MemberType, type TarMember } from "#tar/tar-format.ts";
+import type { TarSink } from "#tar/tar-reader.ts";
 import { type Directory, DirectoryCache } from "./directory-cache.ts";
 import { cleanLayerPath, joinPath, splitPath } from "./layer-path.ts";
-import { MemberType, type TarMember } from "./tar-format.ts";
-import type { TarSink } from "./tar-reader.ts";
 import { findWhiteout, isOverlayWhiteout, opaqueAttribute, opaqueValue, type Whiteout } from "./whiteout.ts";
 
 /** Where a layer goes. */

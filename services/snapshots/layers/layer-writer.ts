@@ -13,11 +13,11 @@ import {
 } from "#linux/file.ts";
 import { type FileStatus, FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { findAttributeAt } from "#linux/xattr.ts";
+import { MemberType, type TarMember } from "#tar/tar-format.ts";
+import { archiveEnd, encodeMember, paddingOf } from "#tar/tar-writer.ts";
 import type { Change } from "./change.ts";
 import { readContent } from "./content.ts";
 import { joinPath, splitPath } from "./layer-path.ts";
-import { MemberType, type TarMember } from "./tar-format.ts";
-import { archiveEnd, encodeMember, paddingOf } from "./tar-writer.ts";
 import { whiteoutOf } from "./whiteout.ts";
 
 const itself = asByteString("");
