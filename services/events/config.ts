@@ -15,8 +15,6 @@ export interface EventsConfig {
   readonly external: ExternalServer | undefined;
   /** Directory of what the plugin keeps. */
   readonly root: string;
-  /** File in which the gateway says where the child is and who we are there. */
-  readonly childAddressFile: string;
 }
 
 export interface ExternalServer {
@@ -52,6 +50,5 @@ export function readEventsConfig(config: FleetConfig): EventsConfig {
             ...(authorityFile === "" ? {} : { authorityFile }),
           },
     root: pluginRoot(config, natsPlugin),
-    childAddressFile: `${config.state}/nats.json`,
   };
 }

@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { heldCallMsMax } from "#base/limits.ts";
+import type { Logger } from "#fleet/log.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
 import { logFailedCall, type ProcessContext, type ProcessParts } from "#fleet/run.ts";
 import { Events as TtrpcEvents } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
@@ -11,9 +12,12 @@ import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
 import { bindService } from "#wire/handler.ts";
 import { serveTtrpc } from "#wire/ttrpc/server.ts";
 import { JetStreamBus } from "./bus/jetstream.ts";
-import { dialNats, type NatsAddress, withoutPassword } from "./bus/nats.ts";
+import type { Dial } from "./bus/link.ts";
+import { dialNats, withoutPassword } from "./bus/nats.ts";
 import { StreamFiles } from "./bus/stream-files.ts";
 import { type EventsConfig, readEventsConfig } from "./config.ts";
+import { ChildServer } from "./nats/server.ts";
+import { childAccount } from "./nats/server-config.ts";
 import { eventLogHandlers } from "./rpc/event-log.ts";
 import { eventHandlers } from "./rpc/events.ts";
 import { ttrpcEventHandlers } from "./rpc/ttrpc-events.ts";
@@ -21,16 +25,16 @@ import { ttrpcEventHandlers } from "./rpc/ttrpc-events.ts";
 const drainMs = 5_000;
 /** How long the start waits for NATS. The gateway does not wait for a process as long as calls may wait. */
 const readyMsMax = 5_000;
-/** Account of the child server that holds the stream. @see services/gateway/nats-server.ts */
-const childAccount = "FLEET";
 
 /** Builds the events process. */
-export async function composeEvents({ config, log, resources }: ProcessContext): Promise<ProcessParts> {
+export async function composeEvents(context: ProcessContext): Promise<ProcessParts> {
+  const { config, log, resources } = context;
   const settings = readEventsConfig(config);
+  const dial = await openNats(context, settings);
   const files = new StreamFiles(`${settings.root}/jetstream/${childAccount}/streams/${settings.stream.name}/msgs`);
   const bus = resources.use(
     new JetStreamBus({
-      dial: async () => dialNats(await readAddress(settings)),
+      dial,
       stream: settings.stream,
       origin: { source: await readSource(settings.root), host: hostname() },
       waitMsMax: heldCallMsMax,
@@ -69,8 +73,31 @@ function plugins(bus: JetStreamBus, { external, stream }: EventsConfig): PluginD
   ];
 }
 
-async function readAddress({ external, childAddressFile }: EventsConfig): Promise<NatsAddress> {
-  return external ?? (JSON.parse(await readFile(childAddressFile, "utf8")) as NatsAddress);
+/** Starts the child server, unless the configuration names one elsewhere. @returns how to connect. */
+async function openNats({ config, log, resources, stopping }: ProcessContext, settings: EventsConfig): Promise<Dial> {
+  const { external, root, stream } = settings;
+  if (external !== undefined) {
+    return () => dialNats(external);
+  }
+  const child = resources.use(
+    new ChildServer({
+      root,
+      state: config.state,
+      stream: stream.name,
+      retentionBytes: stream.retentionBytes,
+      log,
+      interrupted: stopping,
+      onFailed: () => endBeyondBudget(log),
+    }),
+  );
+  await child.start();
+  return async () => dialNats(child.address());
+}
+
+/** A server that keeps dying is this process's failure, which its own owner counts. */
+function endBeyondBudget(log: Logger): void {
+  log.fatal("nats-server keeps dying, ending with it");
+  process.exit(1);
 }
 
 /** The daemon's own URI reference among all sources of events, made at the first start. */

@@ -9,7 +9,9 @@ import { loadConfig } from "#config/load.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
 import { initPlugins } from "#fleet/plugin.ts";
 import { type ProcessName, socketOf } from "#fleet/process-name.ts";
+import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { endOnBug, forceExitAfter, logFailedCall } from "#fleet/run.ts";
+import { Supervisor } from "#fleet/supervisor.ts";
 import { routesByPath } from "#fleet/topology.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
@@ -19,14 +21,11 @@ import { serveRpc } from "#wire/server.ts";
 import { createDirectories } from "./directories.ts";
 import { listenPublic } from "./listener.ts";
 import { describeMember, fleetMember, memberNames } from "./members.ts";
-import { natsServerMember } from "./nats-server.ts";
 import { claimRoot, refuseLiveSocket } from "./ownership.ts";
 import { missingRequirements } from "./plugin-graph.ts";
 import { PluginRegistry } from "./plugin-registry.ts";
 import { gatewayPlugins } from "./plugins.ts";
 import { Relay, type RelayMethod } from "./relay/relay.ts";
-import { defaultRestartPolicy } from "./restart-policy.ts";
-import { Supervisor } from "./supervisor.ts";
 import { notifyServiceManager } from "./systemd.ts";
 import { TtrpcRelay } from "./ttrpc-relay.ts";
 import { welcomeText } from "./welcome.ts";
@@ -131,10 +130,9 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
       }),
       (owned) => owned.stop(),
     );
-    const nats = await natsServerMember(config);
     stop.signal.throwIfAborted();
     const members = memberNames().map((name) => fleetMember(name, { config, flags, onReady: record }));
-    await Promise.all([...(nats === undefined ? [] : [nats]), ...members].map((member) => supervisor.start(member)));
+    await Promise.all(members.map((member) => supervisor.start(member)));
   }
 
   stop.signal.throwIfAborted();

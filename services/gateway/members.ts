@@ -5,11 +5,11 @@ import type { FleetConfig } from "#config/config.ts";
 import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
 import { type ProcessName, socketOf } from "#fleet/process-name.ts";
 import { programUrl } from "#fleet/program.ts";
+import type { Member } from "#fleet/supervisor.ts";
 import { fleet } from "#fleet/topology.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Member as MemberService } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { connectRpc } from "#wire/client.ts";
-import type { Member } from "./supervisor.ts";
 
 /** The processes of the fleet besides the gateway itself, in an order in which each follows those that it needs. */
 export function memberNames(): Exclude<ProcessName, "gateway">[] {

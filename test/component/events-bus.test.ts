@@ -3,7 +3,7 @@ import { JetStreamBus } from "../../services/events/bus/jetstream.ts";
 import { MemoryBus } from "../../services/events/bus/memory.ts";
 import { dialNats } from "../../services/events/bus/nats.ts";
 import { eventBusSuite } from "../conformance/event-bus.suite.ts";
-import { NatsServer } from "./events-process.ts";
+import { NatsServer } from "./nats-server.ts";
 
 eventBusSuite("memory", () =>
   Promise.resolve({ bus: new MemoryBus(), [Symbol.asyncDispose]: () => Promise.resolve() }),
@@ -12,10 +12,9 @@ eventBusSuite("memory", () =>
 eventBusSuite("JetStream", async () => {
   const resources = new AsyncDisposableStack();
   const nats = resources.use(await NatsServer.start());
-  const address = await nats.address();
   const bus = resources.use(
     new JetStreamBus({
-      dial: () => dialNats(address),
+      dial: () => dialNats(nats.address),
       stream: {
         name: "suite",
         retentionAgeMs: 3_600_000,

@@ -6,11 +6,14 @@ import { createClient } from "@connectrpc/connect";
 import { ErrorKind } from "#base/errors.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
 import { JetStreamBus } from "../../services/events/bus/jetstream.ts";
+import type { Link } from "../../services/events/bus/link.ts";
 import { dialNats } from "../../services/events/bus/nats.ts";
+import { request } from "../../services/events/bus/stream.ts";
 import { EventReader, eventNamed, Stop } from "../conformance/event-bus.suite.ts";
 import { EventAppender, numberOf } from "./event-appender.ts";
 import { Subscriber } from "./event-subscriber.ts";
-import { EventsProcess, NatsServer } from "./events-process.ts";
+import { EventsProcess, makeFleetHome } from "./events-process.ts";
+import { NatsServer } from "./nats-server.ts";
 
 /** Checks that the next events are all that the appenders have appended, once each, those of each appender in its order. */
 async function assertComplete(subscriber: Subscriber, appenders: readonly EventAppender[]): Promise<void> {
@@ -31,8 +34,8 @@ const sinceStart = { headers: { "flotilla-since-sequence": "1" } };
 
 describe("events and kill -9", () => {
   test("of nats-server under load: nothing is lost, doubled or out of order, and subscribers see no break", async () => {
-    await using nats = await NatsServer.start();
-    await using events = await EventsProcess.start(nats);
+    await using home = await makeFleetHome();
+    await using events = await EventsProcess.start(home);
     await using live = await Subscriber.start(events.transport);
     const appenders = ["one", "two", "three"].map(
       (name, index) => new EventAppender(name, () => events.transport, 1 + 20 * index),
@@ -40,9 +43,7 @@ describe("events and kill -9", () => {
     try {
       for (let kills = 0; kills < 4; kills++) {
         await appenders[1]?.progress(400);
-        await nats.kill();
-        await delay(50);
-        await nats.restart();
+        await events.killNats();
       }
       await appenders[1]?.progress(400);
     } finally {
@@ -54,8 +55,8 @@ describe("events and kill -9", () => {
   });
 
   test("of the events process under load: nothing is lost, doubled or out of order", async () => {
-    await using nats = await NatsServer.start();
-    await using events = await EventsProcess.start(nats);
+    await using home = await makeFleetHome();
+    await using events = await EventsProcess.start(home);
     const appenders = ["one", "two", "three"].map(
       (name, index) => new EventAppender(name, () => events.transport, 1 + 20 * index),
     );
@@ -78,8 +79,8 @@ describe("events and kill -9", () => {
   });
 
   test("subscribers of a process that ends are told so", async () => {
-    await using nats = await NatsServer.start();
-    await using events = await EventsProcess.start(nats);
+    await using home = await makeFleetHome();
+    await using events = await EventsProcess.start(home);
     await using subscriber = await Subscriber.start(events.transport);
     const next = assert.rejects(subscriber.next());
     assert.equal(await events.stop(), 0, events.log);
@@ -89,8 +90,8 @@ describe("events and kill -9", () => {
 
 describe("bounds of the events process", () => {
   test("a subscriber that does not read costs no memory and loses nothing", async () => {
-    await using nats = await NatsServer.start("retention_bytes = 1073741824");
-    await using events = await EventsProcess.start(nats, ["--expose-gc", "--import", collectOnSignal]);
+    await using home = await makeFleetHome("retention_bytes = 1073741824");
+    await using events = await EventsProcess.start(home, ["--expose-gc", "--import", collectOnSignal]);
     await using stalled = await Subscriber.start(events.transport);
     const log = createClient(EventLog, events.transport);
     const value = Buffer.alloc(128 * 1024, 7);
@@ -115,9 +116,8 @@ describe("bounds of the events process", () => {
 
   test("while NATS is away, appends fail in time, and go on when it is back", async () => {
     await using nats = await NatsServer.start();
-    const address = await nats.address();
     await nats.kill();
-    await using bus = new JetStreamBus(busOptions(() => dialNats(address)));
+    await using bus = new JetStreamBus(busOptions(() => dialNats(nats.address)));
     await assert.rejects(bus.ready(500), {
       kind: ErrorKind.Unavailable,
       message: /^the event stream is not there: no connection to NATS at nats:\/\/127\.0\.0\.1:\d+: unavailable$/,
@@ -137,8 +137,7 @@ describe("bounds of the events process", () => {
 
   test("who waits for the stream while tries to reach it fail gets on when one succeeds", async () => {
     await using nats = await NatsServer.start();
-    const address = await nats.address();
-    const options = busOptions(() => dialNats(address));
+    const options = busOptions(() => dialNats(nats.address));
     {
       await using first = new JetStreamBus(options);
       await first.append([eventNamed("kept")]);
@@ -153,7 +152,7 @@ describe("bounds of the events process", () => {
           fails.resolve();
           return Promise.reject(new Error("no way"));
         }
-        return dialNats(address);
+        return dialNats(nats.address);
       },
     });
     await bus.ready(10_000);
@@ -167,11 +166,49 @@ describe("bounds of the events process", () => {
     assert.deepEqual(await topics, ["/suite/kept"]);
   });
 
+  test("what a full account refuses waits until there is room", async () => {
+    await using nats = await NatsServer.start({ max_file: 1024 * 1024 });
+    const link = await dialNats(nats.address);
+    const fillerOf = { name: "filler", subjects: ["filler"], storage: "file", retention: "limits" };
+    await ask(link, "$JS.API.STREAM.CREATE.filler", JSON.stringify(fillerOf));
+    const options = busOptions(() => dialNats(nats.address));
+    await using bus = new JetStreamBus({ ...options, stream: { ...options.stream, retentionBytes: -1 } });
+    await bus.append([eventNamed("fits")]);
+    let refusal = "";
+    while (!refusal.includes('"error"')) {
+      refusal = await ask(link, "filler", Buffer.alloc(64 * 1024));
+    }
+    assert.match(refusal, /"code":400,"err_code":10002/);
+    const waiting = eventNamed("waits", Buffer.alloc(96 * 1024));
+    await assert.rejects(bus.append([waiting]), { kind: ErrorKind.Unavailable });
+    await ask(link, "$JS.API.STREAM.PURGE.filler", "");
+    await bus.append([waiting]);
+    using stop = new Stop();
+    const reader = new EventReader(await bus.subscribe({ kind: "sequence", sequence: 1 }, stop.signal));
+    assert.deepEqual(await reader.topics(2), ["/suite/fits", "/suite/waits"]);
+    await link.close();
+  });
+
+  test("what a stream never takes is refused at once, and holds up nothing", async () => {
+    await using nats = await NatsServer.start();
+    const link = await dialNats(nats.address);
+    const small = { name: "faults", subjects: ["faults.>"], storage: "file", retention: "limits", max_msg_size: 4096 };
+    await ask(link, "$JS.API.STREAM.CREATE.faults", JSON.stringify(small));
+    await link.close();
+    await using bus = new JetStreamBus(busOptions(() => dialNats(nats.address)));
+    const [before, large, after] = [eventNamed("before"), eventNamed("large", Buffer.alloc(8192)), eventNamed("after")];
+    const outcomes = await Promise.allSettled([before, large, after].map((event) => bus.append([event])));
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      ["fulfilled", "rejected", "fulfilled"],
+    );
+    await assert.rejects(bus.append([large]), { kind: ErrorKind.ResourceExhausted });
+  });
+
   test("an event that was stored long ago is recognised by its message id", async () => {
     await using nats = await NatsServer.start();
-    const address = await nats.address();
     const event = eventNamed("once");
-    const options = busOptions(() => dialNats(address));
+    const options = busOptions(() => dialNats(nats.address));
     {
       await using bus = new JetStreamBus(options);
       await bus.append([event]);
@@ -187,8 +224,7 @@ describe("bounds of the events process", () => {
 
   test("who falls behind what is kept is told which events are gone", async () => {
     await using nats = await NatsServer.start();
-    const address = await nats.address();
-    const options = busOptions(() => dialNats(address));
+    const options = busOptions(() => dialNats(nats.address));
     await using bus = new JetStreamBus({ ...options, stream: { ...options.stream, retentionBytes: 12 * 1024 * 1024 } });
     using stop = new Stop();
     const reader = new EventReader(await bus.subscribe({ kind: "now" }, stop.signal));
@@ -209,6 +245,12 @@ describe("bounds of the events process", () => {
     assert.equal(rest.at(-1), "/suite/end");
   });
 });
+
+/** Asks a NATS server something, or publishes to a stream. @returns the answer's body. */
+async function ask(link: Link, subject: string, body: string | Buffer): Promise<string> {
+  const { body: answer } = await request(link, { subject, headers: new Map(), body: Buffer.from(body) });
+  return Buffer.from(answer).toString();
+}
 
 /** Collects garbage when asked by a signal, since Node.js keeps buffers that nobody needs until half a gigabyte has gathered. */
 const collectOnSignal = "data:text/javascript,process.on('SIGUSR2',()=>gc())";

@@ -6,25 +6,25 @@ import { createClient } from "@connectrpc/connect";
 import { TaskOOMSchema } from "#gen/containerd/events/task_pb.ts";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
-import { natsServerMember } from "../../services/gateway/nats-server.ts";
-import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
+import { dialNats } from "../../services/events/bus/nats.ts";
 import { Subscriber } from "./event-subscriber.ts";
-import { EventsProcess, NatsServer, writeConfig } from "./events-process.ts";
+import { EventsProcess, type FleetHome, makeFleetHome } from "./events-process.ts";
+import { NatsServer } from "./nats-server.ts";
 import { NatsUser } from "./nats-user.ts";
 
-let nats: NatsServer;
+let home: FleetHome & AsyncDisposable;
 let events: EventsProcess;
 let root: string;
 
 before(async () => {
-  nats = await NatsServer.start();
-  events = await EventsProcess.start(nats);
-  root = `${nats.config.root}/io.flotilla.events.v1.nats`;
+  home = await makeFleetHome();
+  events = await EventsProcess.start(home);
+  root = `${home.config.root}/io.flotilla.events.v1.nats`;
 });
 
 after(async () => {
   await events[Symbol.asyncDispose]();
-  await nats[Symbol.asyncDispose]();
+  await home[Symbol.asyncDispose]();
 });
 
 async function subscriberUrl(): Promise<string> {
@@ -75,29 +75,33 @@ describe("what users of NATS meet", () => {
     await user.until(/"last_seq":[1-9]/);
   });
 
-  test("strangers are not let in, and passwords are for root alone", async () => {
-    const { url } = await nats.address();
-    using stranger = await NatsUser.connect(url);
+  test("who has the subscriber's key reads without a word that another could repeat", async () => {
+    const seed = (await readFile(`${root}/subscriber.nk`, "utf8")).trim();
+    const { port } = new URL(await subscriberUrl());
+    const link = await dialNats({ url: `nats://127.0.0.1:${port}`, seed });
+    await link.close();
+  });
+
+  test("strangers are not let in, and secrets are for root alone", async () => {
+    const url = new URL(await subscriberUrl());
+    assert.match(url.href, /^nats:\/\/subscriber:[\w-]+@127\.0\.0\.1:\d+$/);
+    using stranger = await NatsUser.connect(`nats://127.0.0.1:${url.port}`);
     await stranger.until(/-ERR 'Authorization Violation'/);
-    const secrets = [`${root}/server.json`, `${root}/subscriber.url`];
-    secrets.push(`${nats.config.state}/nats.json`, `${nats.config.state}/nats-server.conf`);
-    for (const path of secrets) {
+    const secrets = ["server.json", "subscriber.url", "subscriber.nk"].map((name) => `${root}/${name}`);
+    for (const path of [...secrets, `${home.config.state}/nats-server.conf`]) {
       assert.equal((await stat(path)).mode & 0o777, 0o600, path);
     }
-    assert.match(url, /^nats:\/\/127\.0\.0\.1:\d+$/);
+    const { fleetSeed } = JSON.parse(await readFile(`${root}/server.json`, "utf8"));
+    assert.ok(!(await readFile(`${home.config.state}/nats-server.conf`, "utf8")).includes(fleetSeed));
   });
 
   test("daemons may share a server elsewhere, and each sees its own events", async () => {
-    const { url, user, password } = await nats.address();
-    const shared = `url = "${url.replace("//", `//${user}:${password}@`)}"\nstream = "shared"\nretention_bytes = 1048576`;
+    await using nats = await NatsServer.start();
+    const shared = `url = "${nats.url}"\nstream = "shared"\nretention_bytes = 1048576`;
     await using resources = new AsyncDisposableStack();
-    const openDaemon = async () => {
-      const home = resources.use(await makeTemporaryDirectory("ev"));
-      const config = await writeConfig(home.path, shared);
-      assert.equal(await natsServerMember(config), undefined);
-      return resources.use(await EventsProcess.start({ directory: home.path, config }));
-    };
+    const openDaemon = async () => resources.use(await EventsProcess.start(resources.use(await makeFleetHome(shared))));
     const [one, other] = [await openDaemon(), await openDaemon()];
+    assert.deepEqual([one.natsPid, other.natsPid], [undefined, undefined]);
     const append = (daemon: EventsProcess, topic: string) =>
       createClient(EventLog, daemon.transport).append({
         records: [{ messageId: topic, envelope: { ...envelope, topic } }],
@@ -110,17 +114,5 @@ describe("what users of NATS meet", () => {
     assert.deepEqual(await ownEvents.topics(2), ["/one/first", "/one/second"]);
     await using otherEvents = await Subscriber.start(other.transport, { headers });
     assert.deepEqual(await otherEvents.topics(1), ["/other/first"]);
-  });
-
-  test("a daemon that starts again keeps the URL, unless somebody else has taken the port", async () => {
-    const before = await subscriberUrl();
-    await nats.kill();
-    await natsServerMember(nats.config);
-    assert.equal(await subscriberUrl(), before);
-    await nats.restart();
-    await natsServerMember(nats.config);
-    const moved = await subscriberUrl();
-    assert.notEqual(moved, before);
-    assert.equal(new URL(moved).password, new URL(before).password);
   });
 });

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
 import type { FleetConfig } from "#config/config.ts";
@@ -8,76 +8,10 @@ import { loadConfig } from "#config/load.ts";
 import { socketOf } from "#fleet/process-name.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
-import { natsServerMember } from "../../services/gateway/nats-server.ts";
-import type { Member } from "../../services/gateway/supervisor.ts";
-import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
+import { killProcesses, listProcesses, until } from "../kit/processes.ts";
+import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const program = fileURLToPath(new URL("../../services/events/main.ts", import.meta.url));
-
-/** A real nats-server, prepared as the gateway does it, on directories of its own. */
-export class NatsServer implements AsyncDisposable {
-  readonly directory: string;
-  readonly config: FleetConfig;
-  readonly #home: TemporaryDirectory;
-  readonly #member: Member;
-  #child: ChildProcess;
-
-  private constructor(home: TemporaryDirectory, config: FleetConfig, member: Member) {
-    this.#home = home;
-    this.directory = home.path;
-    this.config = config;
-    this.#member = member;
-    this.#child = this.#spawn();
-  }
-
-  /** @param settings - Lines of the table `io.flotilla.events.v1.nats`. */
-  static async start(settings = ""): Promise<NatsServer> {
-    const home = await makeTemporaryDirectory("ev");
-    const config = await writeConfig(home.path, settings);
-    const member = await natsServerMember(config);
-    if (member === undefined) {
-      throw new Error("the configuration names a server elsewhere");
-    }
-    const server = new NatsServer(home, config, member);
-    await member.awaitReady(AbortSignal.timeout(30_000));
-    return server;
-  }
-
-  /** Where the server is and who may do what. */
-  async address(): Promise<{
-    url: string;
-    user: string;
-    password: string;
-    subscriber: { user: string; password: string };
-  }> {
-    return JSON.parse(await readFile(`${this.config.state}/nats.json`, "utf8"));
-  }
-
-  get pid(): number {
-    return this.#child.pid ?? 0;
-  }
-
-  /** Ends the server at once. */
-  async kill(): Promise<void> {
-    await end(this.#child, "SIGKILL");
-  }
-
-  /** Starts the server again after it ended, on the same files. */
-  async restart(): Promise<void> {
-    this.#child = this.#spawn();
-    await this.#member.awaitReady(AbortSignal.timeout(30_000));
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill();
-    await this.#home[Symbol.asyncDispose]();
-  }
-
-  #spawn(): ChildProcess {
-    const { command, args, env } = this.#member;
-    return spawn(command, args, { stdio: "ignore", env: { ...process.env, ...env } });
-  }
-}
 
 /** Where a process of the fleet runs: a directory with `config.toml`, `root` and `state`. */
 export interface FleetHome {
@@ -85,7 +19,18 @@ export interface FleetHome {
   readonly config: FleetConfig;
 }
 
-/** The events process. */
+/**
+ * Makes a directory with a configuration for a fleet.
+ *
+ * @param settings - Lines of the table `io.flotilla.events.v1.nats`.
+ */
+export async function makeFleetHome(settings = ""): Promise<FleetHome & AsyncDisposable> {
+  const home = await makeTemporaryDirectory("ev");
+  const config = await writeConfig(home.path, settings);
+  return { directory: home.path, config, [Symbol.asyncDispose]: () => home[Symbol.asyncDispose]() };
+}
+
+/** The events process, with the NATS server that it runs. */
 export class EventsProcess implements AsyncDisposable {
   readonly #home: FleetHome;
   readonly #nodeFlags: readonly string[];
@@ -131,6 +76,24 @@ export class EventsProcess implements AsyncDisposable {
 
   get pid(): number {
     return this.#child.pid ?? 0;
+  }
+
+  /** Process id of the NATS server that the process runs; undefined while it runs none. */
+  get natsPid(): number | undefined {
+    return listProcesses().find(
+      ({ parentPid, command }) => parentPid === this.pid && /(?:^|\/)nats-server /.test(command),
+    )?.pid;
+  }
+
+  /** Ends the NATS server at once, and waits until its owner has started another. */
+  async killNats(): Promise<void> {
+    const before = this.natsPid;
+    await killProcesses(before === undefined ? [] : [before]);
+    await until(
+      () => this.natsPid !== undefined && this.natsPid !== before,
+      () => `nats-server is not started again: ${this.log}`,
+      30_000,
+    );
   }
 
   /** Waits until the process serves. */
@@ -180,12 +143,7 @@ export class EventsProcess implements AsyncDisposable {
   }
 }
 
-/**
- * Makes a configuration of a fleet's own in a directory.
- *
- * @param settings - Lines of the table `io.flotilla.events.v1.nats`.
- */
-export async function writeConfig(directory: string, settings: string): Promise<FleetConfig> {
+async function writeConfig(directory: string, settings: string): Promise<FleetConfig> {
   await writeFile(`${directory}/config.toml`, `version = 3\n[plugins."io.flotilla.events.v1.nats"]\n${settings}\n`);
   const { config } = await loadConfig({
     config: `${directory}/config.toml`,

@@ -20,7 +20,7 @@ import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { connectTtrpc } from "#wire/ttrpc/client.ts";
 import { Subscriber } from "./event-subscriber.ts";
-import { EventsProcess, NatsServer } from "./events-process.ts";
+import { EventsProcess, type FleetHome, makeFleetHome } from "./events-process.ts";
 
 interface Envelope {
   readonly timestamp: { readonly seconds: bigint; readonly nanos: number };
@@ -32,17 +32,17 @@ interface Envelope {
 /** Seconds that Go's zero time has. */
 const goZeroSeconds = -62_135_596_800n;
 
-let nats: NatsServer;
+let home: FleetHome & AsyncDisposable;
 let events: EventsProcess;
 
 before(async () => {
-  nats = await NatsServer.start();
-  events = await EventsProcess.start(nats);
+  home = await makeFleetHome();
+  events = await EventsProcess.start(home);
 });
 
 after(async () => {
   await events[Symbol.asyncDispose]();
-  await nats[Symbol.asyncDispose]();
+  await home[Symbol.asyncDispose]();
 });
 
 function taskExit(containerId: string, namespace = "moby"): Envelope {

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { pino } from "pino";
 import { systemErrorCode } from "#base/errors.ts";
-import { type Member, Supervisor, type SupervisorOptions } from "../../services/gateway/supervisor.ts";
+import { type Member, Supervisor, type SupervisorOptions } from "#fleet/supervisor.ts";
 
 let directory: string;
 let supervisor: Supervisor;

@@ -230,7 +230,9 @@ class RunningDaemon implements Daemon {
     if (process === "gateway") {
       return this.#isAlive() ? pid : undefined;
     }
-    return this.#processes().find(({ parentPid, command }) => parentPid === pid && isNamed(command, process))?.pid;
+    // The NATS server is a child of the events process.
+    const parent = process === "nats-server" ? this.pidOf("events") : pid;
+    return this.#processes().find(({ parentPid, command }) => parentPid === parent && isNamed(command, process))?.pid;
   }
 
   log(): string {

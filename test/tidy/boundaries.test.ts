@@ -29,7 +29,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   },
   {
     folder: "shared/fleet/",
-    uses: ["node:", "#base", "#containerd", "#gen", "#config", "#wire", "@bufbuild/protobuf", "pino"],
+    uses: ["node:", "#base", "#containerd", "#gen", "#config", "#wire", "@bufbuild/protobuf", "pino", "execa"],
   },
   { folder: "services/metadata/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "better-sqlite3"] },
   { folder: "services/events/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "nats"] },

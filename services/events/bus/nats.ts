@@ -1,5 +1,14 @@
 import { readFile } from "node:fs/promises";
-import { type ConnectionOptions, connect, credsAuthenticator, headers, type MsgHdrs } from "nats";
+import {
+  type Authenticator,
+  type ConnectionOptions,
+  connect,
+  credsAuthenticator,
+  headers,
+  type MsgHdrs,
+  nkeyAuthenticator,
+  nkeys,
+} from "nats";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { Link, Question, Reply, Ticket } from "./link.ts";
 
@@ -7,8 +16,10 @@ import type { Link, Question, Reply, Ticket } from "./link.ts";
 export interface NatsAddress {
   /** One or more URLs with commas between them, such as `nats://host:4222` or `tls://user:password@host`. */
   readonly url: string;
-  readonly user?: string;
-  readonly password?: string;
+  /** Private key by which we sign what the server asks for; it is not sent. */
+  readonly seed?: string | undefined;
+  /** Called when the server has asked for the signature. What it throws ends the connection, and nothing is told. */
+  beforeSigning?(): void;
   /** File with a user's JWT and seed, as `nsc` writes it; undefined for none. */
   readonly credentialsFile?: string;
   /** File with the certificates that sign the server's; undefined for the system's own. */
@@ -48,15 +59,41 @@ export async function dialNats(address: NatsAddress): Promise<Link> {
 async function credentialsOf(address: NatsAddress): Promise<ConnectionOptions> {
   const [url] = address.url.split(",");
   const named = new URL(url ?? "");
-  const user = address.user ?? decodeURIComponent(named.username);
-  const password = address.password ?? decodeURIComponent(named.password);
+  const user = decodeURIComponent(named.username);
   return {
-    ...(user === "" ? {} : { user, pass: password }),
+    ...(user === "" ? {} : { user, pass: decodeURIComponent(named.password) }),
+    ...(address.seed === undefined ? {} : { authenticator: signer(address.seed, () => address.beforeSigning?.()) }),
     ...(address.credentialsFile === undefined
       ? {}
       : { authenticator: credsAuthenticator(await readFile(address.credentialsFile)) }),
     ...(address.authorityFile === undefined ? {} : { tls: { caFile: address.authorityFile } }),
   };
+}
+
+function signer(seed: string, beforeSigning: () => void): Authenticator {
+  const sign = nkeyAuthenticator(Buffer.from(seed));
+  return (nonce) => {
+    beforeSigning();
+    return sign(nonce);
+  };
+}
+
+/** A pair of keys of a user, which `nats` has without types. */
+interface UserKeys {
+  getSeed(): Uint8Array;
+  getPublicKey(): string;
+}
+
+const userKeys = nkeys as { createUser(): UserKeys; fromSeed(seed: Uint8Array): UserKeys };
+
+/** Makes a private key for a user. */
+export function makeUserSeed(): string {
+  return Buffer.from(userKeys.createUser().getSeed()).toString("latin1");
+}
+
+/** The public key to a private one, which the server knows its user by. */
+export function publicKeyOf(seed: string): string {
+  return userKeys.fromSeed(Buffer.from(seed)).getPublicKey();
 }
 
 /** A URL that may be logged. */

@@ -287,8 +287,13 @@ function follow(message: Question, previous: string | undefined): void {
 
 const previousHeader = "Nats-Expected-Last-Msg-Id";
 
-/** @source nats-server v2.9.10 server/errors.json `JSStreamWrongLastMsgIDErrF` */
-const wrongPrevious = 10_070;
+/**
+ * Errors that are the message's own: it is too large for the stream, or its headers are for any. Everything else may be otherwise later: a full
+ * account or disk, a cluster without a leader, a message before it that was refused.
+ *
+ * @source nats-server v2.9.10 server/errors.json `JSStreamMessageExceedsMaximumErr`, `JSStreamHeaderExceedsMaximumErr`
+ */
+const permanentErrors: ReadonlySet<number | undefined> = new Set([10_054, 10_097]);
 
 type Answer =
   | { readonly kind: "taken"; readonly sequence: number }
@@ -296,19 +301,18 @@ type Answer =
   | { readonly kind: "refused"; readonly error: FlotillaError }
   | { readonly kind: "later" };
 
-/** Errors of class 400 are the message's own, such as `JSStreamMessageExceedsMaximumErr`. @source nats-server v2.9.10 server/errors.json */
 function readAnswer(reply: Reply): Answer {
   if (reply.status !== 0) {
     return { kind: "later" };
   }
   const { seq, error } = JSON.parse(Buffer.from(reply.body).toString("latin1")) as {
     readonly seq?: number;
-    readonly error?: { readonly code: number; readonly err_code?: number; readonly description?: string };
+    readonly error?: { readonly err_code?: number; readonly description?: string };
   };
   if (error === undefined) {
     return { kind: "taken", sequence: seq ?? 0 };
   }
-  return error.code === 400 && error.err_code !== wrongPrevious
+  return permanentErrors.has(error.err_code)
     ? { kind: "refused", error: failure(ErrorKind.ResourceExhausted, `event refused: ${error.description ?? ""}`) }
     : { kind: "later" };
 }

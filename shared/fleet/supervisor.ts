@@ -1,15 +1,17 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { execa } from "execa";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
-import type { Logger } from "#fleet/log.ts";
+import type { Logger } from "./log.ts";
 import { DeathRecord, type RestartPolicy } from "./restart-policy.ts";
 
-/** A program that the gateway owns. */
+/** A program that a process of ours owns. */
 export interface Member {
   readonly name: string;
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Called before each start. What it throws counts as a death of the member. */
+  prepare?(): Promise<void>;
   /** Resolves when the process serves; rejects when it does not in time, or when the signal aborts. */
   awaitReady(signal: AbortSignal): Promise<void>;
 }
@@ -29,8 +31,8 @@ const stopMsMax = 12_000;
 /**
  * Starts members, restarts those that die, and stops them.
  *
- * Every member runs in a session of its own, so that a Ctrl-C reaches the gateway alone, and gets SIGKILL from the kernel when
- * the gateway dies: members are built to be killed at any time, and a new gateway must not meet the old ones.
+ * Every member runs in a session of its own, so that a Ctrl-C reaches its owner alone, and gets SIGKILL from the kernel when
+ * its owner dies: members are built to be killed at any time, and a new owner must not meet the old ones.
  */
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -93,8 +95,12 @@ class Watch {
   }
 
   async start(): Promise<void> {
+    await this.#member.prepare?.();
+    if (this.#stopping.signal.aborted) {
+      throw failure(ErrorKind.Unavailable, `${this.#member.name} is not started, since its owner is stopping`);
+    }
     const run = this.#spawn();
-    const interrupted = AbortSignal.any([this.#stopping.signal, this.#options.interrupted]);
+    const interrupted = AbortSignal.any([this.#stopping.signal, this.#options.interrupted, run.over.signal]);
     const ready = this.#member.awaitReady(interrupted).then(() => "ready" as const);
     const outcome = await Promise.race([ready, run.ended]);
     if (outcome !== "ready") {
@@ -126,12 +132,26 @@ class Watch {
     return { child, readyMs: undefined, ended, over };
   }
 
+  /** Starts the member again. @returns undefined when the fleet is stopping. */
+  async #respawn(): Promise<Run | undefined> {
+    const failed = await this.#member.prepare?.().then(() => undefined, errorMessage);
+    if (this.#stopping.signal.aborted) {
+      return undefined;
+    }
+    if (failed !== undefined) {
+      return { child: undefined, readyMs: undefined, ended: Promise.resolve(failed), over: new AbortController() };
+    }
+    const run = this.#spawn();
+    this.#watchReadiness(run);
+    return run;
+  }
+
   async #keepRunning(first: Run): Promise<void> {
     const { log, onFailed } = this.#options;
     const { name } = this.#member;
-    let run = first;
+    let run: Run | undefined = first;
     run.readyMs = performance.now();
-    for (;;) {
+    while (run !== undefined) {
       const ending = await run.ended;
       this.#process = undefined;
       if (this.#stopping.signal.aborted) {
@@ -145,11 +165,7 @@ class Watch {
       }
       log.warn({ member: name, ending, restartAfterMs: decision.restartAfterMs }, "member died, restarting it");
       await delay(decision.restartAfterMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
-      if (this.#stopping.signal.aborted) {
-        return;
-      }
-      run = this.#spawn();
-      this.#watchReadiness(run);
+      run = this.#stopping.signal.aborted ? undefined : await this.#respawn();
     }
   }
 
@@ -160,12 +176,12 @@ class Watch {
     this.#member.awaitReady(AbortSignal.any([this.#stopping.signal, run.over.signal])).then(
       () => {
         run.readyMs = performance.now();
-        log.info({ member: name, pid: run.child.pid }, "member is ready again");
+        log.info({ member: name, pid: run.child?.pid }, "member is ready again");
       },
       (error: unknown) => {
         if (!this.#stopping.signal.aborted && !run.over.signal.aborted) {
           log.warn({ member: name, err: error }, "restarted member is not ready, killing it");
-          run.child.kill("SIGKILL");
+          run.child?.kill("SIGKILL");
         }
       },
     );
@@ -174,7 +190,8 @@ class Watch {
 
 /** One life of a member. */
 interface Run {
-  readonly child: ReturnType<typeof spawnMember>;
+  /** Undefined when it could not even be prepared. */
+  readonly child: ReturnType<typeof spawnMember> | undefined;
   /** When it was ready. */
   readyMs: number | undefined;
   /** Resolves to how it ended. */

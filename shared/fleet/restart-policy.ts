@@ -11,14 +11,15 @@ export interface RestartPolicy {
 }
 
 /**
- * A process that has served for ten seconds is well again. Twenty restarts in a row take about a minute, so that a daemon with a broken part
- * says so while its operator still looks, and somebody who kills a process again and again does not bring it down.
+ * A process that has served for ten seconds is well again. Thirty restarts in a row take about a minute, so that a daemon with a broken part
+ * says so while its operator still looks, and somebody who kills a process again and again does not bring it down. No wait is as long
+ * as the 5 s that a shim gives the telling of an event, nor as calls are held.
  */
 export const defaultRestartPolicy: RestartPolicy = {
   delayMsMin: 20,
-  delayMsMax: 5_000,
+  delayMsMax: 2_000,
   healthyRunMs: 10_000,
-  deathsMax: 20,
+  deathsMax: 30,
 };
 
 export type RestartDecision = { readonly restartAfterMs: number } | { readonly failed: true };
