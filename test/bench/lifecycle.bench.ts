@@ -37,7 +37,7 @@ export const lifecycleBench: Bench = {
         what: "create + start + wait + delete, shim runtime",
         unit: "ms",
         better: "lower",
-        target: { kind: "ratio", bound: 1.1 },
+        target: { kind: "ratio", bound: 1 },
         samples: results.lifeMs,
       },
     ];
@@ -71,8 +71,9 @@ async function prepareLives(daemon: Daemon, namespace: string): Promise<(id: str
     await tasks.start({ containerId: id }, options);
     const { exitStatus } = await waited;
     await tasks.delete({ containerId: id }, options);
-    await containers.delete({ id }, options);
+    // In the order of `ctr`: a snapshot whose container is gone may be collected at any moment.
     await snapshots.remove({ snapshotter, key: id }, options);
+    await containers.delete({ id }, options);
     if (exitStatus !== 0) {
       throw new Error(`the container ended with status ${exitStatus}`);
     }

@@ -1,11 +1,12 @@
 import { once } from "node:events";
 import net from "node:net";
+import { HeaderTable, RequestHeaders } from "./load-headers.ts";
 
-/** What a load of calls came to. */
+/** What a load of turns came to. */
 export interface LoadResult {
-  readonly calls: number;
+  readonly turns: number;
   readonly elapsedMs: number;
-  /** Time of each call, in no order. */
+  /** Time of each turn, in no order. */
   readonly latenciesMs: Float64Array;
   readonly receivedBytes: number;
 }
@@ -22,15 +23,32 @@ const windowBytes = 2 ** 30;
 const windowUpdateBytes = 2 ** 24;
 const initialWindowBytes = 65_535;
 
+/** A call that is the same each time. */
+export interface LoadRequest {
+  /** `/package.Service/Method`. */
+  readonly path: string;
+  /** Encoded request; an encoded answer must not be empty, since that is what failures look like. */
+  readonly message: Uint8Array;
+}
+
+/** Calls that are made one after the other. */
+interface Turn {
+  readonly startedMs: number;
+  /** Which of the requests is under way. */
+  step: number;
+  /** Received for it. */
+  bytes: number;
+}
+
 /**
- * A gRPC client that sends one and the same unary call over and over, and costs as little as possible, so that the server is
+ * A gRPC client that makes the same calls with one request each over and over, and costs as little as possible, so that the server is
  * what is measured. It speaks HTTP/2 by hand: requests are written from ready bytes, of answers only the frame headers are
  * looked at. As Go's client does, it lets the server keep the request's headers in its table, if the server has one.
  */
 export class LoadConnection {
   readonly #socket: net.Socket;
-  readonly #headers: RequestHeaders;
-  readonly #body: Buffer;
+  readonly #requests: readonly { readonly headers: RequestHeaders; readonly body: Buffer }[];
+  readonly #table = new HeaderTable();
   #waiting: (error?: Error) => void = () => undefined;
   #header = Buffer.alloc(frameHeaderBytes);
   #headerBytes = 0;
@@ -41,47 +59,34 @@ export class LoadConnection {
   #sendWindow = initialWindowBytes;
   #unacknowledgedBytes = 0;
   #nextStreamId = 1;
-  readonly #calls = new Map<number, { readonly startedMs: number; bytes: number }>();
+  readonly #turns = new Map<number, Turn>();
   #latencies: number[] = [];
   #receivedBytes = 0;
   #deadlineMs = 0;
   #inFlight = 0;
   #output: Buffer[] = [];
 
-  private constructor(socket: net.Socket, headers: Readonly<Record<string, string>>, message: Uint8Array) {
+  private constructor(socket: net.Socket, namespace: string, requests: readonly LoadRequest[]) {
     this.#socket = socket;
-    this.#headers = new RequestHeaders(headers);
-    this.#body = Buffer.alloc(5 + message.length);
-    this.#body.writeUInt32BE(message.length, 1);
-    this.#body.set(message, 5);
+    this.#requests = requests.map(({ path, message }) => {
+      const body = Buffer.alloc(5 + message.length);
+      body.writeUInt32BE(message.length, 1);
+      body.set(message, 5);
+      return { headers: new RequestHeaders(this.#table, path, namespace), body };
+    });
     socket.on("data", (chunk: Buffer) => this.#receive(chunk));
     socket.on("error", (error) => this.#waiting(error));
     socket.on("close", () => this.#waiting(new Error("the server closed the connection")));
   }
 
-  /**
-   * Connects, and waits for the server's settings.
-   *
-   * @param call.path - `/package.Service/Method`.
-   * @param call.message - Encoded request; an encoded answer must not be empty, since that is what failures look like.
-   */
+  /** Connects, and waits for the server's settings. */
   static async open(
     socketPath: string,
-    call: { readonly path: string; readonly namespace: string; readonly message: Uint8Array },
+    { namespace, requests }: { readonly namespace: string; readonly requests: readonly LoadRequest[] },
   ): Promise<LoadConnection> {
     const socket = net.connect(socketPath);
     await once(socket, "connect");
-    const headers = {
-      ":method": "POST",
-      ":scheme": "http",
-      ":path": call.path,
-      ":authority": "localhost",
-      "content-type": "application/grpc",
-      "user-agent": "flotilla-bench",
-      te: "trailers",
-      "containerd-namespace": call.namespace,
-    };
-    const connection = new LoadConnection(socket, headers, call.message);
+    const connection = new LoadConnection(socket, namespace, requests);
     socket.write(
       Buffer.concat([
         preface,
@@ -93,19 +98,19 @@ export class LoadConnection {
     return connection;
   }
 
-  /** Keeps a number of calls in flight for a time, and then waits for the last of them. */
+  /** Keeps a number of turns under way for a time, and then waits for the last of them; each is made at least once. */
   async run({ inFlight, durationMs }: { readonly inFlight: number; readonly durationMs: number }): Promise<LoadResult> {
     this.#latencies = [];
     this.#receivedBytes = 0;
     const startedMs = performance.now();
     this.#deadlineMs = startedMs + durationMs;
     for (this.#inFlight = 0; this.#inFlight < inFlight; this.#inFlight += 1) {
-      this.#start();
+      this.#startTurn();
     }
     this.#flush();
     await this.#until(() => this.#inFlight === 0);
     return {
-      calls: this.#latencies.length,
+      turns: this.#latencies.length,
       elapsedMs: performance.now() - startedMs,
       latenciesMs: Float64Array.from(this.#latencies),
       receivedBytes: this.#receivedBytes,
@@ -124,17 +129,25 @@ export class LoadConnection {
     }
   }
 
-  #start(): void {
+  #startTurn(): void {
+    this.#startCall({ startedMs: performance.now(), step: 0, bytes: 0 });
+  }
+
+  #startCall(turn: Turn): void {
     const streamId = this.#nextStreamId;
     this.#nextStreamId += 2;
-    this.#calls.set(streamId, { startedMs: performance.now(), bytes: 0 });
-    this.#sendWindow -= this.#body.length;
+    const request = this.#requests[turn.step];
+    if (request === undefined) {
+      throw new Error("a turn without calls");
+    }
+    this.#turns.set(streamId, turn);
+    this.#sendWindow -= request.body.length;
     if (this.#sendWindow < 0) {
       throw new Error("the server does not open its window");
     }
     this.#output.push(
-      frame(frameType.headers, endHeaders, streamId, this.#headers.next()),
-      frame(frameType.data, endStream, streamId, this.#body),
+      frame(frameType.headers, endHeaders, streamId, request.headers.next()),
+      frame(frameType.data, endStream, streamId, request.body),
     );
   }
 
@@ -190,9 +203,9 @@ export class LoadConnection {
   }
 
   #countData(bytes: number): void {
-    const call = this.#calls.get(this.#frame.streamId);
-    if (call !== undefined) {
-      call.bytes += bytes;
+    const turn = this.#turns.get(this.#frame.streamId);
+    if (turn !== undefined) {
+      turn.bytes += bytes;
     }
     this.#receivedBytes += bytes;
     this.#unacknowledgedBytes += bytes;
@@ -212,7 +225,7 @@ export class LoadConnection {
       this.#output.push(frame(frameType.ping, acknowledgement, 0, payload));
     } else if (type === frameType.windowUpdate && streamId === 0) {
       this.#sendWindow += payload.readUInt32BE(0);
-    } else if ((type === frameType.reset && this.#calls.has(streamId)) || type === frameType.goaway) {
+    } else if ((type === frameType.reset && this.#turns.has(streamId)) || type === frameType.goaway) {
       // Of a call that has been answered it means nothing: Go's server may send it when it is quicker than its own reader.
       throw new Error(`the server sent a frame of type ${type} for stream ${streamId}`);
     } else if ((type === frameType.headers || type === frameType.data) && (flags & endStream) !== 0) {
@@ -223,7 +236,7 @@ export class LoadConnection {
   #takeSettings(payload: Buffer): void {
     for (let at = 0; at + 6 <= payload.length; at += 6) {
       if (payload.readUInt16BE(at) === setting.headerTableSize) {
-        this.#headers.limitTable(payload.readUInt32BE(at + 2));
+        this.#table.limit(payload.readUInt32BE(at + 2));
       }
     }
     this.#output.push(frame(frameType.settings, acknowledgement, 0));
@@ -233,62 +246,25 @@ export class LoadConnection {
   }
 
   #endCall(streamId: number): void {
-    const call = this.#calls.get(streamId);
-    this.#calls.delete(streamId);
-    if (call === undefined || call.bytes === 0) {
+    const turn = this.#turns.get(streamId);
+    this.#turns.delete(streamId);
+    if (turn === undefined || turn.bytes === 0) {
       throw new Error("a call failed");
     }
+    if (turn.step + 1 < this.#requests.length) {
+      turn.step += 1;
+      turn.bytes = 0;
+      this.#startCall(turn);
+      return;
+    }
     const now = performance.now();
-    this.#latencies.push(now - call.startedMs);
+    this.#latencies.push(now - turn.startedMs);
     if (now < this.#deadlineMs) {
-      this.#start();
+      this.#startTurn();
     } else {
       this.#inFlight -= 1;
     }
   }
-}
-
-/** The header block of the one request: in full, and by references once the server has it in its table. */
-class RequestHeaders {
-  readonly #fields: readonly (readonly [name: string, value: string])[];
-  #hasTable = true;
-  #isKnown = false;
-  #later: Buffer | undefined;
-
-  constructor(fields: Readonly<Record<string, string>>) {
-    this.#fields = Object.entries(fields);
-  }
-
-  limitTable(bytes: number): void {
-    this.#hasTable = bytes > 0;
-  }
-
-  /** The block for the next request on the connection. */
-  next(): Buffer {
-    if (this.#isKnown) {
-      this.#later ??= Buffer.concat(
-        this.#hasTable
-          ? this.#fields.map((_, index) => Buffer.from([0x80 | (62 + this.#fields.length - 1 - index)]))
-          : this.#fields.map(([name, value]) => literalField(0, name, value)),
-      );
-      return this.#later;
-    }
-    this.#isKnown = true;
-    const kind = this.#hasTable ? 0x40 : 0;
-    // A server that wants no table is owed the update that says so, before its first block. RFC 7541, 4.2.
-    const update = this.#hasTable ? Buffer.alloc(0) : Buffer.from([0x20]);
-    return Buffer.concat([update, ...this.#fields.map(([name, value]) => literalField(kind, name, value))]);
-  }
-}
-
-/** @source RFC 7541, 6.2 */
-function literalField(kind: number, name: string, value: string): Buffer {
-  return Buffer.concat([
-    Buffer.from([kind, name.length]),
-    Buffer.from(name),
-    Buffer.from([value.length]),
-    Buffer.from(value),
-  ]);
 }
 
 function settingsFrame(values: Readonly<Record<number, number>>): Buffer {

@@ -2,23 +2,31 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
-/** Calls of one method, one after the other or several at a time. */
+/** A call with one request, whose answers are counted and not looked at. */
+export interface LoadCall {
+  /** `/package.Service/Method`. */
+  readonly path: string;
+  readonly messageBase64: string;
+}
+
+/** A turn of calls, made over and over: the calls of a turn one after the other, one turn or several at a time. */
 export interface LoadJob {
   /** Path of the daemon's socket. */
   readonly address: string;
-  /** `/package.Service/Method`. */
-  readonly path: string;
+  readonly calls: readonly LoadCall[];
   readonly namespace: string;
-  readonly messageBase64: string;
+  /** Turns at a time. */
   readonly inFlight: number;
+  /** Makes a new connection for each turn, which counts as part of it; one turn at a time then. */
+  readonly connectsEachTime?: boolean;
   readonly durationMs: number;
   /** How long to call before it counts. */
   readonly warmUpMs: number;
 }
 
-/** What the calls came to. */
+/** What the turns came to. */
 export interface LoadReport {
-  readonly calls: number;
+  readonly turns: number;
   readonly elapsedMs: number;
   readonly medianMs: number;
   readonly receivedBytes: number;
@@ -37,7 +45,7 @@ export function startLoadClient(): LoadClient {
       child.send(job);
       const [answer] = (await once(child, "message")) as [LoadReport | { readonly failure: string }];
       if ("failure" in answer) {
-        throw new Error(`calling ${job.path}: ${answer.failure}`);
+        throw new Error(`calling ${job.calls.map(({ path }) => path).join(", ")}: ${answer.failure}`);
       }
       return answer;
     },

@@ -1,6 +1,11 @@
 import { availableParallelism, loadavg } from "node:os";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
 import { applyBench } from "./apply.bench.ts";
 import { bootBench } from "./boot.bench.ts";
+import { clientsBench } from "./clients.bench.ts";
+import { collectionBench } from "./collection.bench.ts";
+import { contentBench } from "./content.bench.ts";
 import { eventsBench } from "./events.bench.ts";
 import { lifecycleBench } from "./lifecycle.bench.ts";
 import { describeMachine } from "./machine.ts";
@@ -11,15 +16,33 @@ import { type LoadedMeasurement, updateReadme, writeResults } from "./report.ts"
 import { rpcBench } from "./rpc.bench.ts";
 
 /**
- * Measures Flotilla beside Debian's containerd, in one run, by turns.
+ * Measures Flotilla beside containerd, in one run, by turns.
  *
- *   node test/bench/main.ts [NAME...]     rpc lifecycle pull apply memory boot events
+ *   node test/bench/main.ts [--containerd DIRECTORY] [NAME...]
  *
+ * The directory holds `containerd`, `ctr` and `containerd-shim-runc-v2` that are used instead of the distribution's, by both sides.
  * Needs root. Samples go to `results/`, the table of README.md gets the rows that were measured.
  */
-const benches = [rpcBench, lifecycleBench, pullBench, applyBench, memoryBench, bootBench, eventsBench];
+const benches = [
+  rpcBench,
+  contentBench,
+  clientsBench,
+  lifecycleBench,
+  pullBench,
+  applyBench,
+  collectionBench,
+  eventsBench,
+  memoryBench,
+  bootBench,
+];
 
-const wanted = process.argv.slice(2);
+const { values, positionals: wanted } = parseArgs({
+  options: { containerd: { type: "string" } },
+  allowPositionals: true,
+});
+if (values.containerd !== undefined) {
+  process.env["PATH"] = `${resolve(values.containerd)}:${process.env["PATH"] ?? ""}`;
+}
 const unknown = wanted.filter((name) => !benches.some((bench) => bench.name === name));
 if (unknown.length > 0) {
   process.stderr.write(
