@@ -74,7 +74,7 @@ bring_daemon_programs() {
 bring_test_programs() {
   bring_daemon_programs
   bring_programs ctr=containerd docker-registry=docker-registry skopeo=skopeo umoci=umoci \
-    busybox=busybox-static curl=curl setfattr=attr ip=iproute2 tar=tar xz=xz-utils python3=python3
+    busybox=busybox-static curl=curl setfattr=attr ip=iproute2 tar=tar xz=xz-utils python3=python3 openssl=openssl
 }
 
 bring_node

@@ -6,13 +6,13 @@ import { execa } from "execa";
 import type { TestImage } from "./image.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
 
-/** A registry of images on this machine, without TLS and passwords, gone with all its images when it is disposed of. */
+/** A registry of images on this machine, gone with all its images when it is disposed of. */
 export interface Registry extends AsyncDisposable {
-  /** `127.0.0.1:<port>`; clients have to allow plain HTTP. */
+  /** `127.0.0.1:<port>`. */
   readonly host: string;
   readonly pid: number;
   /**
-   * Pushes an image as it is, digests kept.
+   * Pushes an image as it is, digests kept. For registries without TLS and passwords.
    *
    * @param name - Repository and tag in the registry, such as `busybox:test`.
    * @returns the whole reference, for `ctr images pull --plain-http`.
@@ -20,22 +20,36 @@ export interface Registry extends AsyncDisposable {
   pushImage(image: TestImage, name: string): Promise<string>;
 }
 
+/** What the registry wants to see, and how it is spoken to. */
+export interface RegistryOptions {
+  /** Only these may come in, by Basic. Passwords are kept as bcrypt hashes. */
+  readonly passwordHashes?: Readonly<Record<string, string>>;
+  /** Only bearers of a token may come in. */
+  readonly token?: {
+    readonly realm: string;
+    readonly service: string;
+    readonly issuer: string;
+    /** Certificate of who signs tokens. */
+    readonly certificatePath: string;
+  };
+  readonly tls?: {
+    readonly certificatePath: string;
+    readonly keyPath: string;
+    /** Only clients with a certificate of this authority may come in. */
+    readonly clientAuthorityPath?: string;
+  };
+}
+
 const startMsMax = 10_000;
 const pushMsMax = 120_000;
 
 /** Starts Debian's docker-registry on a free port of the loopback device. */
-export async function startRegistry(): Promise<Registry> {
+export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
   await using resources = new AsyncDisposableStack();
   const directory = resources.use(await makeTemporaryDirectory("reg"));
   const configPath = `${directory.path}/config.yml`;
-  await writeFile(
-    configPath,
-    `version: 0.1
-log: { level: info, formatter: json, accesslog: { disabled: true } }
-storage: { filesystem: { rootdirectory: ${directory.path}/images }, delete: { enabled: true } }
-http: { addr: "127.0.0.1:0" }
-`,
-  );
+  // JSON is YAML as well.
+  await writeFile(configPath, JSON.stringify(await makeConfig(directory.path, options)));
   const server = execa("docker-registry", ["serve", configPath], { stdin: "ignore", reject: false, buffer: false });
   resources.defer(async () => {
     server.kill("SIGKILL");
@@ -62,6 +76,46 @@ http: { addr: "127.0.0.1:0" }
   };
 }
 
+async function makeConfig(directory: string, { passwordHashes, token, tls }: RegistryOptions): Promise<object> {
+  const passwordPath = `${directory}/htpasswd`;
+  if (passwordHashes !== undefined) {
+    const lines = Object.entries(passwordHashes).map(([name, hash]) => `${name}:${hash}\n`);
+    await writeFile(passwordPath, lines.join(""));
+  }
+  return {
+    version: "0.1",
+    log: { level: "info", formatter: "json", accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: `${directory}/images` }, delete: { enabled: true } },
+    http: {
+      addr: "127.0.0.1:0",
+      // Without it the registry tells its clients to upload to another scheme than they came by.
+      relativeurls: true,
+      ...(tls === undefined
+        ? {}
+        : {
+            tls: {
+              certificate: tls.certificatePath,
+              key: tls.keyPath,
+              ...(tls.clientAuthorityPath === undefined ? {} : { clientcas: [tls.clientAuthorityPath] }),
+            },
+          }),
+    },
+    auth: {
+      ...(passwordHashes === undefined ? {} : { htpasswd: { realm: "test", path: passwordPath } }),
+      ...(token === undefined
+        ? {}
+        : {
+            token: {
+              realm: token.realm,
+              service: token.service,
+              issuer: token.issuer,
+              rootcertbundle: token.certificatePath,
+            },
+          }),
+    },
+  };
+}
+
 /** The registry says in its log on which port it listens. */
 async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
   const lines = createInterface({ input: log });
@@ -69,7 +123,7 @@ async function readAddress(log: NodeJS.ReadableStream): Promise<string> {
   const found = new Promise<string>((resolve) => {
     lines.on("line", (line) => {
       seen.push(line);
-      const address = /listening on (127\.0\.0\.1:\d+)/.exec(line)?.[1];
+      const address = /listening on (127\.0\.0\.1:\d+)(?:, tls)?/.exec(line)?.[1];
       if (address !== undefined) {
         resolve(address);
       }

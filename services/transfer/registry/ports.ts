@@ -63,7 +63,6 @@ export interface CredentialRequest {
   readonly reference: string;
   /** The values of `WWW-Authenticate`. */
   readonly challenges: readonly string[];
-  readonly signal: AbortSignal;
 }
 
 /** What a client answers, after `containerd.types.transfer.AuthResponse`. */
@@ -90,7 +89,7 @@ export interface Registry extends AsyncDisposable {
    */
   fetchManifest(descriptor: Descriptor, signal: AbortSignal): Promise<Uint8Array>;
   /**
-   * The bytes of a descriptor from an offset on, in pieces that are good until the next one. A connection that is cut is
+   * The bytes of a descriptor from an offset on, in pieces that are the caller's. A connection that is cut is
    * taken up where it broke. The length is checked, the digest is not. To stop early, end the iteration.
    */
   fetch(descriptor: Descriptor, options: { readonly offset: number; readonly signal: AbortSignal }): ByteStream;
@@ -158,8 +157,10 @@ export interface ContentStore {
   openIngest(request: IngestRequest): Promise<Ingest>;
   /** Bytes that an ingest has, whoever is writing it; undefined when there is none. */
   findIngestOffset(ref: string, signal: AbortSignal): Promise<number | undefined>;
+  /** Throws an ingest away that nobody writes. It is no failure when there is none. */
+  abort(ref: string): Promise<void>;
   /**
-   * The bytes of a blob from an offset on, in pieces that are good until the next one.
+   * The bytes of a blob from an offset on, in pieces that are the caller's.
    *
    * @throws {@link FlotillaError} `not_found`
    */
