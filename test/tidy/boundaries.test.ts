@@ -36,7 +36,6 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   { folder: "services/content/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect"] },
   { folder: "services/snapshots/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa"] },
   { folder: "services/tasks/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa"] },
-  { folder: "services/transfer/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect"] },
   {
     folder: "services/transfer/",
     uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "smol-toml", "undici"],
