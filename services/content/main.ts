@@ -1,4 +1,5 @@
 import { runProcess } from "#fleet/run.ts";
+import { contentPlugins } from "./plugins.ts";
 import { composeContent } from "./service.ts";
 
-await runProcess("content", composeContent);
+await runProcess("content", contentPlugins, composeContent);

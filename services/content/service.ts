@@ -1,5 +1,6 @@
 import { wallClock } from "#base/times.ts";
 import { pluginRoot } from "#config/config.ts";
+import { pluginUri } from "#config/manifest.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { DigestLocks } from "./domain/digest-locks.ts";
@@ -12,6 +13,7 @@ import { ensureDirectory } from "./files/directory.ts";
 import { IngestDirectories } from "./files/ingest-files.ts";
 import { ContentLayout } from "./files/layout.ts";
 import { connectBlobIndex } from "./index-client.ts";
+import { contentGrpcPlugin, contentPlugin } from "./plugins.ts";
 import { reconcileFiles } from "./reconcile.ts";
 import { blobsService } from "./rpc/blobs.ts";
 import { contentService } from "./rpc/content.ts";
@@ -22,7 +24,7 @@ const directoryMode = 0o755;
 /** Puts the content process together: files below the plugin's root, records in the metadata process. */
 export function composeContent(context: ProcessContext): ProcessParts {
   const { config, log, stopping } = context;
-  const layout = new ContentLayout(pluginRoot(config, "io.containerd.content.v1.content"));
+  const layout = new ContentLayout(pluginRoot(config, pluginUri(contentPlugin)));
   const ingests = new IngestDirectories(layout, wallClock);
   const parts: WriterParts = {
     index: connectBlobIndex(context.connect("metadata")),
@@ -35,8 +37,7 @@ export function composeContent(context: ProcessContext): ProcessParts {
   return {
     plugins: [
       {
-        type: "io.containerd.content.v1",
-        id: "content",
+        manifest: contentPlugin,
         init: async () => {
           await ensureDirectory(`${layout.blobs}/sha256`, directoryMode);
           await ensureDirectory(layout.ingests, directoryMode);
@@ -48,17 +49,7 @@ export function composeContent(context: ProcessContext): ProcessParts {
           return { exports: { root: layout.root } };
         },
       },
-      {
-        type: "io.containerd.service.v1",
-        id: "content-service",
-        requires: ["io.containerd.metadata.v1"],
-      },
-      {
-        type: "io.containerd.grpc.v1",
-        id: "content",
-        requires: ["io.containerd.service.v1"],
-        init: () => ({ services: [contentService(parts)] }),
-      },
+      { manifest: contentGrpcPlugin, init: () => ({ services: [contentService(parts)] }) },
     ],
     services: [blobsService(parts, (removal) => logRemoval(log, removal))],
   };

@@ -1,10 +1,11 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
+import { pluginUri } from "#config/manifest.ts";
 import type { StreamSettings } from "./bus/stream.ts";
+import { natsPlugin } from "./plugins.ts";
 
-/** The plugin that owns the event stream, and the name of its table in the configuration. */
-export const natsPlugin = "io.flotilla.events.v1.nats";
+const plugin = pluginUri(natsPlugin);
 
 /** @source nats-server v2.9.10 server/stream.go `StreamDefaultDuplicatesWindow` */
 const duplicateWindowMs = 120_000;
@@ -25,10 +26,10 @@ export interface ExternalServer {
 
 /** @throws {@link FlotillaError} `invalid_argument` that names the setting. */
 export function readEventsConfig(config: FleetConfig): EventsConfig {
-  const table = pluginTable(config, natsPlugin);
+  const table = pluginTable(config, plugin);
   const name = table.string("stream");
   if (!/^[\w-]{1,64}$/.test(name)) {
-    throw failure(ErrorKind.InvalidArgument, `${natsPlugin}: stream "${name}" must be letters, digits, "_" and "-"`);
+    throw failure(ErrorKind.InvalidArgument, `${plugin}: stream "${name}" must be letters, digits, "_" and "-"`);
   }
   const url = table.string("url");
   const credentialsFile = table.string("credentials_file");
@@ -49,6 +50,6 @@ export function readEventsConfig(config: FleetConfig): EventsConfig {
             ...(credentialsFile === "" ? {} : { credentialsFile }),
             ...(authorityFile === "" ? {} : { authorityFile }),
           },
-    root: pluginRoot(config, natsPlugin),
+    root: pluginRoot(config, plugin),
   };
 }

@@ -1,4 +1,5 @@
 import { runProcess } from "#fleet/run.ts";
+import { eventsPlugins } from "./plugins.ts";
 import { composeEvents } from "./service.ts";
 
-await runProcess("events", composeEvents);
+await runProcess("events", eventsPlugins, composeEvents);

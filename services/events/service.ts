@@ -18,6 +18,7 @@ import { StreamFiles } from "./bus/stream-files.ts";
 import { type EventsConfig, readEventsConfig } from "./config.ts";
 import { ChildServer } from "./nats/server.ts";
 import { childAccount } from "./nats/server-config.ts";
+import { eventsGrpcPlugin, natsPlugin } from "./plugins.ts";
 import { eventLogHandlers } from "./rpc/event-log.ts";
 import { eventHandlers } from "./rpc/events.ts";
 import { ttrpcEventHandlers } from "./rpc/ttrpc-events.ts";
@@ -56,20 +57,13 @@ export async function composeEvents(context: ProcessContext): Promise<ProcessPar
 function plugins(bus: JetStreamBus, { external, stream }: EventsConfig): PluginDefinition[] {
   return [
     {
-      type: "io.flotilla.events.v1",
-      id: "nats",
+      manifest: natsPlugin,
       async init() {
         await bus.ready(readyMsMax);
         return { exports: { stream: stream.name, url: external === undefined ? "" : withoutPassword(external.url) } };
       },
     },
-    { type: "io.containerd.event.v1", id: "exchange" },
-    {
-      type: "io.containerd.grpc.v1",
-      id: "events",
-      requires: ["io.containerd.event.v1"],
-      init: () => ({ services: [bindService(Events, eventHandlers(bus))] }),
-    },
+    { manifest: eventsGrpcPlugin, init: () => ({ services: [bindService(Events, eventHandlers(bus))] }) },
   ];
 }
 

@@ -6,6 +6,7 @@ import type { FleetConfig } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import type { DaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";
+import { pluginUri } from "#config/manifest.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
 import { initPlugins } from "#fleet/plugin.ts";
 import { type ProcessName, socketOf } from "#fleet/process-name.ts";
@@ -18,13 +19,15 @@ import { setOutOfMemoryScore } from "#linux/process.ts";
 import { peerOf } from "#linux/socket.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
 import { serveRpc } from "#wire/server.ts";
+import { allPlugins } from "../plugins.ts";
 import { createDirectories } from "./directories.ts";
 import { listenPublic } from "./listener.ts";
 import { describeMember, fleetMember, memberNames } from "./members.ts";
 import { claimRoot, refuseLiveSocket } from "./ownership.ts";
+import { gatewayDefinitions } from "./plugin-definitions.ts";
 import { missingRequirements } from "./plugin-graph.ts";
 import { PluginRegistry } from "./plugin-registry.ts";
-import { gatewayPlugins } from "./plugins.ts";
+import { gatewayPlugins, supervisorPlugin } from "./plugins.ts";
 import { Relay, type RelayMethod } from "./relay/relay.ts";
 import { notifyServiceManager } from "./systemd.ts";
 import { TtrpcRelay } from "./ttrpc-relay.ts";
@@ -47,7 +50,7 @@ const stopMsMax = 85_000;
 export async function runDaemon(flags: DaemonFlags): Promise<void> {
   process.title = "flotilla: gateway";
   const startedMs = performance.now();
-  const { config, warnings } = await loadConfig(flags);
+  const { config, warnings } = await loadConfig(flags, allPlugins);
   const log = openLog("gateway", config.log.level);
   endOnBug(log);
   warnings.forEach((warning) => log.warn(warning));
@@ -108,7 +111,7 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
 
   const registry = new PluginRegistry();
   const record: PluginRegistry["record"] = (name, plugins) => registry.record(name, plugins);
-  if (pluginTable(config, "io.flotilla.fleet.v1.supervisor").boolean("units")) {
+  if (pluginTable(config, pluginUri(supervisorPlugin)).boolean("units")) {
     await Promise.all(memberNames().map(async (name) => record(name, await describeMember(config, name, stop.signal))));
   } else {
     // Nobody else uses this root now, so that what is mounted there is left over.
@@ -137,7 +140,8 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
 
   stop.signal.throwIfAborted();
   const own = await initPlugins(
-    gatewayPlugins(config, () => registry.all()),
+    gatewayPlugins,
+    gatewayDefinitions(config, () => registry.all()),
     { config, log },
   );
   registry.record("gateway", own.plugins);

@@ -1,9 +1,5 @@
+import { pluginUri } from "#config/manifest.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
-
-/** `type.id`, as configuration names a plugin. */
-export function pluginUri(plugin: Plugin): string {
-  return `${plugin.type}.${plugin.id}`;
-}
 
 /**
  * Sorts plugins so that each stands after all plugins of the types that it requires, and otherwise in the given order. `*` stands

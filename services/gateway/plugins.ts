@@ -1,39 +1,59 @@
-import { type FleetConfig, pluginRoot } from "#config/config.ts";
-import type { PluginDefinition } from "#fleet/plugin.ts";
-import { Introspection, type Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
-import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
-import { Health } from "#gen/grpc/health/v1/health_pb.ts";
-import { bindService } from "#wire/handler.ts";
-import { healthHandlers } from "./rpc/health.ts";
-import { introspectionHandlers, openServerUuid } from "./rpc/introspection.ts";
-import { versionHandlers } from "./rpc/version.ts";
+import { grpcListener, ttrpcListener } from "#config/listeners.ts";
+import type { PluginManifest } from "#fleet/manifest.ts";
 
 const grpcType = "io.containerd.grpc.v1";
-const serverType = "io.containerd.server.v1";
 const serviceType = "io.containerd.service.v1";
-const introspectionPlugin = `${grpcType}.introspection`;
+const warningType = "io.containerd.warning.v1";
 
-/**
- * The plugins that the gateway itself carries.
- *
- * @param plugins - Every plugin of the fleet as it is at the time of the call.
- */
-export function gatewayPlugins(config: FleetConfig, plugins: () => readonly Plugin[]): PluginDefinition[] {
-  return [
-    { type: "io.containerd.warning.v1", id: "deprecations" },
-    { type: serviceType, id: "introspection-service", requires: ["io.containerd.warning.v1"] },
-    {
-      type: grpcType,
-      id: "introspection",
-      requires: [serviceType],
-      init: async () => {
-        const uuid = await openServerUuid(pluginRoot(config, introspectionPlugin));
-        return { services: [bindService(Introspection, introspectionHandlers({ plugins, uuid }))] };
-      },
+/** Known to clients that look for containerd's plugin; nothing is deprecated here. */
+const deprecationsPlugin = { type: warningType, id: "deprecations" } as const satisfies PluginManifest;
+
+/** Known to clients that look for containerd's plugin. */
+const introspectionServicePlugin = {
+  type: serviceType,
+  id: "introspection-service",
+  requires: [warningType],
+} as const satisfies PluginManifest;
+
+/** Introspection as clients call it. Its directory keeps the identity of the installation. */
+export const introspectionPlugin = {
+  type: grpcType,
+  id: "introspection",
+  requires: [serviceType],
+} as const satisfies PluginManifest;
+
+/** Version as clients call it. */
+export const versionPlugin = { type: grpcType, id: "version" } as const satisfies PluginManifest;
+
+/** Health as clients call it. */
+export const healthPlugin = { type: grpcType, id: "healthcheck" } as const satisfies PluginManifest;
+
+/** The socket for gRPC. */
+const grpcPlugin = { ...grpcListener, requires: [grpcType] } as const satisfies PluginManifest;
+
+/** The socket for ttrpc. */
+const ttrpcPlugin = { ...ttrpcListener, requires: ["io.containerd.ttrpc.v1"] } as const satisfies PluginManifest;
+
+/** The plugins of this process, in the order of their initialisation. */
+export const gatewayPlugins: readonly PluginManifest[] = [
+  deprecationsPlugin,
+  introspectionServicePlugin,
+  introspectionPlugin,
+  versionPlugin,
+  healthPlugin,
+  grpcPlugin,
+  ttrpcPlugin,
+];
+
+/** How the fleet is run. It has a table in the configuration, but is no plugin that Introspection shows. */
+export const supervisorPlugin = {
+  type: "io.flotilla.fleet.v1",
+  id: "supervisor",
+  settings: {
+    units: {
+      type: "boolean",
+      default: false,
+      about: "Whether a service manager runs each process as a unit of its own, so that the gateway only watches.",
     },
-    { type: grpcType, id: "version", init: () => ({ services: [bindService(Version, versionHandlers())] }) },
-    { type: grpcType, id: "healthcheck", init: () => ({ services: [bindService(Health, healthHandlers())] }) },
-    { type: serverType, id: "grpc", requires: [grpcType] },
-    { type: serverType, id: "ttrpc", requires: ["io.containerd.ttrpc.v1"] },
-  ];
-}
+  },
+} as const satisfies PluginManifest;

@@ -2,11 +2,20 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { FleetConfig, PluginTable } from "#config/config.ts";
-import { pluginDefaults } from "#config/defaults.ts";
-import { metadataPlugin, readMetadataConfig, readSchedulerConfig, schedulerPlugin } from "./config.ts";
+import { pluginUri } from "#config/manifest.ts";
+import { completeTables } from "#config/plugin-tables.ts";
+import { readMetadataConfig, readSchedulerConfig } from "./config.ts";
+import {
+  metadataPlugin as metadataManifest,
+  metadataPlugins,
+  schedulerPlugin as schedulerManifest,
+} from "./plugins.ts";
+
+const metadataPlugin = pluginUri(metadataManifest);
+const schedulerPlugin = pluginUri(schedulerManifest);
 
 function withPlugin(plugin: string, table: PluginTable): FleetConfig {
-  const plugins = Object.entries({ ...pluginDefaults, [plugin]: { ...pluginDefaults[plugin], ...table } });
+  const plugins = Object.entries(completeTables({ [plugin]: table }, metadataPlugins));
   return { root: "/r", plugins: new Map(plugins), sources: [] } as unknown as FleetConfig;
 }
 

@@ -1,13 +1,10 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
+import { pluginUri } from "#config/manifest.ts";
 import type { SchedulerConfig } from "./gc/schedule.ts";
+import { metadataPlugin, schedulerPlugin } from "./plugins.ts";
 import type { SharingPolicy } from "./store/ingests.ts";
-
-/** Plugin that the database is known by. It keeps containerd's name, since tools look for it. */
-export const metadataPlugin = "io.containerd.metadata.v1.bolt";
-/** Plugin that the collector is known by. */
-export const schedulerPlugin = "io.containerd.gc.v1.scheduler";
 
 export interface MetadataConfig {
   /** Path of the database. */
@@ -26,13 +23,13 @@ const policies: readonly string[] = ["shared", "isolated"] satisfies readonly Sh
  * @source containerd v2.3.4 plugins/metadata/plugin.go `BoltConfig`
  */
 export function readMetadataConfig(config: FleetConfig): MetadataConfig {
-  const table = pluginTable(config, metadataPlugin);
+  const table = pluginTable(config, pluginUri(metadataPlugin));
   const policy = table.string("content_sharing_policy");
   if (!isPolicy(policy)) {
     throw failure(ErrorKind.InvalidArgument, `unknown policy: ${policy}`);
   }
   return {
-    path: `${pluginRoot(config, metadataPlugin)}/meta.db`,
+    path: `${pluginRoot(config, pluginUri(metadataPlugin))}/meta.db`,
     policy,
     durable: !table.boolean("no_sync"),
   };
@@ -51,7 +48,7 @@ const pauseThresholdMax = 0.5;
  * @source containerd v2.3.4 plugins/gc/scheduler.go `config`, `newScheduler`
  */
 export function readSchedulerConfig(config: FleetConfig): SchedulerConfig {
-  const table = pluginTable(config, schedulerPlugin);
+  const table = pluginTable(config, pluginUri(schedulerPlugin));
   return {
     pauseThreshold: Math.min(Math.max(table.number("pause_threshold"), 0), pauseThresholdMax),
     deletionThreshold: table.integer("deletion_threshold"),

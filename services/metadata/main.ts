@@ -1,4 +1,5 @@
 import { runProcess } from "#fleet/run.ts";
+import { metadataPlugins } from "./plugins.ts";
 import { compose } from "./service.ts";
 
-await runProcess("metadata", compose);
+await runProcess("metadata", metadataPlugins, compose);

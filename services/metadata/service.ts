@@ -1,17 +1,31 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { wallClock } from "#base/times.ts";
 import { formatDuration } from "#config/duration.ts";
-
+import type { PluginManifest } from "#fleet/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { lockFile } from "#sqlite/lock.ts";
 import type { ServiceBinding } from "#wire/handler.ts";
-import { metadataPlugin, readMetadataConfig, readSchedulerConfig, schedulerPlugin } from "./config.ts";
+import { readMetadataConfig, readSchedulerConfig } from "./config.ts";
 import { connectEventLog } from "./event-log.ts";
 import { connectFileOwners } from "./file-owners.ts";
 import { collectGarbage } from "./gc/collect.ts";
 import { CollectionScheduler } from "./gc/schedule.ts";
 import { OutboxPublisher } from "./outbox-publisher.ts";
+import {
+  containersGrpcPlugin,
+  containersServicePlugin,
+  imagesGrpcPlugin,
+  imagesServicePlugin,
+  leasePlugin,
+  leasesGrpcPlugin,
+  metadataPlugin,
+  namespacesGrpcPlugin,
+  namespacesServicePlugin,
+  sandboxesGrpcPlugin,
+  sandboxStorePlugin,
+  schedulerPlugin,
+} from "./plugins.ts";
 import { blobIndexService } from "./rpc/blob-index.ts";
 import { containersService } from "./rpc/containers.ts";
 import { contentInfoService } from "./rpc/content-info.ts";
@@ -39,42 +53,28 @@ export function compose(context: ProcessContext): ProcessParts {
     plugins: [
       metadataDefinition(context, loaded),
       schedulerDefinition(context, loaded),
-      dependent(loaded, "io.containerd.lease.v1", "manager", [metadataType, collectorType]),
-      dependent(loaded, "io.containerd.sandbox.store.v1", "local", [metadataType]),
-      dependent(loaded, serviceType, "containers-service", [eventType, metadataType]),
-      dependent(loaded, serviceType, "images-service", [metadataType, collectorType, warningType]),
-      dependent(loaded, serviceType, "namespaces-service", [eventType, metadataType]),
-      dependent(loaded, grpcType, "containers", [serviceType], ({ stores }) => containersService(stores.containers)),
-      dependent(loaded, grpcType, "images", [serviceType], ({ stores, scheduler }) =>
-        imagesService(stores.images, scheduler()),
-      ),
-      dependent(loaded, grpcType, "namespaces", [serviceType], ({ stores }) =>
+      dependent(loaded, leasePlugin),
+      dependent(loaded, sandboxStorePlugin),
+      dependent(loaded, containersServicePlugin),
+      dependent(loaded, imagesServicePlugin),
+      dependent(loaded, namespacesServicePlugin),
+      dependent(loaded, containersGrpcPlugin, ({ stores }) => containersService(stores.containers)),
+      dependent(loaded, imagesGrpcPlugin, ({ stores, scheduler }) => imagesService(stores.images, scheduler())),
+      dependent(loaded, namespacesGrpcPlugin, ({ stores }) =>
         namespacesService(stores.namespaces, [stores.ingests, stores.leases, stores.sandboxes]),
       ),
-      dependent(loaded, grpcType, "leases", ["io.containerd.lease.v1"], ({ stores, scheduler }) =>
-        leasesService(stores.leases, scheduler()),
-      ),
-      dependent(loaded, grpcType, "sandboxes", ["io.containerd.sandbox.store.v1"], ({ stores }) =>
-        sandboxStoreService(stores.sandboxes),
-      ),
+      dependent(loaded, leasesGrpcPlugin, ({ stores, scheduler }) => leasesService(stores.leases, scheduler())),
+      dependent(loaded, sandboxesGrpcPlugin, ({ stores }) => sandboxStoreService(stores.sandboxes)),
     ],
     onReady: () => loaded.scheduler?.start(),
   };
 }
 
-const metadataType = "io.containerd.metadata.v1";
-const collectorType = "io.containerd.gc.v1";
-const eventType = "io.containerd.event.v1";
-const warningType = "io.containerd.warning.v1";
-const serviceType = "io.containerd.service.v1";
-const grpcType = "io.containerd.grpc.v1";
-
 /** The database, and what belongs to no other plugin: the index, and the halves of Content and Snapshots that are records. */
 function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefinition {
   const { config, log, resources, stopping } = context;
   return {
-    ...splitPlugin(metadataPlugin),
-    requires: ["io.containerd.content.v1", eventType, "io.containerd.snapshotter.v1"],
+    manifest: metadataPlugin,
     init: async () => {
       const { path, policy, durable } = readMetadataConfig(config);
       resources.use(await lockFile(`${path}.lock`, lockMsMax));
@@ -105,10 +105,9 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
 function schedulerDefinition(context: ProcessContext, loaded: Loaded): PluginDefinition {
   const { config, log, resources } = context;
   return {
-    ...splitPlugin(schedulerPlugin),
-    requires: [metadataType],
+    manifest: schedulerPlugin,
     init: () => {
-      const stores = requireLoaded(loaded.stores, metadataType);
+      const stores = requireLoaded(loaded.stores, metadataPlugin.type);
       const schedule = readSchedulerConfig(config);
       const owners = connectFileOwners({
         content: context.connect("content"),
@@ -147,19 +146,15 @@ function schedulerDefinition(context: ProcessContext, loaded: Loaded): PluginDef
 /** A plugin that fails when what it stands on failed, as containerd's do, and may serve something. */
 function dependent(
   loaded: Loaded,
-  type: string,
-  id: string,
-  requires: readonly string[],
+  manifest: PluginManifest,
   serve?: (parts: { readonly stores: Stores; readonly scheduler: () => CollectionScheduler }) => ServiceBinding,
 ): PluginDefinition {
   return {
-    type,
-    id,
-    requires,
+    manifest,
     init: () => {
-      const stores = requireLoaded(loaded.stores, metadataType);
-      const scheduler = (): CollectionScheduler => requireLoaded(loaded.scheduler, collectorType);
-      if (requires.includes(collectorType)) {
+      const stores = requireLoaded(loaded.stores, metadataPlugin.type);
+      const scheduler = (): CollectionScheduler => requireLoaded(loaded.scheduler, schedulerPlugin.type);
+      if (manifest.requires?.includes(schedulerPlugin.type) === true) {
         scheduler();
       }
       return serve === undefined ? undefined : { services: [serve({ stores, scheduler })] };
@@ -173,9 +168,4 @@ function requireLoaded<T>(part: T | undefined, type: string): T {
     throw new FlotillaError(ErrorKind.NotFound, `no plugins registered for ${type}: plugin: not found`);
   }
   return part;
-}
-
-function splitPlugin(uri: string): { readonly type: string; readonly id: string } {
-  const dot = uri.lastIndexOf(".");
-  return { type: uri.slice(0, dot), id: uri.slice(dot + 1) };
 }

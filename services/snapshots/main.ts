@@ -1,4 +1,5 @@
 import { runProcess } from "#fleet/run.ts";
+import { snapshotsPlugins } from "./plugins.ts";
 import { composeSnapshots } from "./service.ts";
 
-await runProcess("snapshots", composeSnapshots);
+await runProcess("snapshots", snapshotsPlugins, composeSnapshots);

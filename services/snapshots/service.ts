@@ -1,19 +1,20 @@
 import { errorMessage } from "#base/errors.ts";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
+import { pluginUri } from "#config/manifest.ts";
 import type { Logger } from "#fleet/log.ts";
+import type { PluginManifest } from "#fleet/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { Snapshotter, type SnapshotterWatch } from "./domain/snapshotter.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition } from "./drivers/driver.ts";
 import { snapshotDrivers } from "./drivers/index.ts";
 import { connectSnapshotIndex } from "./index-client.ts";
-import { diffPlugins } from "./layers/plugins.ts";
+import { diffPlugins } from "./layers/plugin-definitions.ts";
+import { snapshotsGrpcPlugin } from "./plugins.ts";
 import { type RepairedSnapshotter, reconcileSnapshots } from "./reconcile.ts";
 import { directoriesService } from "./rpc/directories.ts";
 import { snapshotsService } from "./rpc/snapshots.ts";
-
-const snapshotterType = "io.containerd.snapshotter.v1";
 
 /**
  * Puts the snapshots process together: drivers for the directories, the index in the metadata process for the records.
@@ -26,22 +27,16 @@ export async function composeSnapshots(context: ProcessContext): Promise<Process
   const index = connectSnapshotIndex(context.connect("metadata"));
   const opened = await openDrivers(config);
   const snapshotters = new Map<string, Snapshotter>();
-  for (const { id, outcome } of opened) {
+  for (const { manifest, outcome } of opened) {
     if ("driver" in outcome) {
-      snapshotters.set(id, new Snapshotter(id, outcome.driver, index, logTroubles(log)));
+      snapshotters.set(manifest.id, new Snapshotter(manifest.id, outcome.driver, index, logTroubles(log)));
     }
   }
   logRepairs(log, await reconcileSnapshots(snapshotters, index));
   return {
     plugins: [
       ...opened.map(driverPlugin),
-      { type: "io.containerd.service.v1", id: "snapshots-service", requires: ["io.containerd.metadata.v1"] },
-      {
-        type: "io.containerd.grpc.v1",
-        id: "snapshots",
-        requires: ["io.containerd.service.v1"],
-        init: () => ({ services: [snapshotsService(snapshotters)] }),
-      },
+      { manifest: snapshotsGrpcPlugin, init: () => ({ services: [snapshotsService(snapshotters)] }) },
       ...diffPlugins(context),
     ],
     services: [directoriesService(snapshotters)],
@@ -49,37 +44,36 @@ export async function composeSnapshots(context: ProcessContext): Promise<Process
 }
 
 interface OpenedDriver {
-  readonly id: string;
+  readonly manifest: PluginManifest;
   readonly outcome: { readonly driver: SnapshotDriver } | { readonly error: unknown };
 }
 
 /** Opens every driver that is not disabled; what fails is told when its plugin is initialised. */
 async function openDrivers(config: FleetConfig): Promise<OpenedDriver[]> {
-  const enabled = snapshotDrivers.filter(({ id }) => !config.disabledPlugins.includes(`${snapshotterType}.${id}`));
+  const enabled = snapshotDrivers.filter(({ manifest }) => !config.disabledPlugins.includes(pluginUri(manifest)));
   return await Promise.all(enabled.map((definition) => openDriver(definition, config)));
 }
 
 async function openDriver(definition: SnapshotDriverDefinition, config: FleetConfig): Promise<OpenedDriver> {
-  const { id } = definition;
-  const uri = `${snapshotterType}.${id}`;
+  const { manifest } = definition;
+  const uri = pluginUri(manifest);
   try {
     const driver = await definition.open({ root: pluginRoot(config, uri), settings: pluginTable(config, uri) });
-    return { id, outcome: { driver } };
+    return { manifest, outcome: { driver } };
   } catch (error) {
-    return { id, outcome: { error } };
+    return { manifest, outcome: { error } };
   }
 }
 
-function driverPlugin({ id, outcome }: OpenedDriver): PluginDefinition {
+function driverPlugin({ manifest, outcome }: OpenedDriver): PluginDefinition {
   return {
-    type: snapshotterType,
-    id,
+    manifest,
     init: () => {
       if ("error" in outcome) {
         throw outcome.error;
       }
       const { root, capabilities } = outcome.driver;
-      return { exports: { root }, capabilities, platformDependent: true };
+      return { exports: { root }, capabilities };
     },
   };
 }

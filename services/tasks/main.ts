@@ -1,4 +1,5 @@
 import { runProcess } from "#fleet/run.ts";
+import { tasksPlugins } from "./plugins.ts";
 import { composeTasks } from "./service.ts";
 
-await runProcess("tasks", composeTasks);
+await runProcess("tasks", tasksPlugins, composeTasks);

@@ -4,6 +4,7 @@ import { systemErrorCode } from "#base/errors.ts";
 import { timerMsMax } from "#base/limits.ts";
 import { type FleetConfig, pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
+import { pluginUri } from "#config/manifest.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { daemonVersion } from "#fleet/version.ts";
 import { connectBlobs } from "./blobs.ts";
@@ -11,26 +12,17 @@ import { Bundles } from "./bundle.ts";
 import { TaskTable } from "./domain/task-table.ts";
 import { connectEventLog } from "./event-log.ts";
 import { type Task, TaskLifecycle } from "./lifecycle.ts";
+import { runtimePlugin, shimPlugin, tasksGrpcPlugin, tasksServicePlugin } from "./plugins.ts";
 import { reconnectTasks } from "./reconnect.ts";
 import { connectRecords } from "./records.ts";
 import { tasksService } from "./rpc/tasks.ts";
 import { ShimRuntime } from "./runtimes/shim-v2/shim-runtime.ts";
 import { openSocketDirectory } from "./runtimes/shim-v2/socket-directory.ts";
 
-const shimPlugin = { type: "io.containerd.shim.v1", id: "manager" };
-const runtimePlugin = { type: "io.containerd.runtime.v2", id: "task" };
-const eventType = "io.containerd.event.v1";
-const metadataType = "io.containerd.metadata.v1";
-const warningType = "io.containerd.warning.v1";
-const serviceType = "io.containerd.service.v1";
-
-/** Where a container's output may go. @source containerd v2.3.4 core/runtime/v2/task_manager.go `supportedLogURISchemes` */
-const logUriSchemes = ["fifo", "binary", "binary-v2", "file"];
-
 /** Puts the tasks process together: shims on this machine, records in metadata, bytes in content, the rest of events in events. */
 export function composeTasks(context: ProcessContext): ProcessParts {
   const { config, log, stopping, resources } = context;
-  const directory = `${runtimePlugin.type}.${runtimePlugin.id}`;
+  const directory = pluginUri(runtimePlugin);
   const bundles = new Bundles({ state: pluginState(config, directory), root: pluginRoot(config, directory) });
   const records = connectRecords(context.connect("metadata"));
   const blobs = connectBlobs(context.connect("content"));
@@ -42,10 +34,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   return {
     plugins: [
       {
-        ...shimPlugin,
-        requires: [eventType, metadataType],
+        manifest: shimPlugin,
         init: async () => {
-          const settings = pluginTable(config, `${shimPlugin.type}.${shimPlugin.id}`);
+          const settings = pluginTable(config, pluginUri(shimPlugin));
           socketDirectory = await openSocketDirectory(settings.string("socket_dir"), {
             uid: process.geteuid?.() ?? 0,
             runtimeDirectory: process.env["XDG_RUNTIME_DIR"] ?? "",
@@ -54,13 +45,12 @@ export function composeTasks(context: ProcessContext): ProcessParts {
         },
       },
       {
-        ...runtimePlugin,
-        requires: [shimPlugin.type, "io.containerd.mount-manager.v1", warningType],
+        manifest: runtimePlugin,
         init: async () => {
           if (socketDirectory === undefined) {
-            throw new Error(`plugin ${shimPlugin.type}.${shimPlugin.id} is not loaded`);
+            throw new Error(`plugin ${pluginUri(shimPlugin)} is not loaded`);
           }
-          const shimSettings = pluginTable(config, `${shimPlugin.type}.${shimPlugin.id}`);
+          const shimSettings = pluginTable(config, pluginUri(shimPlugin));
           const runtime = new ShimRuntime({
             grpcAddress: config.grpc.address,
             ttrpcAddress: config.ttrpc.address,
@@ -82,20 +72,13 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           const started = lifecycle;
           resources.defer(() => started.stop());
           await reconnectTasks({ runtime, bundles, lifecycle, log });
-          return { platformDependent: true, exports: { "log-uri-schemes": logUriSchemes.join(",") } };
+          return undefined;
         },
       },
       {
-        type: "io.containerd.monitor.task.v1",
-        id: "cgroups",
-        requires: [eventType],
-        init: () => ({ platformDependent: true }),
-      },
-      {
-        type: serviceType,
-        id: "tasks-service",
+        manifest: tasksServicePlugin,
         init: () => {
-          const settings = pluginTable(config, `${serviceType}.tasks-service`);
+          const settings = pluginTable(config, pluginUri(tasksServicePlugin));
           for (const key of ["blockio_config_file", "rdt_config_file"]) {
             if (settings.string(key) !== "") {
               log.warn({ key }, "this setting has no effect");
@@ -103,12 +86,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           }
           return undefined;
         },
-        requires: [eventType, runtimePlugin.type, metadataType, "io.containerd.monitor.task.v1", warningType],
       },
       {
-        type: "io.containerd.grpc.v1",
-        id: "tasks",
-        requires: [serviceType],
+        manifest: tasksGrpcPlugin,
         init: () => {
           if (lifecycle === undefined) {
             throw new Error(`plugin ${directory} is not loaded`);

@@ -1,4 +1,5 @@
 import { runProcess } from "#fleet/run.ts";
+import { transferPlugins } from "./plugins.ts";
 import { composeTransfer } from "./service.ts";
 
-await runProcess("transfer", composeTransfer);
+await runProcess("transfer", transferPlugins, composeTransfer);

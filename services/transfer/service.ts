@@ -1,5 +1,6 @@
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { connectLeases } from "./lease-client.ts";
+import { streamingGrpcPlugin } from "./plugins.ts";
 import { streamingService } from "./rpc/streaming.ts";
 import { LeaseWatch } from "./streams/lease-watch.ts";
 import { StreamTable } from "./streams/stream-table.ts";
@@ -13,14 +14,6 @@ export function composeTransfer(context: ProcessContext): ProcessParts {
     onTrouble: (error) => log.warn({ err: error }, "the leases of streams could not be looked up"),
   });
   return {
-    plugins: [
-      { type: "io.containerd.streaming.v1", id: "manager", requires: ["io.containerd.metadata.v1"] },
-      {
-        type: "io.containerd.grpc.v1",
-        id: "streaming",
-        requires: ["io.containerd.streaming.v1"],
-        init: () => ({ services: [streamingService(streams, leases)] }),
-      },
-    ],
+    plugins: [{ manifest: streamingGrpcPlugin, init: () => ({ services: [streamingService(streams, leases)] }) }],
   };
 }

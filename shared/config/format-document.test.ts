@@ -2,14 +2,13 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import * as fc from "fast-check";
 import { parse } from "smol-toml";
-import { pluginDefaults } from "./defaults.ts";
 import { parseDocument } from "./document.ts";
 import { formatDocument } from "./format-document.ts";
 
 const text = fc.string({
   unit: fc.constantFrom("a", "'", '"', "\\", "\n", "\u0000", "\u007f", "\u00e9", "\u{1f6a2}", " ", "#", "="),
 });
-const scalar = fc.oneof(text, fc.integer(), fc.boolean(), fc.constantFrom(0.5, 1e21, -1e-9));
+const scalar = fc.oneof(text, fc.integer(), fc.boolean(), fc.constantFrom(0.5, 1e21, -1e-9, 1.25e-120, -3.5e300));
 const table = fc.letrec<{ table: Record<string, unknown>; value: unknown }>((tie) => ({
   table: fc.dictionary(text, tie("value"), { maxKeys: 4, noNullPrototype: true }),
   value: fc.oneof(
@@ -61,7 +60,6 @@ root = '/r'
   level = 'info'
 
 [plugins]
-
   [plugins.'a.x']
     list = ['a', 'b']
 
@@ -69,13 +67,8 @@ root = '/r'
       n = 1
 
   [plugins.'b.x']
-
     [plugins.'b.x'.inner]
       key = "it's"
 `,
   );
-});
-
-test("every default is a value that TOML holds", () => {
-  assert.deepEqual(plain(parse(formatDocument({ plugins: pluginDefaults }))), { plugins: pluginDefaults });
 });

@@ -1,22 +1,34 @@
+import type { TomlDate } from "smol-toml";
 import type { ConfigDocument } from "./document.ts";
 import { documentShape } from "./document.ts";
 import { isTable, type TomlTable } from "./toml-table.ts";
 
 /**
- * Writes a configuration as a TOML file, in the layout in which containerd writes its own: known keys in their order, values before tables,
- * plugins sorted, tables indented, strings in single quotes where that is possible.
+ * Writes a configuration as a TOML file, byte for byte as containerd writes its own: known keys in their order, values before tables, plugins
+ * sorted, tables indented, strings in single quotes where that is possible.
  *
- * @source containerd v2.3.4 cmd/containerd/command/config.go `outputConfig`
+ * This is not left to smol-toml: its writer indents nothing, quotes every string with double quotes, sets no single-line spacing of arrays as Go
+ * does (`[ "a" ]`), writes a table only where it has values of its own, so that empty tables of plugins vanish from view, and writes floats with
+ * exponents. Tools compare these texts, and users read them beside containerd's.
+ *
+ * One thing differs: a float that is a whole number is written as an integer, since the reader does not tell them apart.
+ *
+ * @source containerd v2.3.4 cmd/containerd/command/config.go `outputConfig`; go-toml v2 marshaler.go with `SetIndentTables`
  */
 export function formatDocument(document: ConfigDocument): string {
   const ordered: Record<string, unknown> = {};
   for (const key of Object.keys(documentShape.fields) as (keyof ConfigDocument)[]) {
     const value = document[key];
     if (value !== undefined) {
-      ordered[key] = key === "plugins" || key === "timeouts" || key === "stream_processors" ? sorted(value) : value;
+      ordered[key] = isNamed(key) ? sorted(value) : value;
     }
   }
-  return formatTable(ordered, []).join("\n").replace(/^\n/, "").concat("\n");
+  return formatTable(ordered, []).concat("").join("\n");
+}
+
+/** Tells the sections whose keys are names, which containerd sorts. */
+function isNamed(key: string): boolean {
+  return ["plugins", "proxy_plugins", "stream_processors", "timeouts"].includes(key);
 }
 
 function sorted(table: unknown): unknown {
@@ -25,6 +37,7 @@ function sorted(table: unknown): unknown {
     : table;
 }
 
+/** The lines of a table without its header. A blank line stands before each table in it, but not right below the header. */
 function formatTable(table: TomlTable, path: readonly string[]): string[] {
   const indent = "  ".repeat(path.length);
   const lines: string[] = [];
@@ -36,10 +49,10 @@ function formatTable(table: TomlTable, path: readonly string[]): string[] {
   for (const [key, value] of Object.entries(table)) {
     const below = [...path, key];
     const name = below.map(formatName).join(".");
-    if (isTable(value)) {
-      lines.push("", `${indent}[${name}]`, ...formatTable(value, below));
-    } else if (isTableArray(value)) {
-      lines.push(...value.flatMap((item) => ["", `${indent}[[${name}]]`, ...formatTable(item, below)]));
+    const parts = isTable(value) ? [value] : isTableArray(value) ? value : [];
+    const header = isTable(value) ? `[${name}]` : `[[${name}]]`;
+    for (const part of parts) {
+      lines.push(...(lines.length > 0 ? [""] : []), `${indent}${header}`, ...formatTable(part, below));
     }
   }
   return lines;
@@ -50,41 +63,61 @@ function isTableArray(value: unknown): value is readonly TomlTable[] {
 }
 
 function formatName(key: string): string {
-  return /^[\w-]+$/.test(key) ? key : formatString(key);
+  if (/^[\w-]+$/.test(key)) {
+    return key;
+  }
+  return key.includes("'") || unwritable.test(key) ? formatBasicString(key) : `'${key}'`;
 }
 
 function formatValue(value: unknown): string {
   if (typeof value === "string") {
-    return formatString(value);
+    return value.includes("'") || unwritable.test(value) ? formatBasicString(value) : `'${value}'`;
   }
   if (Array.isArray(value)) {
     return `[${value.map(formatValue).join(", ")}]`;
   }
   if (isTable(value)) {
-    const pairs = Object.entries(value).map(([key, item]) => `${formatName(key)} = ${formatValue(item)}`);
-    return pairs.length === 0 ? "{}" : `{ ${pairs.join(", ")} }`;
+    return `{${Object.entries(value)
+      .map(([key, item]) => `${formatName(key)} = ${formatValue(item)}`)
+      .join(", ")}}`;
   }
   if (value instanceof Date) {
-    return value.toISOString();
+    return (value as TomlDate)
+      .toISOString()
+      .replace(/(\.\d*?)0+(?=\D|$)/, (_zeros, digits: string) => (digits === "." ? "" : digits));
   }
-  if (typeof value === "number" && !Number.isFinite(value)) {
+  return typeof value === "number" ? formatNumber(value) : String(value);
+}
+
+function formatNumber(value: number): string {
+  if (!Number.isFinite(value)) {
     return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
   }
-  return String(value);
+  if (Number.isInteger(value)) {
+    return Number.isSafeInteger(value) ? String(value) : `${BigInt(value)}.0`;
+  }
+  const [digits = "", exponent] = String(Math.abs(value)).split("e-");
+  const unsigned = exponent === undefined ? digits : `0.${"0".repeat(Number(exponent) - 1)}${digits.replace(".", "")}`;
+  return value < 0 ? `-${unsigned}` : unsigned;
 }
 
-// What a TOML string can't hold as it is: control characters, and halves of surrogate pairs, which are no text.
-const unwritable = /[\p{Cc}\p{Cs}]/u;
+// What a TOML string can't hold as it is: control characters of ASCII but the tab, and halves of surrogate pairs, which are no text.
+const unwritable = /[^\P{Cc}\t\u0080-\u009f]|\p{Cs}/u;
 
-function formatString(text: string): string {
-  return unwritable.test(text) || text.includes("'") ? formatBasicString(text) : `'${text}'`;
-}
+const escapes: Readonly<Record<string, string>> = {
+  '"': '\\"',
+  "\\": "\\\\",
+  "\b": "\\b",
+  "\f": "\\f",
+  "\n": "\\n",
+  "\r": "\\r",
+  "\t": "\\t",
+};
 
 function formatBasicString(text: string): string {
-  const escaped = text.replaceAll(/["\\]|[\p{Cc}\p{Cs}]/gu, (character) =>
-    character === '"' || character === "\\"
-      ? `\\${character}`
-      : `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  const escaped = text.replaceAll(
+    /["\\]|[^\P{Cc}\u0080-\u009f]|\p{Cs}/gu,
+    (character) => escapes[character] ?? `\\u${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}`,
   );
   return `"${escaped}"`;
 }

@@ -6,11 +6,12 @@ import { defaultDocument } from "./defaults.ts";
 import { type ConfigDocument, configVersion, documentShape, parseDocument } from "./document.ts";
 import { goSystemErrorText } from "./go-system-error.ts";
 import { resolveImports } from "./imports.ts";
+import type { ConfigurablePlugin } from "./manifest.ts";
 import { migrateDocument } from "./migrate.ts";
+import { knownTables } from "./plugin-tables.ts";
 import { mergeShaped } from "./shape.ts";
-import { findUnknownSettings } from "./unknown-settings.ts";
 
-/** The configuration as the files give it, merged and at the present version. */
+/** The configuration as the files give it, merged, at the present version, and without settings that nobody knows. */
 export interface LoadedDocument {
   readonly document: ConfigDocument;
   readonly sources: readonly ConfigSource[];
@@ -25,12 +26,14 @@ const filesMax = 1_000;
  * import is read once, so that cycles end.
  *
  * @param path - Absolute.
+ * @param plugins - Those whose tables are migrated and checked for unknown keys; the tables of others stay as they are.
  * @param options.mayBeMissing - Whether the defaults hold when there is no such file.
  * @throws Error when a file can't be read or understood, has a higher version than the first one, or names a plugin badly.
  * @source containerd v2.3.4 cmd/containerd/server/config/config.go `LoadConfigWithPlugins`
  */
 export async function loadDocument(
   path: string,
+  plugins: readonly ConfigurablePlugin[],
   { mayBeMissing = false }: { readonly mayBeMissing?: boolean } = {},
 ): Promise<LoadedDocument> {
   const warnings: string[] = [];
@@ -58,13 +61,16 @@ export async function loadDocument(
     }
     checkVersion(version, file);
     warnOfMovedSections(written, file, warn);
-    const migrated = migrateDocument(written, (warning) => warn(`${file}: ${warning}`));
+    const migrated = migrateDocument(written, plugins, (warning) => warn(`${file}: ${warning}`));
     checkPluginNames(migrated, file);
     document = mergeShaped(documentShape, document, migrated);
     sources.push({ file, plugins: migrated.plugins ?? {} });
     pending.push(...(await resolveImports(file, written.imports ?? [])));
   }
-  return { document, sources, warnings: [...warnings, ...findUnknownSettings(document.plugins ?? {})] };
+  if (document.plugins !== undefined) {
+    document = { ...document, plugins: knownTables(document.plugins, plugins, warn) };
+  }
+  return { document, sources, warnings };
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -9,13 +9,15 @@ import {
   logLevels,
   type PluginTable,
 } from "./config.ts";
-import { defaultTimeouts, pluginDefaults } from "./defaults.ts";
+import { defaultTimeouts } from "./defaults.ts";
 import type { ConfigDocument } from "./document.ts";
 import { parseDuration } from "./duration.ts";
 import { type DaemonFlags, defaultConfigPath } from "./flags.ts";
+import { grpcListener, ttrpcListener } from "./listeners.ts";
 import { type LoadedDocument, loadDocument } from "./load-document.ts";
+import { type ConfigurablePlugin, pluginUri } from "./manifest.ts";
+import { completeTables } from "./plugin-tables.ts";
 import { PluginSettings } from "./settings.ts";
-import { mergeTables } from "./toml-table.ts";
 
 export interface LoadedConfig {
   readonly config: FleetConfig;
@@ -23,23 +25,26 @@ export interface LoadedConfig {
   readonly warnings: readonly string[];
 }
 
-const grpcPlugin = "io.containerd.server.v1.grpc";
-const ttrpcPlugin = "io.containerd.server.v1.ttrpc";
+const grpcPlugin = pluginUri(grpcListener);
+const ttrpcPlugin = pluginUri(ttrpcListener);
 
 /**
  * Loads the configuration of the fleet: defaults, then the file, then what it imports, then the flags.
  *
  * The file is read only if it exists or was named. Files of older versions are migrated in memory.
  *
+ * @param plugins - Those whose tables the caller reads. Tables of other plugins are what the files say, without defaults.
  * @throws Error with containerd's text, or one that names file, key and what belongs there.
  * @source containerd v2.3.4 cmd/containerd/command/main.go `App`, `applyFlags`
  */
-export async function loadConfig(flags: DaemonFlags): Promise<LoadedConfig> {
+export async function loadConfig(flags: DaemonFlags, plugins: readonly ConfigurablePlugin[]): Promise<LoadedConfig> {
   const { document, sources, warnings } =
     flags.config === undefined
-      ? await loadDocument(defaultConfigPath, { mayBeMissing: true })
-      : await loadDocument(resolve(flags.config));
-  return { config: buildConfig({ document: applyFlags(document, flags), sources, flags }), warnings };
+      ? await loadDocument(defaultConfigPath, plugins, { mayBeMissing: true })
+      : await loadDocument(resolve(flags.config), plugins);
+  const configured = applyFlags(document, flags);
+  const tables = completeTables(configured.plugins ?? {}, [grpcListener, ttrpcListener, ...plugins]);
+  return { config: buildConfig({ document: configured, tables, sources, flags }), warnings };
 }
 
 /** A ttrpc address that no file gives follows the address of the flag, as does its owner. */
@@ -63,11 +68,11 @@ function applyFlags(document: ConfigDocument, { root, state, address }: DaemonFl
 }
 
 interface BuildInput extends Pick<LoadedDocument, "document" | "sources"> {
+  readonly tables: Readonly<Record<string, PluginTable>>;
   readonly flags: DaemonFlags;
 }
 
-function buildConfig({ document, sources, flags }: BuildInput): FleetConfig {
-  const plugins = effectivePlugins(document);
+function buildConfig({ document, tables: plugins, sources, flags }: BuildInput): FleetConfig {
   const { root, state } = topDirectories(document);
   return {
     root,
@@ -102,15 +107,6 @@ function buildConfig({ document, sources, flags }: BuildInput): FleetConfig {
     plugins: new Map(Object.entries(plugins)),
     sources,
   };
-}
-
-/** Lays the tables of the files over the defaults of their plugins. */
-export function effectivePlugins({ plugins = {} }: ConfigDocument): Readonly<Record<string, PluginTable>> {
-  const effective: Record<string, PluginTable> = { ...pluginDefaults };
-  for (const [plugin, table] of Object.entries(plugins)) {
-    effective[plugin] = mergeTables(effective[plugin] ?? {}, table);
-  }
-  return effective;
 }
 
 /** @source containerd v2.3.4 cmd/containerd/server/server.go `CreateTopLevelDirectories` */

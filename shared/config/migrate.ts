@@ -1,6 +1,6 @@
-import { splitCriTables } from "./cri-migration.ts";
 import { type ConfigDocument, configVersion } from "./document.ts";
-import { isTable, type TomlTable, typeName } from "./toml-table.ts";
+import { type ConfigurablePlugin, pluginUri } from "./manifest.ts";
+import { isTable, type TomlTable } from "./toml-table.ts";
 
 type PluginTables = Record<string, TomlTable>;
 
@@ -27,19 +27,27 @@ const fullNames: ReadonlyMap<string, string> = new Map([
 /**
  * Brings a configuration file of an older version to the present one. A file without a version counts as version 1.
  *
+ * Sections that became plugins and the short names of version 1 are history of the file and stand here; what a plugin has changed of its own
+ * settings stands in its manifest.
+ *
  * @param warn - Is told once that the file was migrated, and of each name that could have meant more than one plugin.
  * @source containerd v2.3.4 cmd/containerd/server/config/config.go `LoadConfigWithPlugins`, `migrations`
  */
-export function migrateDocument(document: ConfigDocument, warn: (warning: string) => void): ConfigDocument {
+export function migrateDocument(
+  document: ConfigDocument,
+  known: readonly ConfigurablePlugin[],
+  warn: (warning: string) => void,
+): ConfigDocument {
   const from = document.version ?? 0;
   if (from >= configVersion) {
     return document;
   }
   const named = from < 2 ? nameInFull(document, warn) : document;
   const plugins: PluginTables = { ...named.plugins };
-  renamePlugins(plugins);
-  moveSchedCore(plugins, warn);
-  splitCriTables(plugins);
+  renamePlugins(plugins, known);
+  for (const plugin of known) {
+    plugin.migrate?.(plugins, warn);
+  }
   moveListeners(named, plugins);
   const { grpc: _grpc, ttrpc: _ttrpc, metrics: _metrics, debug, ...kept } = named;
   const { address: _address, uid: _uid, gid: _gid, ...log } = debug ?? {};
@@ -71,32 +79,13 @@ function nameInFull(document: ConfigDocument, warn: (warning: string) => void): 
   };
 }
 
-/** @source containerd v2.3.4 core/metrics/cgroups/cgroups.go and plugins/restart/monitor.go `ConfigMigration` */
-function renamePlugins(plugins: PluginTables): void {
-  for (const [before, after] of [
-    ["io.containerd.monitor.v1.cgroups", "io.containerd.monitor.task.v1.cgroups"],
-    ["io.containerd.internal.v1.restart", "io.containerd.monitor.container.v1.restart"],
-  ] as const) {
-    const table = plugins[before];
-    if (table !== undefined) {
-      plugins[after] = table;
-      delete plugins[before];
+function renamePlugins(tables: PluginTables, known: readonly ConfigurablePlugin[]): void {
+  for (const plugin of known) {
+    const table = plugin.formerly === undefined ? undefined : tables[plugin.formerly];
+    if (plugin.formerly !== undefined && table !== undefined) {
+      tables[pluginUri(plugin)] = table;
+      delete tables[plugin.formerly];
     }
-  }
-}
-
-/** @source containerd v2.3.4 core/runtime/v2/shim_manager.go `ConfigMigration` */
-function moveSchedCore(plugins: PluginTables, warn: (warning: string) => void): void {
-  const task = plugins["io.containerd.runtime.v2.task"];
-  if (task === undefined || !Object.hasOwn(task, "sched_core")) {
-    return;
-  }
-  const { sched_core: schedCore, ...rest } = task;
-  plugins["io.containerd.runtime.v2.task"] = rest;
-  if (schedCore === true) {
-    plugins["io.containerd.shim.v1.manager"] = { ...plugins["io.containerd.shim.v1.manager"], env: ["SCHED_CORE=1"] };
-  } else if (schedCore !== false) {
-    warn(`skipping migration for non-boolean 'sched_core' value: ${typeName(schedCore)}`);
   }
 }
 

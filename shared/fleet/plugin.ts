@@ -1,35 +1,29 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { hostPlatform } from "#config/host-platform.ts";
+import { pluginUri } from "#config/manifest.ts";
 import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { codeOf } from "#wire/errors.ts";
 import type { ServiceBinding } from "#wire/handler.ts";
 import type { Logger } from "./log.ts";
+import type { PluginManifest } from "./manifest.ts";
 
 /**
- * A part of a process that containerd's users know by type and id, and that may fail or be skipped by
- * itself.
+ * A part of a process that containerd's users know by type and id, and that may fail or be skipped by itself: its manifest and what it does.
  */
 export interface PluginDefinition {
-  /** For example `io.containerd.snapshotter.v1`. */
-  readonly type: string;
-  /** For example `overlayfs`. */
-  readonly id: string;
-  /** Types of plugins that it needs, as containerd registers them; for introspection and the order of the graph. */
-  readonly requires?: readonly string[];
+  readonly manifest: PluginManifest;
   /**
    * Makes the plugin ready. Throwing marks it as failed, and {@link skipPlugin} as skipped; the others go on.
    */
   init?(): Promise<PluginFacts | undefined> | PluginFacts | undefined;
 }
 
-/** What a plugin tells of itself once it is ready. */
+/** What a plugin tells of itself once it is ready, beyond what its manifest says. */
 export interface PluginFacts {
   readonly exports?: Readonly<Record<string, string>>;
   readonly capabilities?: readonly string[];
-  /** Whether the plugin depends on the host's platform, which is then shown. */
-  readonly platformDependent?: boolean;
   readonly services?: readonly ServiceBinding[];
 }
 
@@ -52,42 +46,65 @@ export interface InitialisedPlugins {
   readonly services: readonly ServiceBinding[];
 }
 
-/** Initialises plugins one after the other, leaving out the disabled ones. */
+/** Describes a plugin as Introspection shows it, by its manifest and what it has told since. */
+export function describePlugin(
+  { type, id, requires = [], exports = {}, capabilities = [], platformDependent = false }: PluginManifest,
+  facts: PluginFacts = {},
+): Plugin {
+  return create(PluginSchema, {
+    type,
+    id,
+    requires: [...requires],
+    exports: { ...exports, ...facts.exports },
+    capabilities: [...capabilities, ...(facts.capabilities ?? [])],
+    platforms: platformDependent ? [hostPlatform()] : [],
+  });
+}
+
+/**
+ * Initialises the plugins of a process one after the other in the order of their manifests, leaving out the disabled ones.
+ *
+ * @param definitions - What they do; a plugin that is not among them does nothing of its own.
+ * @throws Error when a definition belongs to none of the manifests, which is a bug.
+ */
 export async function initPlugins(
+  manifests: readonly PluginManifest[],
   definitions: readonly PluginDefinition[],
   { config, log }: { readonly config: FleetConfig; readonly log: Logger },
 ): Promise<InitialisedPlugins> {
   const plugins: Plugin[] = [];
   const services: ServiceBinding[] = [];
-  for (const definition of definitions) {
-    const uri = `${definition.type}.${definition.id}`;
+  const inits = new Map(definitions.map((definition) => [definition.manifest, definition]));
+  const stray = definitions.find(({ manifest }) => !manifests.includes(manifest));
+  if (stray !== undefined) {
+    throw new Error(`${pluginUri(stray.manifest)} is not in the list of this process's plugins`);
+  }
+  for (const manifest of manifests) {
+    const { type } = manifest;
+    const uri = pluginUri(manifest);
     if (config.disabledPlugins.includes(uri)) {
       continue;
     }
-    const described = { type: definition.type, id: definition.id, requires: [...(definition.requires ?? [])] };
-    log.debug({ id: uri, type: definition.type }, "loading plugin");
+    log.debug({ id: uri, type }, "loading plugin");
     try {
-      const facts = (await definition.init?.()) ?? {};
+      const facts = (await inits.get(manifest)?.init?.()) ?? {};
       services.push(...(facts.services ?? []));
-      plugins.push(create(PluginSchema, { ...described, ...shownFacts(facts) }));
+      plugins.push(describePlugin(manifest, facts));
     } catch (error) {
       const message = errorMessage(error);
       if (isSkipped(message)) {
-        log.info({ id: uri, type: definition.type, err: message }, "skip loading plugin");
+        log.info({ id: uri, type, err: message }, "skip loading plugin");
       } else {
-        log.warn({ id: uri, type: definition.type, err: error }, "failed to load plugin");
+        log.warn({ id: uri, type, err: error }, "failed to load plugin");
       }
       const code = codeOf(error instanceof FlotillaError ? error.kind : ErrorKind.Unknown);
-      plugins.push(create(PluginSchema, { ...described, initErr: { code, message } }));
+      plugins.push(failedPlugin(manifest, { code, message }));
     }
   }
   return { plugins, services };
 }
 
-function shownFacts(facts: PluginFacts): MessageInitShape<typeof PluginSchema> {
-  return {
-    exports: { ...facts.exports },
-    capabilities: [...(facts.capabilities ?? [])],
-    platforms: facts.platformDependent === true ? [hostPlatform()] : [],
-  };
+/** A plugin that failed tells nothing, not even what its manifest promises. */
+function failedPlugin({ type, id, requires = [] }: PluginManifest, initErr: { code: number; message: string }): Plugin {
+  return create(PluginSchema, { type, id, requires: [...requires], initErr });
 }

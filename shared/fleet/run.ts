@@ -8,6 +8,7 @@ import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
 import { type FailedCall, serveRpc } from "#wire/server.ts";
 import { type Logger, openLog } from "./log.ts";
+import type { PluginManifest } from "./manifest.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, socketOf } from "./process-name.ts";
 import { showSourcePlaces } from "./source-places.ts";
@@ -33,6 +34,7 @@ export interface ProcessContext {
 
 /** What a process consists of. */
 export interface ProcessParts {
+  /** What the plugins of the process do. One that does nothing of its own need not be here. */
   readonly plugins: readonly PluginDefinition[];
   /** Private services that belong to no plugin. */
   readonly services?: readonly ServiceBinding[];
@@ -44,13 +46,16 @@ export interface ProcessParts {
  * Runs a process of the fleet from start to end: configuration, log, plugins, socket, ready, drain, stop.
  *
  * The process ends by SIGTERM or SIGINT with status 0, by a failed start with 1, and after a bug with 70.
+ *
+ * @param manifests - The plugins of the process, in the order of their initialisation.
  */
 export async function runProcess(
   name: Exclude<ProcessName, "gateway">,
+  manifests: readonly PluginManifest[],
   compose: (context: ProcessContext) => Promise<ProcessParts> | ProcessParts,
 ): Promise<void> {
   process.title = `flotilla: ${name}`;
-  const { config } = await loadConfig(parseDaemonFlags(process.argv.slice(2)));
+  const { config } = await loadConfig(parseDaemonFlags(process.argv.slice(2)), manifests);
   const log = openLog(name, config.log.level);
   if (config.temp !== "") {
     process.env["TMPDIR"] = config.temp;
@@ -75,7 +80,7 @@ export async function runProcess(
       stopping: stop.signal,
       connect: (peer) => resources.adopt(connectRpc(socketOf(config.state, peer)), (connection) => connection.close()),
     });
-    const { plugins, services } = await initPlugins(parts.plugins, { config, log });
+    const { plugins, services } = await initPlugins(manifests, parts.plugins, { config, log });
     const server = await serveRpc({
       socketPath: socketOf(config.state, name),
       services: [

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { chmod, mkdir, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "node:test";
+import { fileURLToPath } from "node:url";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { execa } from "execa";
@@ -171,11 +172,52 @@ test("the default configuration has every setting that the containerd here has, 
   assert.deepEqual({ ...timeouts, ...(theirs["timeouts"] as object) }, { ...timeouts });
 });
 
+test("the configuration is printed as containerd 2.3.4 prints it, but for what only the fleet has", async () => {
+  const { stdout } = await flotilla(["config", "default"]);
+  assert.equal(withoutOwnPlugins(stdout), await recorded("default.toml"));
+  const older = await flotilla(["-c", recordedPath("older.toml"), "config", "migrate"]);
+  assert.equal(withoutOwnPlugins(older.stdout), await recorded("older-dump.toml"));
+});
+
+test("settings that no plugin knows any more are warned of and left out", async () => {
+  const { stdout, stderr } = await flotilla(["-c", recordedPath("older.toml"), "config", "dump"]);
+  const warned = Array.from(
+    stderr.matchAll(/^Ignoring unknown key in TOML for plugin: (\S+): (.+)$/gm),
+    (match) => match[2],
+  );
+  assert.deepEqual(warned, [
+    'registry.configs."other.example".tls',
+    "disable_cgroup",
+    "systemd_cgroup",
+    "containerd.no_pivot",
+    "containerd.default_runtime",
+    "containerd.untrusted_workload_runtime",
+    "containerd.runtimes.kata.runtime_engine",
+    "containerd.runtimes.kata.runtime_root",
+  ]);
+  assert.doesNotMatch(
+    stdout,
+    /disable_cgroup|systemd_cgroup|no_pivot|default_runtime\b|untrusted|runtime_engine|runtime_root/,
+  );
+});
+
+/** Files for the real program, and what it printed. */
+function recordedPath(name: string): string {
+  return fileURLToPath(new URL(`config/${name}`, import.meta.url));
+}
+
+async function recorded(name: string): Promise<string> {
+  return (await readFile(recordedPath(name), "utf8")).trimEnd();
+}
+
+function withoutOwnPlugins(printed: string): string {
+  return printed.replaceAll(/^ {2}\[plugins\.'io\.flotilla\..*\n(?: {4}.*\n)*\n?/gm, "");
+}
+
 test("dump and migrate show what a file of an older version and its imports come to", async () => {
   await using directory = await makeTemporaryDirectory("cli");
   const file = join(directory.path, "config.toml");
-  const older = (await execa("containerd", ["config", "default"])).stdout;
-  await writeFile(file, older.replace("imports = []", 'imports = ["more.toml"]'));
+  await writeFile(file, `imports = ["more.toml"]\n${await recorded("older.toml")}`);
   await writeFile(join(directory.path, "more.toml"), 'version = 2\noom_score = -999\n[grpc]\naddress = "/x.sock"\n');
   const dumped = await flotilla(["--config", file, "config", "dump"]);
   assert.equal(dumped.status, 0);
@@ -183,7 +225,7 @@ test("dump and migrate show what a file of an older version and its imports come
     dumped.stderr,
     /config\.toml: Configuration migrated from version 2, use `flotilla config migrate` to avoid/,
   );
-  const merged = parse(dumped.stdout);
+  const merged = parse(dumped.stdout, { integersAsBigInt: "asNeeded" });
   assert.equal(merged["version"], 4);
   assert.equal(merged["oom_score"], -999);
   assert.equal(merged["grpc"], undefined);

@@ -8,6 +8,7 @@ import { loadConfig } from "#config/load.ts";
 import { socketOf } from "#fleet/process-name.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
+import { eventsPlugins } from "../../services/events/plugins.ts";
 import { killProcesses, listProcesses, until } from "../kit/processes.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
@@ -145,11 +146,10 @@ export class EventsProcess implements AsyncDisposable {
 
 async function writeConfig(directory: string, settings: string): Promise<FleetConfig> {
   await writeFile(`${directory}/config.toml`, `version = 3\n[plugins."io.flotilla.events.v1.nats"]\n${settings}\n`);
-  const { config } = await loadConfig({
-    config: `${directory}/config.toml`,
-    root: `${directory}/root`,
-    state: `${directory}/state`,
-  });
+  const { config } = await loadConfig(
+    { config: `${directory}/config.toml`, root: `${directory}/root`, state: `${directory}/state` },
+    eventsPlugins,
+  );
   return config;
 }
 

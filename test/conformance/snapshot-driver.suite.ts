@@ -26,7 +26,7 @@ export function snapshotDriverSuite(
   settings: Readonly<Record<string, unknown>>,
 ): void {
   const check = (name: string, run: (tree: SnapshotTree, context: TestContext) => Promise<void>): void => {
-    test(`${definition.id}: ${name}`, async (context) => {
+    test(`${definition.manifest.id}: ${name}`, async (context) => {
       await using resources = new AsyncDisposableStack();
       const directory = resources.use(await makeTemporaryDirectory("snap"));
       const open = (): Promise<SnapshotDriver> =>

@@ -3,8 +3,11 @@ import { defaultDocument, defaultTimeouts } from "#config/defaults.ts";
 import type { ConfigDocument } from "#config/document.ts";
 import { defaultConfigPath, selectDaemonFlags } from "#config/flags.ts";
 import { formatDocument } from "#config/format-document.ts";
-import { effectivePlugins } from "#config/load.ts";
 import { loadDocument } from "#config/load-document.ts";
+import { pluginUri } from "#config/manifest.ts";
+import { completeTables } from "#config/plugin-tables.ts";
+import type { PluginManifest } from "#fleet/manifest.ts";
+import { allPlugins } from "../../plugins.ts";
 import type { Command, CommandInput } from "./command.ts";
 import { print } from "./output.ts";
 
@@ -34,18 +37,46 @@ export const configCommand: Command = {
 /** A file that does not exist counts as an empty one. What would be logged at start goes to standard error. */
 async function dump({ globals }: CommandInput): Promise<void> {
   const file = resolve(selectDaemonFlags(globals).config ?? defaultConfigPath);
-  const { document, warnings } = await loadDocument(file, { mayBeMissing: true });
+  const { document, warnings } = await loadDocument(file, allPlugins, { mayBeMissing: true });
   for (const warning of warnings) {
     process.stderr.write(`${warning}\n`);
   }
   await print(formatDocument(completed(document)));
 }
 
-/** Adds what the defaults of plugins and the timeouts say. */
+/** Adds what the defaults of plugins and the timeouts say. Of plugins that are disabled there is only what the file says. */
 function completed(document: ConfigDocument): ConfigDocument {
   const timeouts: Record<string, string> = { ...document.timeouts };
+  const isEnabled = (plugin: PluginManifest): boolean =>
+    document.disabled_plugins?.includes(pluginUri(plugin)) !== true;
   for (const [key, value] of Object.entries(defaultTimeouts)) {
     timeouts[key] ||= value;
   }
-  return { ...document, plugins: effectivePlugins(document), timeouts };
+  return {
+    ...document,
+    plugins: completeTables(document.plugins ?? {}, allPlugins.filter(isEnabled)),
+    timeouts,
+    ...(document.proxy_plugins === undefined
+      ? {}
+      : { proxy_plugins: map(document.proxy_plugins, completeProxyPlugin) }),
+    ...(document.stream_processors === undefined
+      ? {}
+      : { stream_processors: map(document.stream_processors, completeStreamProcessor) }),
+  };
+}
+
+type Section<K extends "proxy_plugins" | "stream_processors"> = NonNullable<ConfigDocument[K]>;
+
+function map<T>(section: Readonly<Record<string, T>>, complete: (value: T) => T): Record<string, T> {
+  return Object.fromEntries(Object.entries(section).map(([name, value]) => [name, complete(value)]));
+}
+
+function completeProxyPlugin(written: Section<"proxy_plugins">[string]): Section<"proxy_plugins">[string] {
+  const { type = "", address = "", platform = "", exports, capabilities = [] } = written;
+  return { type, address, platform, ...(exports === undefined ? {} : { exports }), capabilities };
+}
+
+function completeStreamProcessor(written: Section<"stream_processors">[string]): Section<"stream_processors">[string] {
+  const { accepts = [], returns = "", path = "", args = [], env = [] } = written;
+  return { accepts, returns, path, args, env };
 }

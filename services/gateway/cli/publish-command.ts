@@ -3,7 +3,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
 import { createClient } from "@connectrpc/connect";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
-import { defaultAddress } from "#config/defaults.ts";
+import { defaultAddress } from "#config/listeners.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { connectRpc } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";

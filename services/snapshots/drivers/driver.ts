@@ -1,4 +1,5 @@
 import type { PluginSettings } from "#config/settings.ts";
+import type { PluginManifest } from "#fleet/manifest.ts";
 import type { Mount } from "#linux/mount.ts";
 
 /**
@@ -105,10 +106,10 @@ export interface SnapshotDriver {
   remove(ids: readonly bigint[]): Promise<void>;
 }
 
-/** A driver that can be opened, with the id under which users know it. */
+/** A driver that can be opened. */
 export interface SnapshotDriverDefinition {
-  /** The snapshotter's name and the id of its plugin `io.containerd.snapshotter.v1.<id>`. */
-  readonly id: string;
+  /** Of type `io.containerd.snapshotter.v1`; its id is the name of the snapshotter. It stands in `plugin.ts` beside the driver. */
+  readonly manifest: PluginManifest;
 
   /**
    * Makes the root directory ready, deletes what a crash left half made or half removed, and checks that the machine can do

@@ -3,6 +3,7 @@ import type { Mount } from "#linux/mount.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { copyTree, measureTree } from "../file-tree.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
+import { nativePlugin } from "./plugin.ts";
 
 /**
  * Snapshots as full copies of their parents: works on every file system, and costs the whole tree for each active snapshot.
@@ -13,7 +14,7 @@ import { SnapshotDirectories } from "../snapshot-directories.ts";
  * @source containerd v2.3.4 plugins/snapshots/native/native.go
  */
 export const nativeDriver: SnapshotDriverDefinition = {
-  id: "native",
+  manifest: nativePlugin,
   open: async ({ root, settings }) => {
     const directory = settings.string("root_path") || root;
     return new NativeDriver(directory, await SnapshotDirectories.open(directory));

@@ -9,6 +9,7 @@ import { type OverlayConfig, parseOverlayConfig } from "./config.ts";
 import { findMappedRoot, gidMappingLabel, uidMappingLabel } from "./id-mapping.ts";
 import { hasIdMappedMounts, hasIndex, needsUserXattr, requireOverlay } from "./kernel-support.ts";
 import { overlayMounts } from "./mounts.ts";
+import { overlayPlugin } from "./plugin.ts";
 
 /**
  * Snapshots as layers of overlayfs: a snapshot holds what it changes of its parents.
@@ -18,7 +19,7 @@ import { overlayMounts } from "./mounts.ts";
  * @source containerd v2.3.4 plugins/snapshots/overlay/overlay.go
  */
 export const overlayDriver: SnapshotDriverDefinition = {
-  id: "overlayfs",
+  manifest: overlayPlugin,
   open: async ({ root, settings }) => {
     const config = parseOverlayConfig(root, settings);
     const directories = await SnapshotDirectories.open(config.root);

@@ -1,4 +1,5 @@
 import { pluginTable } from "#config/defaults.ts";
+import { pluginUri } from "#config/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
 import type { ProcessContext } from "#fleet/run.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
@@ -6,10 +7,7 @@ import { diffService } from "../rpc/diff.ts";
 import { connectBlobStore } from "./blob-client.ts";
 import { Differ } from "./differ.ts";
 import { LayerThreads } from "./layer-threads.ts";
-
-const differType = "io.containerd.differ.v1";
-const serviceType = "io.containerd.service.v1";
-const serviceId = "diff-service";
+import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./plugin.ts";
 
 /**
  * The plugins that read and write layers, for the process that has the file systems.
@@ -25,9 +23,7 @@ export function diffPlugins(context: ProcessContext): PluginDefinition[] {
   let loaded: { readonly differ: Differ; readonly syncFileSystem: boolean } | undefined;
   return [
     {
-      type: differType,
-      id: "walking",
-      requires: ["io.containerd.metadata.v1", "io.containerd.mount-manager.v1"],
+      manifest: walkingPlugin,
       init: async () => {
         for (const error of await cleanTemporaryMounts(temporaryMounts)) {
           log.warn({ err: error }, "a temporary mount of an earlier run stays");
@@ -38,15 +34,13 @@ export function diffPlugins(context: ProcessContext): PluginDefinition[] {
           temporaryMounts,
           programs: config.streamProcessors,
         });
-        return { platformDependent: true };
+        return undefined;
       },
     },
     {
-      type: serviceType,
-      id: serviceId,
-      requires: [differType],
+      manifest: diffServicePlugin,
       init: () => {
-        const settings = pluginTable(config, `${serviceType}.${serviceId}`);
+        const settings = pluginTable(config, pluginUri(diffServicePlugin));
         const missing = settings.strings("default").find((id) => id !== "walking" || walking === undefined);
         if (missing !== undefined || walking === undefined) {
           throw new Error(`needed differ not loaded: ${missing ?? "walking"}`);
@@ -56,12 +50,10 @@ export function diffPlugins(context: ProcessContext): PluginDefinition[] {
       },
     },
     {
-      type: "io.containerd.grpc.v1",
-      id: "diff",
-      requires: [serviceType],
+      manifest: diffGrpcPlugin,
       init: () => {
         if (loaded === undefined) {
-          throw new Error(`plugin ${serviceType}.${serviceId} is not loaded`);
+          throw new Error(`plugin ${pluginUri(diffServicePlugin)} is not loaded`);
         }
         return { services: [diffService(loaded.differ, loaded)] };
       },

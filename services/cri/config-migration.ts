@@ -1,4 +1,4 @@
-import { isTable, type TomlTable } from "./toml-table.ts";
+import { isTable, type TomlTable } from "#config/toml-table.ts";
 
 const server = "io.containerd.grpc.v1.cri";
 const images = "io.containerd.cri.v1.images";

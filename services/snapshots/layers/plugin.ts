@@ -1,0 +1,35 @@
+import type { PluginManifest } from "#fleet/manifest.ts";
+
+/** Reads and writes layers by walking directories. @source containerd v2.3.4 plugins/diff/walking/plugin/plugin.go */
+export const walkingPlugin = {
+  type: "io.containerd.differ.v1",
+  id: "walking",
+  requires: ["io.containerd.metadata.v1", "io.containerd.mount-manager.v1"],
+  platformDependent: true,
+} as const satisfies PluginManifest;
+
+/** Chooses the differ that answers. @source containerd v2.3.4 plugins/services/diff/local.go, service_unix.go */
+export const diffServicePlugin = {
+  type: "io.containerd.service.v1",
+  id: "diff-service",
+  requires: ["io.containerd.differ.v1"],
+  settings: {
+    default: {
+      type: "strings",
+      default: ["walking"],
+      about: "Differs that are asked, in this order; there is one, walking.",
+    },
+    sync_fs: {
+      type: "boolean",
+      default: false,
+      about: "Whether an unpacked layer is flushed to disk before its snapshot counts as done.",
+    },
+  },
+} as const satisfies PluginManifest;
+
+/** Diff as clients call it. */
+export const diffGrpcPlugin = {
+  type: "io.containerd.grpc.v1",
+  id: "diff",
+  requires: ["io.containerd.service.v1"],
+} as const satisfies PluginManifest;

@@ -1,0 +1,29 @@
+import type { PluginManifest } from "#fleet/manifest.ts";
+import { nativePlugin } from "./drivers/native/plugin.ts";
+import { overlayPlugin } from "./drivers/overlayfs/plugin.ts";
+import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./layers/plugin.ts";
+
+/** Known to clients that look for containerd's plugin; it has nothing of its own here. */
+const snapshotsServicePlugin = {
+  type: "io.containerd.service.v1",
+  id: "snapshots-service",
+  requires: ["io.containerd.metadata.v1"],
+} as const satisfies PluginManifest;
+
+/** Snapshots as clients call them. */
+export const snapshotsGrpcPlugin = {
+  type: "io.containerd.grpc.v1",
+  id: "snapshots",
+  requires: ["io.containerd.service.v1"],
+} as const satisfies PluginManifest;
+
+/** The plugins of this process, in the order of their initialisation. */
+export const snapshotsPlugins: readonly PluginManifest[] = [
+  nativePlugin,
+  overlayPlugin,
+  snapshotsServicePlugin,
+  snapshotsGrpcPlugin,
+  walkingPlugin,
+  diffServicePlugin,
+  diffGrpcPlugin,
+];

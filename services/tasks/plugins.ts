@@ -1,0 +1,112 @@
+import { hostPlatformName } from "#config/host-platform.ts";
+import { type TomlTable, typeName } from "#config/toml-table.ts";
+import type { PluginManifest } from "#fleet/manifest.ts";
+
+const eventType = "io.containerd.event.v1";
+const metadataType = "io.containerd.metadata.v1";
+const monitorType = "io.containerd.monitor.task.v1";
+const runtimeType = "io.containerd.runtime.v2";
+const serviceType = "io.containerd.service.v1";
+const shimType = "io.containerd.shim.v1";
+const warningType = "io.containerd.warning.v1";
+
+/** Where a container's output may go. @source containerd v2.3.4 core/runtime/v2/task_manager.go `supportedLogURISchemes` */
+const logUriSchemes = ["fifo", "binary", "binary-v2", "file"];
+
+/** Starts and finds shims. @source containerd v2.3.4 core/runtime/v2/shim_manager.go */
+export const shimPlugin = {
+  type: shimType,
+  id: "manager",
+  requires: [eventType, metadataType],
+  settings: {
+    env: { type: "strings", default: [], about: "Added to the environment of every shim, each as NAME=value." },
+    socket_dir: {
+      type: "string",
+      default: "",
+      about: "Directory for the sockets of shims; the usual one of the user where it is empty.",
+    },
+  },
+  migrate: moveSchedCore,
+} as const satisfies PluginManifest;
+
+/** The runtimes. @source containerd v2.3.4 core/runtime/v2/task_manager.go */
+export const runtimePlugin = {
+  type: runtimeType,
+  id: "task",
+  requires: [shimType, "io.containerd.mount-manager.v1", warningType],
+  exports: { "log-uri-schemes": logUriSchemes.join(",") },
+  platformDependent: true,
+  settings: {
+    platforms: {
+      type: "strings",
+      default: [hostPlatformName()],
+      about: "Platforms whose containers run here; the machine's own alone.",
+    },
+  },
+} as const satisfies PluginManifest;
+
+/** Figures of containers by their cgroups. @source containerd v2.3.4 core/metrics/cgroups/cgroups.go */
+export const cgroupsPlugin = {
+  type: monitorType,
+  id: "cgroups",
+  formerly: "io.containerd.monitor.v1.cgroups",
+  requires: [eventType],
+  platformDependent: true,
+  settings: {
+    no_prometheus: {
+      type: "boolean",
+      default: false,
+      about: "Whether figures are kept from Prometheus; without effect until they are served to it.",
+    },
+  },
+} as const satisfies PluginManifest;
+
+/** What clients know the tasks by within containerd. @source containerd v2.3.4 plugins/services/tasks/local.go `Config` */
+export const tasksServicePlugin = {
+  type: serviceType,
+  id: "tasks-service",
+  requires: [eventType, runtimeType, metadataType, monitorType, warningType],
+  settings: {
+    blockio_config_file: {
+      type: "string",
+      default: "",
+      about: "File of classes of block I/O; without effect, and warned of.",
+    },
+    rdt_config_file: {
+      type: "string",
+      default: "",
+      about: "File of classes of Intel RDT; without effect, and warned of.",
+    },
+  },
+} as const satisfies PluginManifest;
+
+/** Tasks as clients call them. */
+export const tasksGrpcPlugin = {
+  type: "io.containerd.grpc.v1",
+  id: "tasks",
+  requires: [serviceType],
+} as const satisfies PluginManifest;
+
+/** The plugins of this process, in the order of their initialisation. */
+export const tasksPlugins: readonly PluginManifest[] = [
+  shimPlugin,
+  runtimePlugin,
+  cgroupsPlugin,
+  tasksServicePlugin,
+  tasksGrpcPlugin,
+];
+
+/** @source containerd v2.3.4 core/runtime/v2/shim_manager.go `ConfigMigration` */
+function moveSchedCore(tables: Record<string, TomlTable>, warn: (warning: string) => void): void {
+  const task = tables[`${runtimeType}.task`];
+  if (task === undefined || !Object.hasOwn(task, "sched_core")) {
+    return;
+  }
+  const { sched_core: schedCore, ...rest } = task;
+  tables[`${runtimeType}.task`] = rest;
+  if (schedCore === true) {
+    tables[`${shimType}.manager`] = { ...tables[`${shimType}.manager`], env: ["SCHED_CORE=1"] };
+  } else if (schedCore !== false) {
+    warn(`skipping migration for non-boolean 'sched_core' value: ${typeName(schedCore)}`);
+  }
+}

@@ -1,0 +1,233 @@
+import { messageBytesMax } from "#base/limits.ts";
+import type { Setting } from "#config/manifest.ts";
+import type { PluginManifest } from "#fleet/manifest.ts";
+
+const rootPath: Setting = {
+  type: "string",
+  default: "",
+  about: "Directory for everything of the snapshotter; one below the daemon's root where it is empty.",
+};
+
+/**
+ * Plugins of containerd that no process of the fleet carries. Their tables are read, migrated and printed, so that a configuration of containerd
+ * is kept whole, and nothing else comes of them. A plugin that gets code leaves this list for a manifest beside it.
+ *
+ * @source containerd v2.3.4, the `Config` of each `plugin.Registration`
+ */
+export const uncarriedPlugins: readonly PluginManifest[] = [
+  {
+    type: "io.containerd.differ.v1",
+    id: "erofs",
+    settings: {
+      mkfs_options: { type: "strings", default: [], about: "Options for mkfs.erofs." },
+      enable_tar_index: { type: "boolean", default: false, about: "Whether layers stay tar files with an index." },
+      enable_dmverity: { type: "boolean", default: false, about: "Whether layers are protected by dm-verity." },
+    },
+  },
+  {
+    type: "io.containerd.image-verifier.v1",
+    id: "bindir",
+    settings: {
+      bin_dir: {
+        type: "string",
+        default: "/opt/containerd/image-verifier/bin",
+        about: "Directory of programs that judge images.",
+      },
+      max_verifiers: { type: "integer", default: 10, about: "Programs that are asked; below 0 for all." },
+      per_verifier_timeout: { type: "duration", default: "10s", about: "How long each may take." },
+    },
+  },
+  {
+    type: "io.containerd.internal.v1",
+    id: "opt",
+    settings: {
+      path: {
+        type: "string",
+        default: "/opt/containerd",
+        about: "Directory that programs of images are installed into.",
+      },
+    },
+  },
+  {
+    type: "io.containerd.internal.v1",
+    id: "tracing",
+    settings: {
+      service_name: { type: "string", about: "Name of the daemon in traces; the environment is the newer way." },
+      sampling_ratio: { type: "number", about: "Share of calls that are traced; the environment is the newer way." },
+    },
+  },
+  {
+    type: "io.containerd.metrics.v1",
+    id: "grpc-prometheus",
+    settings: {
+      grpc_histogram: { type: "boolean", default: false, about: "Whether the durations of calls are counted." },
+    },
+  },
+  {
+    type: "io.containerd.monitor.container.v1",
+    id: "restart",
+    formerly: "io.containerd.internal.v1.restart",
+    settings: {
+      interval: { type: "duration", default: "10s", about: "Time between two looks for containers to start again." },
+    },
+  },
+  { type: "io.containerd.mount-handler.v1", id: "erofs", settings: {} },
+  {
+    type: "io.containerd.nri.v1",
+    id: "nri",
+    settings: {
+      disable: { type: "boolean", default: false, about: "Whether there is no NRI." },
+      socket_path: { type: "string", default: "/var/run/nri/nri.sock", about: "Socket for plugins that connect." },
+      plugin_path: { type: "string", default: "/opt/nri/plugins", about: "Directory of plugins that are started." },
+      plugin_config_path: { type: "string", default: "/etc/nri/conf.d", about: "Directory of their configurations." },
+      plugin_registration_timeout: {
+        type: "duration",
+        default: "5s",
+        about: "How long a plugin may take to register.",
+      },
+      plugin_request_timeout: { type: "duration", default: "2s", about: "How long a plugin may take to answer." },
+      disable_connections: { type: "boolean", default: false, about: "Whether plugins may not connect." },
+      default_validator: {
+        type: "table",
+        settings: {
+          enable: { type: "boolean", default: false, about: "Whether changes by plugins are judged." },
+          reject_oci_hook_adjustment: { type: "boolean", default: false, about: "Refuses hooks." },
+          reject_runtime_default_seccomp_adjustment: {
+            type: "boolean",
+            default: false,
+            about: "Refuses changes of the runtime's seccomp profile.",
+          },
+          reject_unconfined_seccomp_adjustment: {
+            type: "boolean",
+            default: false,
+            about: "Refuses a profile for containers that have none.",
+          },
+          reject_custom_seccomp_adjustment: {
+            type: "boolean",
+            default: false,
+            about: "Refuses changes of a container's own profile.",
+          },
+          reject_namespace_adjustment: { type: "boolean", default: false, about: "Refuses changes of namespaces." },
+          reject_sysctl_adjustment: { type: "boolean", default: false, about: "Refuses changes of sysctls." },
+          required_plugins: { type: "strings", default: [], about: "Plugins that every container must have seen." },
+          tolerate_missing_plugins_annotation: {
+            type: "string",
+            default: "",
+            about: "Annotation of containers that may do without them.",
+          },
+        },
+        about: "What plugins may change.",
+      },
+    },
+  },
+  {
+    type: "io.containerd.server.v1",
+    id: "debug",
+    settings: {
+      address: { type: "string", default: "", about: "Socket for debugging." },
+      uid: { type: "integer", default: 0, about: "Its user." },
+      gid: { type: "integer", default: 0, about: "Its group." },
+    },
+  },
+  {
+    type: "io.containerd.server.v1",
+    id: "grpc-tcp",
+    settings: {
+      address: { type: "string", default: "", about: "Address of TCP for gRPC." },
+      tls_ca: { type: "string", default: "", about: "File of the certificates that sign the clients'." },
+      tls_cert: { type: "string", default: "", about: "File of the server's certificate." },
+      tls_key: { type: "string", default: "", about: "File of its key." },
+      tls_common_name: { type: "string", default: "", about: "Name that a client's certificate must have." },
+      max_recv_message_size: { type: "integer", default: messageBytesMax, about: "Longest message taken, in bytes." },
+      max_send_message_size: { type: "integer", default: messageBytesMax, about: "Longest message sent, in bytes." },
+    },
+  },
+  {
+    type: "io.containerd.server.v1",
+    id: "metrics",
+    settings: { address: { type: "string", default: "", about: "Address of TCP for metrics." } },
+  },
+  {
+    type: "io.containerd.snapshotter.v1",
+    id: "blockfile",
+    settings: {
+      root_path: rootPath,
+      scratch_file: { type: "string", default: "", about: "File system that each first snapshot is a copy of." },
+      fs_type: { type: "string", default: "", about: "Its type, such as ext4." },
+      mount_options: { type: "strings", default: [], about: "Options for its mounts." },
+      recreate_scratch: { type: "boolean", default: false, about: "Whether it is copied anew at each start." },
+    },
+  },
+  { type: "io.containerd.snapshotter.v1", id: "btrfs", settings: { root_path: rootPath } },
+  {
+    type: "io.containerd.snapshotter.v1",
+    id: "devmapper",
+    settings: {
+      root_path: rootPath,
+      pool_name: { type: "string", default: "", about: "Thin pool that snapshots are volumes of." },
+      base_image_size: { type: "string", default: "", about: "Size of each volume, such as 10GB." },
+      async_remove: { type: "boolean", default: false, about: "Whether volumes are removed with the next collection." },
+      discard_blocks: {
+        type: "boolean",
+        default: false,
+        about: "Whether the blocks of removed volumes are given back.",
+      },
+      fs_type: { type: "string", default: "", about: "Type of the file systems: ext4, ext2 or xfs." },
+      fs_options: { type: "string", default: "", about: "Options for mkfs." },
+    },
+  },
+  {
+    type: "io.containerd.snapshotter.v1",
+    id: "erofs",
+    settings: {
+      root_path: rootPath,
+      ovl_mount_options: { type: "strings", default: [], about: "Options for overlay mounts." },
+      enable_fsverity: { type: "boolean", default: false, about: "Whether layers are protected by fs-verity." },
+      set_immutable: { type: "boolean", default: false, about: "Whether layers get the immutable attribute." },
+      default_size: { type: "string", default: "", about: "Size of the writable layer as a block device." },
+      dmverity_mode: { type: "string", default: "", about: "Whether layers must have dm-verity." },
+    },
+  },
+  { type: "io.containerd.snapshotter.v1", id: "zfs", settings: { root_path: rootPath } },
+  {
+    type: "io.containerd.tracing.processor.v1",
+    id: "otlp",
+    settings: {
+      endpoint: { type: "string", about: "Where traces go; the environment is the newer way." },
+      protocol: { type: "string", about: "How they go there; the environment is the newer way." },
+      insecure: { type: "boolean", about: "Whether they go there unencrypted; the environment is the newer way." },
+    },
+  },
+  {
+    type: "io.containerd.transfer.v1",
+    id: "local",
+    settings: {
+      max_concurrent_downloads: { type: "integer", default: 3, about: "Layers of one image fetched at a time." },
+      concurrent_layer_fetch_buffer: {
+        type: "integer",
+        default: 0,
+        about: "Largest piece of a layer, in bytes, that is fetched beside others of the same layer; 0 for no pieces.",
+      },
+      max_concurrent_uploaded_layers: { type: "integer", default: 3, about: "Layers of one image sent at a time." },
+      check_platform_supported: {
+        type: "boolean",
+        default: false,
+        about: "Whether images of other platforms than those of unpack_config are refused.",
+      },
+      unpack_config: {
+        type: "tables",
+        settings: {
+          platform: { type: "string", default: "", about: "Platform of the images." },
+          snapshotter: { type: "string", default: "", about: "Snapshotter that they are unpacked into." },
+          differ: { type: "string", default: "", about: "Differ that unpacks them." },
+          config_type: { type: "string", default: "", about: "Media type of their configuration." },
+          layer_types: { type: "strings", default: [], about: "Media types of their layers." },
+          optional: { type: "boolean", default: false, about: "Whether a missing snapshotter or differ is no error." },
+        },
+        about: "Where images are unpacked to.",
+      },
+      config_path: { type: "string", default: "", about: "Directory of hosts.toml files, by registry." },
+      max_concurrent_unpacks: { type: "integer", default: 1, about: "Layers of one image unpacked at a time." },
+    },
+  },
+];

@@ -1,0 +1,44 @@
+import { messageBytesMax } from "#base/limits.ts";
+import type { ConfigurablePlugin } from "./manifest.ts";
+
+/** Where the gRPC socket is when nothing says otherwise. @source containerd v2.3.4 defaults/defaults_linux.go `DefaultAddress` */
+export const defaultAddress = "/run/containerd/containerd.sock";
+
+const owner = {
+  uid: {
+    type: "integer",
+    default: process.geteuid?.() ?? 0,
+    about: "User that owns the socket; the daemon's own where nothing is said.",
+  },
+  gid: {
+    type: "integer",
+    default: process.getegid?.() ?? 0,
+    about: "Group that may connect as well; the daemon's own where nothing is said.",
+  },
+} as const;
+
+/**
+ * The socket of the daemon. It stands here, and not beside the gateway's code, since every process is told where it is.
+ *
+ * @source containerd v2.3.4 plugins/server/grpc
+ */
+export const grpcListener = {
+  type: "io.containerd.server.v1",
+  id: "grpc",
+  settings: {
+    address: { type: "string", default: defaultAddress, about: "Path of the socket for gRPC." },
+    ...owner,
+    max_recv_message_size: { type: "integer", default: messageBytesMax, about: "Longest message taken, in bytes." },
+    max_send_message_size: { type: "integer", default: messageBytesMax, about: "Longest message sent, in bytes." },
+  },
+} as const satisfies ConfigurablePlugin;
+
+/** The socket on which shims tell of events. @source containerd v2.3.4 plugins/server/ttrpc */
+export const ttrpcListener = {
+  type: "io.containerd.server.v1",
+  id: "ttrpc",
+  settings: {
+    address: { type: "string", default: `${defaultAddress}.ttrpc`, about: "Path of the socket for ttrpc." },
+    ...owner,
+  },
+} as const satisfies ConfigurablePlugin;
