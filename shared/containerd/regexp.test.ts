@@ -117,9 +117,7 @@ const commonSource = fc.letrec<{ source: string }>((tie) => ({
   ),
 })).source;
 
-test("agrees with JavaScript's engine where the two languages are the same", (context) => {
-  const seed = Number(process.env["FLOTILLA_TEST_SEED"] ?? 20_261_127);
-  context.diagnostic(`FLOTILLA_TEST_SEED=${seed}`);
+test("agrees with JavaScript's engine where the two languages are the same", () => {
   const text = fc.string({ unit: fc.constantFrom("a", "b", "é", "1", " ", "\n", "😀"), maxLength: 8 });
   fc.assert(
     fc.property(commonSource, text, (source, subject) => {
@@ -127,6 +125,6 @@ test("agrees with JavaScript's engine where the two languages are the same", (co
       const asUnits = subject.replaceAll("😀", "€");
       assert.equal(matches(source, subject), new RegExp(source).test(asUnits));
     }),
-    { numRuns: 2_000, seed },
+    { numRuns: 2_000 },
   );
 });

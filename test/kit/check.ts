@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { createReadStream, existsSync, globSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { pipeline } from "node:stream/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { readMountInfo } from "#linux/mount-info.ts";
@@ -9,7 +10,7 @@ import { type Database, openReader } from "#sqlite/open.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { type ContainerName, listBundles, listCgroups } from "./container-traces.ts";
 import type { Daemon } from "./daemon.ts";
-import { listProcesses, until } from "./processes.ts";
+import { listProcesses } from "./processes.ts";
 
 /** What is looked at. */
 export interface IntegrityOptions {
@@ -25,23 +26,24 @@ export interface IntegrityOptions {
  * the other way round.
  *
  * @returns What does not fit, empty when all does.
+ * @throws Whatever keeps it from looking.
  */
 export async function findInconsistencies(
   daemon: Daemon,
   { namespace, settleMs = 15_000 }: IntegrityOptions,
 ): Promise<string[]> {
   await collectGarbage(daemon, namespace);
-  let found: string[] = [];
-  await until(
-    async () => {
-      found = [...checkRecords(daemon), ...(await checkTasks(daemon, namespace))];
-      return found.length === 0;
-    },
-    () => "",
-    settleMs,
-  ).catch(() => undefined);
-  return [...found, ...(await checkDigests(daemon))];
+  const deadline = performance.now() + settleMs;
+  for (;;) {
+    const found = [...checkRecords(daemon), ...(await checkTasks(daemon, namespace))];
+    if (found.length === 0 || performance.now() > deadline) {
+      return [...found, ...(await checkDigests(daemon))];
+    }
+    await delay(pollMs);
+  }
 }
+
+const pollMs = 50;
 
 /** A lease that is deleted synchronously makes the daemon collect, and waits for it. */
 async function collectGarbage({ transport }: Daemon, namespace: string): Promise<void> {
@@ -110,7 +112,10 @@ function checkSnapshots({ root }: Daemon, database: Database): string[] {
 }
 
 async function checkTasks(daemon: Daemon, namespace: string): Promise<string[]> {
-  const { stdout } = await daemon.ctr("-n", namespace, "tasks", "ls", "-q");
+  const { stdout, stderr, exitCode } = await daemon.ctr("-n", namespace, "tasks", "ls", "-q");
+  if (exitCode !== 0) {
+    throw new Error(`the tasks cannot be listed: ${stderr}`);
+  }
   const tasks = stdout.split("\n").filter((id) => id !== "");
   const bundles = listBundles(daemon.state).map(({ namespace: space, id }: ContainerName) => `${space}/${id}`);
   const shims = listProcesses()

@@ -1,0 +1,10 @@
+import * as fc from "fast-check";
+
+/**
+ * Loaded before every test file that the suite runs: properties are tried with the seed of the run, as `seededRandom` does it for what is
+ * killed when.
+ */
+const seed = process.env["FLOTILLA_TEST_SEED"];
+if (seed !== undefined) {
+  fc.configureGlobal({ seed: Number(seed) });
+}
