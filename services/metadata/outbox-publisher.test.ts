@@ -1,10 +1,15 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
-import { ErrorKind, failure } from "#base/errors.ts";
+import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { TestStores, turns } from "./gc/test-stores.ts";
-import { OutboxPublisher, type Publish } from "./outbox-publisher.ts";
+import { OutboxPublisher, type Publish, type PublisherReports } from "./outbox-publisher.ts";
+import type { OutboxState } from "./store/outbox.ts";
+
+function reports(given: Partial<PublisherReports> = {}): PublisherReports {
+  return { onFailure: () => undefined, onRefused: () => undefined, onWaiting: () => undefined, ...given };
+}
 
 function topicOf(envelope: Uint8Array): string {
   const { namespace, topic } = fromBinary(EnvelopeSchema, envelope);
@@ -29,7 +34,9 @@ test("events go out in order, each until it was taken", { timeout: 60_000 }, asy
     taken.push(...events.map(({ envelope }) => topicOf(envelope)));
   };
   const stop = new AbortController();
-  const running = new OutboxPublisher(records, publish, (error) => failures.push(error)).run(stop.signal);
+  const running = new OutboxPublisher(records, publish, reports({ onFailure: (error) => failures.push(error) })).run(
+    stop.signal,
+  );
   await namespaces.create("a", {});
   await Promise.all(["b", "c", "d"].map((name) => namespaces.create(name, {})));
   while (taken.length < 4) {
@@ -39,14 +46,14 @@ test("events go out in order, each until it was taken", { timeout: 60_000 }, asy
   assert.deepEqual(taken, created);
   assert.equal(failures.length, 1, "only the first failure is told");
   assert.equal(new Set(ids).size, 4, "an event keeps its id when it is sent again");
-  while (records.outbox.first(1).length > 0) {
+  while (records.outbox.next(1).length > 0) {
     await turns(1);
   }
 
   gate = Promise.withResolvers();
   await namespaces.create("e", {});
   await turns(5);
-  assert.equal(records.outbox.first(10).length, 1, "an event stays until it was taken");
+  assert.equal(records.outbox.next(10).length, 1, "an event stays until it was taken");
   gate.resolve();
   while (taken.length < 5) {
     await turns(1);
@@ -55,7 +62,7 @@ test("events go out in order, each until it was taken", { timeout: 60_000 }, asy
   await running;
   await namespaces.create("f", {});
   await turns(5);
-  assert.deepEqual([taken.length, records.outbox.first(10).length], [5, 1], "what comes after the stop waits");
+  assert.deepEqual([taken.length, records.outbox.next(10).length], [5, 1], "what comes after the stop waits");
 });
 
 test("an event that is never taken is told of and holds nothing up", { timeout: 60_000 }, async () => {
@@ -75,8 +82,10 @@ test("an event that is never taken is told of and holds nothing up", { timeout: 
     return Promise.resolve();
   };
   const stop = new AbortController();
-  const running = new OutboxPublisher(records, publish, (error) => failures.push(error)).run(stop.signal);
-  while (records.outbox.first(1).length > 0) {
+  const running = new OutboxPublisher(records, publish, reports({ onRefused: (error) => failures.push(error) })).run(
+    stop.signal,
+  );
+  while (records.outbox.next(1).length > 0) {
     await turns(1);
   }
   stop.abort();
@@ -93,7 +102,7 @@ test("an event belongs to its change", async () => {
   const { records, namespaces } = opened.stores;
   await namespaces.create("a", {});
   await assert.rejects(namespaces.create("a", {}));
-  assert.equal(records.outbox.first(10).length, 1);
+  assert.equal(records.outbox.next(10).length, 1);
 });
 
 test("calls are bounded", { timeout: 60_000 }, async () => {
@@ -112,6 +121,67 @@ test("calls are bounded", { timeout: 60_000 }, async () => {
       stop.abort();
     }
   };
-  await new OutboxPublisher(records, publish, () => undefined).run(stop.signal);
+  await new OutboxPublisher(records, publish, reports()).run(stop.signal);
   assert.deepEqual(calls, [256, 46, 1]);
+});
+
+test("events that were published are not sent again by the next process", { timeout: 60_000 }, async () => {
+  using opened = new TestStores();
+  const { records, namespaces } = opened.stores;
+  const stored = records.database.prepare<[], number>("SELECT count(*) FROM outbox").pluck();
+  const stop = new AbortController();
+  const taken: string[] = [];
+  const publish: Publish = async (events) => {
+    taken.push(...events.map(({ envelope }) => topicOf(envelope)));
+    if (taken.length === 3) {
+      stop.abort();
+    }
+  };
+  const running = new OutboxPublisher(records, publish, reports()).run(stop.signal);
+  for (const name of ["a", "b", "c"]) {
+    await namespaces.create(name, {});
+  }
+  await running;
+  assert.deepEqual([taken.length, stored.get()], [3, 0]);
+});
+
+test("while too many events wait nothing can be changed, and it is told how many wait since when", {
+  timeout: 60_000,
+}, async () => {
+  using opened = new TestStores("shared", { waitingEventsMax: 3 });
+  const { records, namespaces } = opened.stores;
+  const told: OutboxState[] = [];
+  const stop = new AbortController();
+  let away = true;
+  const publish: Publish = async () => {
+    if (away) {
+      throw new Error("away");
+    }
+  };
+  const onWaiting = (state: OutboxState): void => {
+    told.push(state);
+  };
+  const running = new OutboxPublisher(records, publish, reports({ onWaiting }), 0).run(stop.signal);
+  const firstNs = BigInt(opened.nowMs) * 1_000_000n;
+  for (const name of ["a", "b", "c"]) {
+    await namespaces.create(name, {});
+    opened.nowMs += 1_000;
+  }
+  await assert.rejects(
+    namespaces.create("d", {}),
+    (error) => isFailure(error, ErrorKind.Unavailable) && error.message.startsWith("3 events wait to be published"),
+  );
+  assert.deepEqual(records.outbox.state(), { count: 3, oldestNs: firstNs });
+  while (told.at(-1)?.count !== 3) {
+    await turns(1);
+  }
+  assert.equal(told.at(-1)?.oldestNs, firstNs);
+
+  away = false;
+  while (records.outbox.state().count > 0) {
+    await turns(1);
+  }
+  await namespaces.create("d", {});
+  stop.abort();
+  await running;
 });

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, isFailure } from "#base/errors.ts";
-import type { Outbox, WaitingEvent } from "./store/outbox.ts";
+import type { Outbox, OutboxState, WaitingEvent } from "./store/outbox.ts";
 import type { Records } from "./store/records.ts";
 
 /** An event on its way out. */
@@ -20,6 +20,19 @@ const bytesPerCallMax = 4 * 1024 * 1024;
 const retryMsMin = 50;
 const retryMsMax = 5_000;
 
+/** What the publisher tells its process. */
+export interface PublisherReports {
+  /** The first failure after each success. */
+  onFailure(error: unknown): void;
+  /** An event that is never taken and was left out. */
+  onRefused(error: unknown): void;
+  /** Again and again while events wait because publishing fails. */
+  onWaiting(state: OutboxState): void;
+}
+
+/** How often {@link PublisherReports.onWaiting} is told at most. */
+const reportMsMin = 30_000;
+
 /**
  * Takes events out of the outbox, in order, each after it was published. Starts as soon as an event is committed, and tries again
  * while the events process is away; the outbox holds what waits.
@@ -28,15 +41,16 @@ export class OutboxPublisher {
   readonly #records: Records;
   readonly #outbox: Outbox;
   readonly #publish: Publish;
-  readonly #onFailure: (error: unknown) => void;
+  readonly #reports: PublisherReports;
+  readonly #reportMs: number;
   #wake = Promise.withResolvers<void>();
 
-  /** @param onFailure - Told of the first failure after each success, and of every event that is never taken. */
-  constructor(records: Records, publish: Publish, onFailure: (error: unknown) => void) {
+  constructor(records: Records, publish: Publish, reports: PublisherReports, reportMs = reportMsMin) {
     this.#records = records;
     this.#outbox = records.outbox;
     this.#publish = publish;
-    this.#onFailure = onFailure;
+    this.#reports = reports;
+    this.#reportMs = reportMs;
     records.onCommit(() => this.#wake.resolve());
   }
 
@@ -45,9 +59,10 @@ export class OutboxPublisher {
     signal.addEventListener("abort", () => this.#wake.resolve(), { once: true });
     let retryMs = retryMsMin;
     let countMax = eventsPerCallMax;
+    let reportedMs = performance.now();
     while (!signal.aborted) {
       this.#wake = Promise.withResolvers();
-      const batch = limitBytes(this.#outbox.first(countMax));
+      const batch = limitBytes(this.#outbox.next(countMax));
       const last = batch.at(-1);
       if (last === undefined) {
         await this.#wake.promise;
@@ -58,17 +73,27 @@ export class OutboxPublisher {
           countMax = Math.max(1, batch.length >> 1);
           continue;
         }
-        await this.#records.maintain(() => this.#outbox.removeUpTo(last.sequence));
+        this.#outbox.markPublished(last.sequence);
+        this.#records.maintainLazily(() => this.#outbox.forget());
         retryMs = retryMsMin;
         countMax = eventsPerCallMax;
+        reportedMs = performance.now();
       } catch (error) {
-        if (retryMs === retryMsMin && !signal.aborted) {
-          this.#onFailure(error);
+        if (signal.aborted) {
+          break;
+        }
+        if (retryMs === retryMsMin) {
+          this.#reports.onFailure(error);
+        }
+        if (performance.now() - reportedMs >= this.#reportMs) {
+          reportedMs = performance.now();
+          this.#reports.onWaiting(this.#outbox.state());
         }
         await delay(retryMs, undefined, { ref: false, signal }).catch(() => undefined);
         retryMs = Math.min(retryMs * 2, retryMsMax);
       }
     }
+    await this.#records.maintain(() => this.#outbox.forget());
   }
 
   /**
@@ -91,7 +116,7 @@ export class OutboxPublisher {
       if (batch.length > 1) {
         return false;
       }
-      this.#onFailure(error);
+      this.#reports.onRefused(error);
       return true;
     }
   }

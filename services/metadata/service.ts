@@ -1,5 +1,5 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { wallClock } from "#base/times.ts";
+import { nsPerSecond, wallClock } from "#base/times.ts";
 import { formatDuration } from "#config/duration.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
@@ -35,6 +35,7 @@ import { namespacesService } from "./rpc/namespaces.ts";
 import { sandboxStoreService } from "./rpc/sandbox-store.ts";
 import { snapshotIndexService } from "./rpc/snapshot-index.ts";
 import { snapshotInfoService } from "./rpc/snapshot-info.ts";
+import { waitingEventsMax } from "./store/outbox.ts";
 import { openStores, type Stores } from "./stores.ts";
 
 /** How long to wait for a process before us that is still stopping. */
@@ -84,9 +85,14 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
         stores.records.database.close();
       });
       log.info({ policy }, "metadata content store policy set");
-      const publisher = new OutboxPublisher(stores.records, connectEventLog(context.connect("events")), (error) =>
-        log.warn({ err: error }, "events wait to be published"),
-      );
+      const publisher = new OutboxPublisher(stores.records, connectEventLog(context.connect("events")), {
+        onFailure: (error) => log.warn({ err: error }, "events could not be published"),
+        onRefused: (error) => log.error({ err: error }, "an event is too large to be published and was left out"),
+        onWaiting: ({ count, oldestNs = wallClock() }) => {
+          const ageS = Number((wallClock() - oldestNs) / nsPerSecond);
+          log.warn({ count, ageS, countMax: waitingEventsMax }, "events wait to be published");
+        },
+      });
       const published = publisher.run(stopping);
       resources.defer(() => published);
       return {

@@ -40,6 +40,8 @@ export function openStores(options: {
   readonly policy: SharingPolicy;
   readonly durable: boolean;
   readonly clock: Clock;
+  /** Most events that wait to be published; see `Outbox`. */
+  readonly waitingEventsMax?: number;
 }): Stores {
   const database = openDatabase(options.path, { durable: options.durable });
   try {
@@ -48,7 +50,7 @@ export function openStores(options: {
     database.close();
     throw error;
   }
-  const records = new Records(database, options.clock);
+  const records = new Records(database, options.clock, options.waitingEventsMax);
   const releases = new ReleaseStore(database);
   const sequences = new SequenceStore(database);
   const namespaces = new NamespaceStore(records);

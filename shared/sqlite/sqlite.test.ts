@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { lockFile } from "./lock.ts";
 import { migrate } from "./migrate.ts";
@@ -90,6 +91,28 @@ test("changes that come together share a commit and fail alone", async (context)
   );
   assert.equal(commits, 1);
   assert.deepEqual(database.prepare("SELECT x FROM a").pluck().all(), [1, 3]);
+});
+
+test("changes in no hurry go along with others, or by themselves before long", async (context) => {
+  const database = openTemporary(context);
+  database.exec("CREATE TABLE a (x)");
+  let commits = 0;
+  const queue = new CommitQueue(database, () => {
+    commits += 1;
+  });
+  const insert = database.prepare<[number]>("INSERT INTO a VALUES (?)");
+  const rows = database.prepare("SELECT x FROM a").pluck();
+  queue.runLazily(() => insert.run(1));
+  queue.runLazily(() => {
+    throw new Error("comes again");
+  });
+  await queue.run(() => insert.run(2));
+  assert.deepEqual([rows.all(), commits], [[2, 1], 1]);
+  queue.runLazily(() => insert.run(3));
+  while (rows.all().length < 3) {
+    await delay(5);
+  }
+  assert.equal(commits, 2);
 });
 
 test("a commit that fails refuses every change in it", async (context) => {

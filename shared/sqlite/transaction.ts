@@ -3,6 +3,8 @@ import type { Database } from "./open.ts";
 
 /** Most changes that share one commit; more wait for the next turn of the event loop, so that other calls come in between. */
 const changesPerCommitMax = 64;
+/** How long a change that is in no hurry waits for company. */
+const lazyMsMax = 500;
 /** Most changes that may wait. Callers beyond get `resource_exhausted`. */
 const waitingChangesMax = 16_384;
 
@@ -23,6 +25,9 @@ export class CommitQueue {
   readonly #database: Database;
   readonly #onCommit: () => void;
   readonly #waiting: WaitingChange[] = [];
+  /** In the order in which they came; see {@link runLazily}. */
+  #lazy: (() => void)[] = [];
+  #lazyTimer: NodeJS.Timeout | undefined;
   #scheduled = false;
 
   /** @param onCommit - Called after each commit, before the changes in it are answered. */
@@ -58,6 +63,25 @@ export class CommitQueue {
     });
   }
 
+  /**
+   * Runs a change together with the next one that does not wait, or in half a second, since a commit of its own would cost the others
+   * their time. A crash before that loses it, and nobody is told when it is durable.
+   *
+   * @param change - As for {@link run}; its failure is nobody's, so it must be one that comes again.
+   */
+  runLazily(change: () => void): void {
+    this.#lazy.push(change);
+    this.#lazyTimer ??= setTimeout(() => this.#schedule(), lazyMsMax).unref();
+  }
+
+  #takeLazy(): WaitingChange[] {
+    clearTimeout(this.#lazyTimer);
+    this.#lazyTimer = undefined;
+    const lazy = this.#lazy;
+    this.#lazy = [];
+    return lazy.map((run) => ({ run, settle: () => undefined, fail: () => undefined }));
+  }
+
   #schedule(): void {
     if (!this.#scheduled) {
       this.#scheduled = true;
@@ -72,7 +96,7 @@ export class CommitQueue {
   }
 
   #commitWaiting(): void {
-    const batch = this.#waiting.splice(0, changesPerCommitMax);
+    const batch = [...this.#waiting.splice(0, changesPerCommitMax), ...this.#takeLazy()];
     try {
       this.#database.exec("BEGIN IMMEDIATE");
       for (const change of batch) {

@@ -5,4 +5,4 @@ export const readChunkBytesMax = 1024 * 1024;
 export const openWritersMax = 2048;
 
 /** How many blobs are locked together while they are being removed. */
-export const removalBatchMax = 64;
+export const removalBatchMax = 256;

@@ -33,12 +33,15 @@ export async function removeBlobs(
     const batch = digests.slice(start, start + removalBatchMax);
     await parts.digestLocks.whileHeld(batch, async () => {
       const condemned = new Set(await parts.index.confirmCondemned(batch));
-      for (const digest of batch.filter((candidate) => condemned.has(candidate))) {
-        await parts.blobs.remove(digest).then(
-          () => removed.push(digest),
-          (error: unknown) => failures.push({ what: digest, error }),
+      const removals = batch
+        .filter((candidate) => condemned.has(candidate))
+        .map((digest) =>
+          parts.blobs.remove(digest).then(
+            () => removed.push(digest),
+            (error: unknown) => failures.push({ what: digest, error }),
+          ),
         );
-      }
+      await Promise.all(removals);
     });
   }
   return { removed, failures };

@@ -1,5 +1,5 @@
 import type { Records } from "../store/records.ts";
-import type { ReleaseStore } from "../store/releases.ts";
+import type { CondemnedBlob, ReleaseStore } from "../store/releases.ts";
 
 /** The owners of files. What is gone already is no error to them. */
 export interface FileOwners {
@@ -19,6 +19,8 @@ export interface FileOwners {
 
 /** Most blobs, and most ingests, in one call. */
 const blobsPerCallMax = 500;
+/** How many calls for blobs are under way at once, so that their commits come together and the disk is not idle. */
+const callsMax = 4;
 /** Most snapshots in one call; each may hold tens of thousands of files. */
 const snapshotsPerCallMax = 32;
 
@@ -26,12 +28,32 @@ const snapshotsPerCallMax = 32;
  * Has the owner remove the files of all that was released. What it does not remove stays released. Files that were found
  * without a record go along with others, but are no reason to begin.
  *
- * @throws what a call failed with.
+ * @throws what a call failed with, after the others have ended.
  */
 export async function removeReleasedBlobs(records: Records, releases: ReleaseStore, owners: FileOwners): Promise<void> {
   if (!releases.hasBlobsToRemove()) {
     return;
   }
+  const batches = releasedBlobs(releases);
+  const calls = Array.from({ length: callsMax }, async () => {
+    for (const batch of batches) {
+      await removeBatch(batch, records, releases, owners);
+    }
+  });
+  for (const outcome of await Promise.allSettled(calls)) {
+    if (outcome.status === "rejected") {
+      throw outcome.reason;
+    }
+  }
+}
+
+interface ReleasedBatch {
+  readonly blobs: readonly CondemnedBlob[];
+  readonly backendRefs: readonly string[];
+}
+
+/** All that is released, each once, whoever takes the batches. A caller that fails takes no more and ends it for the others. */
+function* releasedBlobs(releases: ReleaseStore): Generator<ReleasedBatch, undefined> {
   let afterGeneration = 0;
   let afterBackendRef = "";
   for (;;) {
@@ -40,25 +62,34 @@ export async function removeReleasedBlobs(records: Records, releases: ReleaseSto
     if (blobs.length === 0 && backendRefs.length === 0) {
       return;
     }
-    const removed = new Set(
-      await owners.removeBlobs(
-        blobs.map(({ digest }) => digest),
-        backendRefs,
-      ),
-    );
-    await records.maintain(() => {
-      for (const { generation, digest } of blobs) {
-        if (removed.has(digest)) {
-          releases.removeBlob(generation);
-        }
-      }
-      for (const backendRef of backendRefs) {
-        releases.removeIngest(backendRef);
-      }
-    });
     afterGeneration = blobs.at(-1)?.generation ?? afterGeneration;
     afterBackendRef = backendRefs.at(-1) ?? afterBackendRef;
+    yield { blobs, backendRefs };
   }
+}
+
+async function removeBatch(
+  { blobs, backendRefs }: ReleasedBatch,
+  records: Records,
+  releases: ReleaseStore,
+  owners: FileOwners,
+): Promise<void> {
+  const removed = new Set(
+    await owners.removeBlobs(
+      blobs.map(({ digest }) => digest),
+      backendRefs,
+    ),
+  );
+  await records.maintain(() => {
+    for (const { generation, digest } of blobs) {
+      if (removed.has(digest)) {
+        releases.removeBlob(generation);
+      }
+    }
+    for (const backendRef of backendRefs) {
+      releases.removeIngest(backendRef);
+    }
+  });
 }
 
 /** The same for snapshots. */

@@ -17,7 +17,6 @@ export interface Unreferenced {
 }
 
 interface NodeRow {
-  readonly node: number;
   readonly namespace: string;
   readonly kind: ResourceKind;
   readonly key: string;
@@ -28,8 +27,9 @@ interface NodeRow {
 }
 
 interface EdgeRow {
-  readonly edge: number;
-  readonly source: number;
+  readonly namespace: string;
+  readonly source_kind: ResourceKind;
+  readonly source: string;
   readonly relation: Relation;
   readonly kind: ResourceKind;
   readonly key: string;
@@ -37,7 +37,6 @@ interface EdgeRow {
 }
 
 interface LeaseResourceRow {
-  readonly rowid: number;
   readonly namespace: string;
   readonly lease: string;
   readonly type: string;
@@ -58,40 +57,31 @@ const neverCollected = new Set<ResourceKind>([ResourceKind.Container, ResourceKi
 export async function findUnreferenced(reader: Database, nowMs: number, pause: Pause): Promise<Unreferenced> {
   const graph = new ReferenceGraph();
   const loaded = new LoadedNodes(graph, nowMs);
-  await readInSlices<NodeRow>(reader, "nodes", "node", pause, (row) => loaded.addNode(row));
-  await readInSlices<EdgeRow>(reader, "edges", "edge", pause, (row) => loaded.addEdge(row));
-  await readInSlices<LeaseResourceRow>(reader, "lease_resources", "rowid", pause, (row) =>
-    loaded.addLeaseResource(row),
-  );
+  const read = <R>(from: string): IterableIterator<R> => reader.prepare<[], R>(`SELECT * FROM ${from}`).iterate();
+  // Nodes in the order of their table, so that they are removed in this order; see `ReferenceGraph.orderUnreached`.
+  await addInSlices(read<NodeRow>("nodes ORDER BY namespace, kind, key"), (row) => loaded.addNode(row), pause);
+  await addInSlices(read<EdgeRow>("edges"), (row) => loaded.addEdge(row), pause);
+  await addInSlices(read<LeaseResourceRow>("lease_resources"), (row) => loaded.addLeaseResource(row), pause);
   await runInSlices(graph.mark(), pause);
   return { graph, groups: await runInSlices(graph.orderUnreached(), pause) };
 }
 
-async function readInSlices<R extends object>(
-  reader: Database,
-  table: "nodes" | "edges" | "lease_resources",
-  number: string & keyof R,
-  pause: Pause,
-  add: (row: R) => void,
-): Promise<void> {
-  const slice = reader.prepare<[number, number], R>(
-    `SELECT ${number}, * FROM ${table} WHERE ${number} > ? ORDER BY ${number} LIMIT ?`,
-  );
-  let rows = slice.all(0, rowsPerSliceMax);
-  for (let last = rows.at(-1); last !== undefined; last = rows.at(-1)) {
-    for (const row of rows) {
-      add(row);
+async function addInSlices<R>(rows: Iterable<R>, add: (row: R) => void, pause: Pause): Promise<void> {
+  let added = 0;
+  for (const row of rows) {
+    add(row);
+    added += 1;
+    if (added % rowsPerSliceMax === 0) {
+      await pause();
     }
-    await pause();
-    rows = slice.all(Number(last[number]), rowsPerSliceMax);
   }
+  await pause();
 }
 
 /** Puts the rows into a graph as they come in: nodes first, then edges, then what leases hold. */
 class LoadedNodes {
   readonly #graph: ReferenceGraph;
   readonly #nowMs: number;
-  readonly #sources = new Map<number, { readonly node: GraphNode; readonly namespace: string }>();
   readonly #usedMs = new Map<GraphNode, readonly number[]>();
   readonly #leases = new Map<GraphNode, { readonly flat: boolean }>();
 
@@ -102,7 +92,6 @@ class LoadedNodes {
 
   addNode(row: NodeRow): void {
     const node = this.#graph.node(row.namespace, row.kind, row.key);
-    this.#sources.set(row.node, { node, namespace: row.namespace });
     if (!neverCollected.has(row.kind)) {
       this.#graph.addExisting(node);
     }
@@ -117,16 +106,13 @@ class LoadedNodes {
     }
   }
 
-  addEdge(row: EdgeRow): void {
-    const source = this.#sources.get(row.source);
-    if (source === undefined) {
-      return;
-    }
-    const target = this.#graph.node(source.namespace, row.kind, row.key);
-    if (row.relation === Relation.Back) {
-      this.#graph.addEdge(target, source.node, { structural: false });
-    } else if (row.relation !== Relation.Conditional || this.#holds(row.condition ?? "", target)) {
-      this.#graph.addEdge(source.node, target, { structural: row.relation === Relation.Structural });
+  addEdge({ namespace, source_kind, source, relation, kind, key, condition }: EdgeRow): void {
+    const from = this.#graph.node(namespace, source_kind, source);
+    const target = this.#graph.node(namespace, kind, key);
+    if (relation === Relation.Back) {
+      this.#graph.addEdge(target, from, { structural: false });
+    } else if (relation !== Relation.Conditional || this.#holds(condition ?? "", target)) {
+      this.#graph.addEdge(from, target, { structural: relation === Relation.Structural });
     }
   }
 

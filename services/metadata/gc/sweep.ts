@@ -11,7 +11,7 @@ import type { Unreferenced } from "./mark.ts";
 import type { Pause } from "./slices.ts";
 
 /** Most records that one commit removes, unless more refer to each other in a circle. */
-export const removalsPerCommitMax = 100;
+export const removalsPerCommitMax = 250;
 
 /** What a sweep came to. */
 export interface SweepOutcome {

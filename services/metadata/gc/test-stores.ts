@@ -12,12 +12,13 @@ export class TestStores implements Disposable {
   nowMs = Date.UTC(2026, 0, 1);
   readonly #directory = mkdtempSync(join(tmpdir(), "metadata-test-"));
 
-  constructor(policy: SharingPolicy = "shared") {
+  constructor(policy: SharingPolicy = "shared", options: { readonly waitingEventsMax?: number } = {}) {
     this.stores = openStores({
       path: join(this.#directory, "meta.db"),
       policy,
       durable: false,
       clock: () => BigInt(this.nowMs) * 1_000_000n,
+      ...options,
     });
   }
 

@@ -10,72 +10,73 @@ interface Neighbour {
 
 /** What the collector follows: resources and their references, changed together with the records that they are read from. */
 export class GraphStore {
-  readonly #putNode: Statement<[string, number, string, number, number, number | null, string | null], number>;
+  readonly #putNode: Statement<[string, number, string, number, number, number | null, string | null]>;
   readonly #removeNode: Statement<[string, number, string]>;
-  readonly #removeNamespace: Statement<[string]>;
+  readonly #removeNamespace: readonly Statement<[string]>[];
   readonly #hasNode: Statement<[string, number, string], number>;
-  readonly #addEdge: Statement<[number, number, number, string, string | null]>;
-  readonly #removeEdges: Statement<[number]>;
-  readonly #targets: Statement<[string, number, string, number], Neighbour>;
-  readonly #backReferrers: Statement<[number, string, string], Neighbour>;
+  readonly #addEdge: Statement<[string, number, string, number, number, number, string, string | null]>;
+  readonly #removeEdges: Statement<[string, number, string]>;
+  readonly #targets: Statement<[string, number, string], Neighbour>;
+  readonly #backReferrers: Statement<[string, number, string], Neighbour>;
   #observe: ((touched: Resource) => void) | undefined;
 
   constructor(database: Database) {
-    this.#putNode = database
-      .prepare<[string, number, string, number, number, number | null, string | null], number>(
-        `INSERT INTO nodes (namespace, kind, key, root, flat, expires_ms, used_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (namespace, kind, key) DO UPDATE SET
-           root = excluded.root, flat = excluded.flat, expires_ms = excluded.expires_ms, used_ms = excluded.used_ms
-         RETURNING node`,
-      )
-      .pluck();
+    this.#putNode = database.prepare(
+      `INSERT INTO nodes (namespace, kind, key, root, flat, expires_ms, used_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
+       ON CONFLICT (namespace, kind, key) DO UPDATE SET
+         root = excluded.root, flat = excluded.flat, expires_ms = excluded.expires_ms, used_ms = excluded.used_ms`,
+    );
     this.#removeNode = database.prepare("DELETE FROM nodes WHERE namespace = ? AND kind = ? AND key = ?");
-    this.#removeNamespace = database.prepare("DELETE FROM nodes WHERE namespace = ?");
+    this.#removeNamespace = ["edges", "nodes"].map((table) =>
+      database.prepare(`DELETE FROM ${table} WHERE namespace = ?`),
+    );
     this.#hasNode = database
       .prepare<[string, number, string], number>("SELECT 1 FROM nodes WHERE namespace = ? AND kind = ? AND key = ?")
       .pluck();
     this.#addEdge = database.prepare(
-      "INSERT INTO edges (source, relation, kind, key, condition) VALUES (?, ?, ?, ?, ?)",
+      `INSERT INTO edges (namespace, source_kind, source, number, relation, kind, key, condition)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
     );
-    this.#removeEdges = database.prepare("DELETE FROM edges WHERE source = ?");
+    this.#removeEdges = database.prepare("DELETE FROM edges WHERE namespace = ? AND source_kind = ? AND source = ?");
     this.#targets = database.prepare(
-      `SELECT edges.kind, edges.key FROM nodes JOIN edges ON source = node
-       WHERE namespace = ? AND nodes.kind = ? AND nodes.key = ? AND relation != ?`,
+      `SELECT kind, key FROM edges
+       WHERE namespace = ? AND source_kind = ? AND source = ? AND relation != ${Relation.Back}`,
     );
     this.#backReferrers = database.prepare(
-      `SELECT nodes.kind, nodes.key FROM edges JOIN nodes ON node = source
-       WHERE relation = ${Relation.Back} AND edges.kind = ? AND edges.key = ? AND namespace = ?`,
+      `SELECT source_kind AS kind, source AS key FROM edges
+       WHERE relation = ${Relation.Back} AND namespace = ? AND kind = ? AND key = ?`,
     );
   }
 
   /** Records what the collector has to know of a resource that was made or changed. */
   put(resource: Resource, facts: ReferenceFacts): void {
-    const node = this.#putNode.get(
-      resource.namespace,
-      resource.kind,
-      resource.key,
+    const { namespace, kind, key } = resource;
+    this.#putNode.run(
+      namespace,
+      kind,
+      key,
       facts.root ? 1 : 0,
       facts.flat ? 1 : 0,
       facts.expiresMs ?? null,
       facts.usedMs.length === 0 ? null : facts.usedMs.join(","),
     );
-    if (node === undefined) {
-      throw new Error("a node was neither made nor found");
-    }
-    this.#removeEdges.run(node);
-    for (const { relation, kind, key, condition } of facts.references) {
-      this.#addEdge.run(node, relation, kind, key, condition ?? null);
+    this.#removeEdges.run(namespace, kind, key);
+    for (const [number, edge] of facts.references.entries()) {
+      this.#addEdge.run(namespace, kind, key, number, edge.relation, edge.kind, edge.key, edge.condition ?? null);
     }
     this.touch(resource);
   }
 
   /** Forgets a resource that is gone. References to it stay. */
   remove({ namespace, kind, key }: Resource): void {
+    this.#removeEdges.run(namespace, kind, key);
     this.#removeNode.run(namespace, kind, key);
   }
 
   removeNamespace(namespace: string): void {
-    this.#removeNamespace.run(namespace);
+    for (const statement of this.#removeNamespace) {
+      statement.run(namespace);
+    }
   }
 
   has({ namespace, kind, key }: Resource): boolean {
@@ -94,8 +95,8 @@ export class GraphStore {
 
   /** The resources that one holds alive, if it is alive itself; conditional references count as if their condition held. */
   heldBy({ namespace, kind, key }: Resource): Resource[] {
-    const held = this.#targets.all(namespace, kind, key, Relation.Back);
-    const backReferrers = this.#backReferrers.all(kind, key, namespace);
+    const held = this.#targets.all(namespace, kind, key);
+    const backReferrers = this.#backReferrers.all(namespace, kind, key);
     return [...held, ...backReferrers].map((neighbour) => ({ namespace, ...neighbour }));
   }
 }

@@ -21,11 +21,12 @@ export class Records {
   readonly #onMutation: ((deletions: number) => void)[] = [];
   readonly #onCommit: (() => void)[] = [];
 
-  constructor(database: Database, clock: Clock) {
+  /** @param waitingEventsMax - Most events that wait; see `Outbox`. */
+  constructor(database: Database, clock: Clock, waitingEventsMax?: number) {
     this.database = database;
     this.clock = clock;
     this.graph = new GraphStore(database);
-    this.outbox = new Outbox(database, clock);
+    this.outbox = new Outbox(database, clock, waitingEventsMax);
     this.#commits = new CommitQueue(database, () => {
       for (const listener of this.#onCommit) {
         listener();
@@ -37,10 +38,12 @@ export class Records {
    * Makes a change that a client asked for and answers when it is durable.
    *
    * @param change - Synchronous; throwing undoes it. See `CommitQueue.run`.
+   * @throws {@link FlotillaError} `unavailable` while too many events wait to be published.
    */
   async write<T>(change: (change: Change) => T): Promise<T> {
     let deletions = 0;
     const outcome = await this.#commits.run(() => {
+      this.outbox.requireRoom();
       deletions = 0;
       return change({
         noteDeletion: () => {
@@ -57,6 +60,11 @@ export class Records {
   /** Makes a change of our own housekeeping, which is no reason to collect. */
   maintain<T>(change: () => T): Promise<T> {
     return this.#commits.run(change);
+  }
+
+  /** The same for what may wait half a second and may be lost; see `CommitQueue.runLazily`. */
+  maintainLazily(change: () => void): void {
+    this.#commits.runLazily(change);
   }
 
   /** Has a listener called after every change of a client, with the number of things that it removed. */

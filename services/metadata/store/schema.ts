@@ -7,6 +7,8 @@
  * - `collections` remembers which kinds of resources a namespace has ever had, since error texts depend on it.
  * - `nodes` are all resources that the collector knows, with what makes them roots; `edges` lead from a node to a resource
  *   of the same namespace, which need not exist.
+ * - What the collector removes in numbers is kept in the order of its name, which is the order in which the collector removes: a commit
+ *   writes whole pages, and one that changes a hundred neighbours writes few of them.
  * - `released_*` are files that no record names any more and that their owner has not removed yet.
  * - `outbox` holds events that the events process has not taken yet.
  */
@@ -78,5 +80,36 @@ export const migrations: readonly string[] = [
   );
 
   CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, envelope BLOB NOT NULL);
+  `,
+  `
+  CREATE TABLE ordered_blobs (
+    namespace TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, message BLOB NOT NULL,
+    PRIMARY KEY (namespace, digest)
+  ) WITHOUT ROWID;
+  INSERT INTO ordered_blobs SELECT namespace, digest, size, message FROM blobs ORDER BY namespace, digest;
+  DROP TABLE blobs;
+  ALTER TABLE ordered_blobs RENAME TO blobs;
+  CREATE INDEX blobs_by_digest ON blobs (digest);
+
+  CREATE TABLE ordered_nodes (
+    namespace TEXT NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL,
+    root INTEGER NOT NULL, flat INTEGER NOT NULL, expires_ms REAL, used_ms TEXT,
+    PRIMARY KEY (namespace, kind, key)
+  ) WITHOUT ROWID;
+  INSERT INTO ordered_nodes
+    SELECT namespace, kind, key, root, flat, expires_ms, used_ms FROM nodes ORDER BY namespace, kind, key;
+  CREATE TABLE ordered_edges (
+    namespace TEXT NOT NULL, source_kind INTEGER NOT NULL, source TEXT NOT NULL, number INTEGER NOT NULL,
+    relation INTEGER NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL, condition TEXT,
+    PRIMARY KEY (namespace, source_kind, source, number)
+  ) WITHOUT ROWID;
+  INSERT INTO ordered_edges
+    SELECT namespace, nodes.kind, nodes.key, edge, relation, edges.kind, edges.key, condition
+    FROM edges JOIN nodes ON node = source;
+  DROP TABLE edges;
+  DROP TABLE nodes;
+  ALTER TABLE ordered_nodes RENAME TO nodes;
+  ALTER TABLE ordered_edges RENAME TO edges;
+  CREATE INDEX edges_by_target ON edges (namespace, kind, key) WHERE relation = 2;
   `,
 ];
