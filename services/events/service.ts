@@ -11,11 +11,14 @@ import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
 import { bindService } from "#wire/handler.ts";
 import { serveTtrpc } from "#wire/ttrpc/server.ts";
+import type { EventBus } from "./bus/bus.ts";
 import { JetStreamBus } from "./bus/jetstream.ts";
 import type { Dial } from "./bus/link.ts";
 import { dialNats, withoutPassword } from "./bus/nats.ts";
 import { StreamFiles } from "./bus/stream-files.ts";
 import { type EventsConfig, readEventsConfig } from "./config.ts";
+import { Intake } from "./intake/intake.ts";
+import { Spool } from "./intake/spool.ts";
 import { ChildServer } from "./nats/server.ts";
 import { childAccount } from "./nats/server-config.ts";
 import { eventsGrpcPlugin, natsPlugin } from "./plugins.ts";
@@ -31,11 +34,11 @@ const readyMsMax = 5_000;
 export async function composeEvents(context: ProcessContext): Promise<ProcessParts> {
   const { config, log, resources } = context;
   const settings = readEventsConfig(config);
-  const dial = await openNats(context, settings);
+  const nats = openNats(context, settings);
   const files = new StreamFiles(`${settings.root}/jetstream/${childAccount}/streams/${settings.stream.name}/msgs`);
   const bus = resources.use(
     new JetStreamBus({
-      dial,
+      dial: nats.dial,
       stream: settings.stream,
       origin: { source: await readSource(settings.root), host: hostname() },
       waitMsMax: heldCallMsMax,
@@ -45,13 +48,32 @@ export async function composeEvents(context: ProcessContext): Promise<ProcessPar
       onDisconnected: (reason) => log.warn({ err: reason }, "not connected to NATS"),
     }),
   );
+  // Shims can tell their events before NATS is there.
+  await serveShims(context, settings, bus);
+  await nats.started;
+  return { plugins: plugins(bus, settings), services: [bindService(EventLog, eventLogHandlers(bus))] };
+}
+
+/** Opens the socket on which the gateway hands over what shims say. */
+async function serveShims(
+  { config, log, resources }: ProcessContext,
+  { root }: EventsConfig,
+  bus: EventBus,
+): Promise<void> {
+  const spool = resources.use(await Spool.open(`${root}/spool`));
+  const intake = new Intake(bus, spool, log);
+  const stop = new AbortController();
+  const running = intake.run(stop.signal);
+  resources.defer(async () => {
+    stop.abort();
+    await running;
+  });
   const ttrpc = await serveTtrpc({
     socketPath: `${config.state}/events.ttrpc.sock`,
-    services: [bindService(TtrpcEvents, ttrpcEventHandlers(bus))],
+    services: [bindService(TtrpcEvents, ttrpcEventHandlers(intake))],
     onFailure: (failed) => logFailedCall(log, failed),
   });
   resources.defer(() => ttrpc.close(drainMs));
-  return { plugins: plugins(bus, settings), services: [bindService(EventLog, eventLogHandlers(bus))] };
 }
 
 function plugins(bus: JetStreamBus, { external, stream }: EventsConfig): PluginDefinition[] {
@@ -67,11 +89,13 @@ function plugins(bus: JetStreamBus, { external, stream }: EventsConfig): PluginD
   ];
 }
 
-/** Starts the child server, unless the configuration names one elsewhere. @returns how to connect. */
-async function openNats({ config, log, resources, stopping }: ProcessContext, settings: EventsConfig): Promise<Dial> {
-  const { external, root, stream } = settings;
+/** Starts the child server, unless the configuration names one elsewhere. */
+function openNats(
+  { config, log, resources, stopping }: ProcessContext,
+  { external, root, stream }: EventsConfig,
+): { readonly dial: Dial; readonly started: Promise<void> } {
   if (external !== undefined) {
-    return () => dialNats(external);
+    return { dial: () => dialNats(external), started: Promise.resolve() };
   }
   const child = resources.use(
     new ChildServer({
@@ -84,8 +108,14 @@ async function openNats({ config, log, resources, stopping }: ProcessContext, se
       onFailed: () => endBeyondBudget(log),
     }),
   );
-  await child.start();
-  return async () => dialNats(child.address());
+  const started = child.start();
+  return {
+    dial: async () => {
+      await started;
+      return await dialNats(child.address());
+    },
+    started,
+  };
 }
 
 /** A server that keeps dying is this process's failure, which its own owner counts. */

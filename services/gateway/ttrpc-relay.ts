@@ -1,8 +1,7 @@
 import type { Socket } from "node:net";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { errorMessage } from "#base/errors.ts";
-import { RequestSchema, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
+import { ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
 import { encodeFrame, type Frame, FrameParser, FrameType, oversizedMessage } from "#wire/ttrpc/frame.ts";
 
 /** How the relay reaches the events process, and what it tells. */
@@ -11,49 +10,27 @@ export interface TtrpcRelayOptions {
   onWarning(fields: object, message: string): void;
 }
 
-/** A request that has no answer from the events process yet. */
-interface Kept {
-  readonly data: Buffer;
-  readonly streamId: number;
-  /** Whether it is an event, which outlives the connection that it came from. */
-  readonly isEvent: boolean;
-  /** Who waits for the answer; undefined when nobody does any more. */
-  client: Socket | undefined;
-  answerTimer: NodeJS.Timeout | undefined;
-}
-
-const reconnectMs = 25;
-/** Pause after an answer that says that events cannot be stored now. */
-const refusedMs = 250;
-/**
- * How long a shim waits for the answer to an event. A shim gives up after 5 s, forgets what it has not told when it ends, and tells one
- * event after the other: exit and deletion must both be out of its hands in that time.
- *
- * @source containerd v1.6.20 runtime/v2/shim/publisher.go, shim.go
- */
-const answerMsMax = 1_500;
+const reconnectMsMin = 10;
+const reconnectMsMax = 250;
+/** How long a connection to the events process stays open when nothing is asked, since most shims have nothing to tell for hours. */
+const idleMsMax = 10_000;
 /** Answers that a client may leave unread. */
 const unreadBytesMax = 1024 * 1024;
-const keptBytesMax = 16 * 1024 * 1024;
+/** Requests of all clients that wait for answers. Beyond them nothing more is read. */
+const waitingBytesMax = 16 * 1024 * 1024;
 
 /**
- * The public ttrpc socket, on which shims tell their events. All connections share one to the events process.
+ * The public ttrpc socket, on which shims tell their events. It passes frames between a client and the events process, under their own
+ * stream ids, and knows nothing of what is in them.
  *
- * A request is kept until it is answered, and sent again when the events process dies or cannot store it; repeating an event is
- * harmless there. Events are kept even if their shim ends. A shim that has waited long is told that its event is taken: from then on only the
- * death of this process loses it.
+ * Nothing is answered here. A request is kept until the events process has answered it, and goes to the next one when that dies,
+ * also if the client has gone meanwhile: repeating an event is harmless there. So clients see an answer that takes longer, and no broken connection.
  */
 export class TtrpcRelay {
   readonly #options: TtrpcRelayOptions;
-  readonly #clients = new Set<Socket>();
-  /** In the order in which they came. */
-  readonly #kept = new Set<Kept>();
-  #keptBytes = 0;
-  #sent = new Map<number, Kept>();
-  #nextStreamId = 1;
-  #upstream: Socket | undefined;
-  #reconnectTimer: NodeJS.Timeout | undefined;
-  #emptied: (() => void) | undefined;
+  readonly #channels = new Set<Channel>();
+  #waitingBytes = 0;
+  #idle: (() => void) | undefined;
   #isClosed = false;
 
   constructor(options: TtrpcRelayOptions) {
@@ -62,185 +39,219 @@ export class TtrpcRelay {
 
   /** Takes a connection over. Bytes that are not ttrpc close it. */
   handleConnection(client: Socket): void {
-    client.on("error", () => client.destroy());
     if (this.#isClosed) {
       client.destroy();
       return;
     }
-    this.#clients.add(client);
-    // The listener keeps a side open that the other has closed; who hung up waits for nothing here.
-    client.once("end", () => client.end());
-    client.once("close", () => this.#forgetClient(client));
-    const parser = new FrameParser();
-    client.on("data", (chunk: Buffer) => {
-      try {
-        for (const frame of parser.push(chunk)) {
-          if ("oversizedBytes" in frame) {
-            const status = { code: Code.ResourceExhausted, message: oversizedMessage(frame.oversizedBytes).message };
-            answer(client, frame.streamId, toBinary(ResponseSchema, create(ResponseSchema, { status })));
-          } else if (frame.type === FrameType.Request) {
-            this.#keep(client, frame);
-          }
-        }
-      } catch {
-        client.destroy();
-      }
+    const channel = new Channel(client, this.#options, {
+      onWaiting: (bytes) => this.#count(bytes),
+      onOver: () => {
+        this.#channels.delete(channel);
+        this.#tellIdle();
+      },
     });
+    this.#channels.add(channel);
   }
 
   /** Ends all connections as soon as what they brought is answered. @param drainMs - How long that may take. */
   async close(drainMs: number): Promise<void> {
     this.#isClosed = true;
-    this.#clients.forEach((client) => client.pause());
-    if (this.#kept.size > 0) {
+    this.#channels.forEach((channel) => channel.pause());
+    if (this.#waitingBytes > 0) {
       await new Promise<void>((resolve) => {
         const deadline = setTimeout(resolve, drainMs);
-        this.#emptied = () => {
+        this.#idle = () => {
           clearTimeout(deadline);
           resolve();
         };
       });
     }
-    clearTimeout(this.#reconnectTimer);
-    this.#kept.forEach((kept) => clearTimeout(kept.answerTimer));
-    this.#kept.clear();
-    this.#upstream?.destroy();
-    this.#clients.forEach((client) => client.destroySoon());
+    this.#channels.forEach((channel) => channel.close());
   }
 
-  #keep(client: Socket, { streamId, data }: Frame): void {
-    const kept: Kept = { data, streamId, isEvent: isForward(data), client, answerTimer: undefined };
-    if (kept.isEvent) {
-      kept.answerTimer = setTimeout(() => this.#answer(kept, new Uint8Array()), answerMsMax);
+  #count(bytes: number): void {
+    const wasFull = this.#waitingBytes > waitingBytesMax;
+    this.#waitingBytes += bytes;
+    const isFull = this.#waitingBytes > waitingBytesMax;
+    if (isFull && !wasFull) {
+      this.#channels.forEach((channel) => channel.pause());
+    } else if (wasFull && !isFull && !this.#isClosed) {
+      this.#channels.forEach((channel) => channel.resume());
     }
-    this.#kept.add(kept);
-    this.#keptBytes += data.length;
-    if (this.#keptBytes > keptBytesMax) {
-      this.#clients.forEach((other) => other.pause());
+    this.#tellIdle();
+  }
+
+  #tellIdle(): void {
+    if (this.#waitingBytes === 0) {
+      this.#idle?.();
+    }
+  }
+}
+
+interface ChannelWatcher {
+  /** Told how many more bytes of requests wait for answers, or how many less. */
+  onWaiting(bytes: number): void;
+  /** Told once, when the client has gone and nothing waits any more. */
+  onOver(): void;
+}
+
+/** One client's connection, and its own connection to the events process, which may be another from time to time. */
+class Channel {
+  readonly #client: Socket;
+  readonly #options: TtrpcRelayOptions;
+  readonly #watcher: ChannelWatcher;
+  /** Requests without an answer, encoded, by stream id, in the order in which they came. */
+  readonly #waiting = new Map<number, Buffer>();
+  #upstream: Socket | undefined;
+  #reconnectMs = reconnectMsMin;
+  #timer: NodeJS.Timeout | undefined;
+  #isClientGone = false;
+
+  constructor(client: Socket, options: TtrpcRelayOptions, watcher: ChannelWatcher) {
+    this.#client = client;
+    this.#options = options;
+    this.#watcher = watcher;
+    client.on("error", () => client.destroy());
+    // The listener keeps a side open that the other has closed; who hung up waits for nothing here.
+    client.once("end", () => client.end());
+    client.once("close", () => {
+      this.#isClientGone = true;
+      this.#endIfOver();
+    });
+    readFrames(client, {
+      onFrame: (frame) => this.#ask(frame),
+      onOversized: (streamId, message) => this.#refuse(streamId, message),
+      onNonsense: () => client.destroy(),
+    });
+  }
+
+  pause(): void {
+    this.#client.pause();
+  }
+
+  resume(): void {
+    this.#client.resume();
+  }
+
+  /** Ends both connections. What waits is lost. */
+  close(): void {
+    clearTimeout(this.#timer);
+    const bytes = this.#waiting.values().reduce((sum, { length }) => sum + length, 0);
+    this.#waiting.clear();
+    this.#watcher.onWaiting(-bytes);
+    this.#upstream?.destroy();
+    this.#client.destroySoon();
+  }
+
+  #ask(frame: Frame): void {
+    const bytes = encodeFrame(frame);
+    // A stream id that is used twice is the server's to refuse, and has one answer that counts.
+    if (frame.type === FrameType.Request && !this.#waiting.has(frame.streamId)) {
+      this.#waiting.set(frame.streamId, bytes);
+      this.#watcher.onWaiting(bytes.length);
     }
     if (this.#upstream !== undefined) {
-      this.#send(this.#upstream, kept);
-    } else if (this.#reconnectTimer === undefined) {
+      this.#upstream.write(bytes);
+    } else if (this.#timer === undefined) {
       this.#connect();
     }
   }
 
+  /** Opens a connection and asks what waits. */
   #connect(): void {
-    this.#reconnectTimer = undefined;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     const upstream = this.#options.connectUpstream();
-    const parser = new FrameParser();
     this.#upstream = upstream;
-    this.#sent = new Map();
-    this.#nextStreamId = 1;
-    let pauseMs = reconnectMs;
     upstream.on("error", () => upstream.destroy());
     upstream.once("end", () => upstream.destroy());
-    upstream.once("close", () => {
-      this.#upstream = undefined;
-      if (this.#kept.size > 0) {
-        this.#reconnectTimer = setTimeout(() => this.#connect(), pauseMs);
-      }
-    });
-    upstream.on("data", (chunk: Buffer) => {
-      try {
-        for (const frame of parser.push(chunk)) {
-          if (upstream.destroyed || "oversizedBytes" in frame || frame.type !== FrameType.Response) {
-            continue;
-          }
-          if (isRefusal(frame.data)) {
-            pauseMs = refusedMs;
-            upstream.destroy();
-          } else {
-            this.#finish(frame);
-          }
-        }
-      } catch (error) {
-        this.#options.onWarning({ err: error }, `events broke the rules of ttrpc: ${errorMessage(error)}`);
+    upstream.once("close", () => this.#lose());
+    upstream.setTimeout(idleMsMax, () => {
+      if (this.#waiting.size === 0) {
         upstream.destroy();
       }
     });
-    for (const kept of this.#kept) {
-      this.#send(upstream, kept);
+    readFrames(upstream, {
+      onFrame: (frame) => this.#answer(frame),
+      onOversized: (_, message) => this.#distrust(upstream, message),
+      onNonsense: (error) => this.#distrust(upstream, String(error)),
+    });
+    for (const bytes of this.#waiting.values()) {
+      upstream.write(bytes);
     }
   }
 
-  #send(upstream: Socket, kept: Kept): void {
-    const streamId = this.#nextStreamId;
-    this.#nextStreamId += 2;
-    this.#sent.set(streamId, kept);
-    upstream.write(encodeFrame({ streamId, type: FrameType.Request, flags: 0, data: kept.data }));
+  #lose(): void {
+    this.#upstream = undefined;
+    if (this.#waiting.size > 0) {
+      this.#timer = setTimeout(() => this.#connect(), this.#reconnectMs);
+      this.#reconnectMs = Math.min(reconnectMsMax, 2 * this.#reconnectMs);
+    }
   }
 
-  #finish({ streamId, data }: Frame): void {
-    const kept = this.#sent.get(streamId);
-    this.#sent.delete(streamId);
-    if (kept !== undefined) {
-      if (kept.client === undefined && data.length > 0) {
-        const { status } = fromBinary(ResponseSchema, data);
-        if (status !== undefined && status.code !== 0) {
-          this.#options.onWarning({ err: status.message }, "an event was refused after its shim had been answered");
+  #distrust(upstream: Socket, reason: string): void {
+    this.#options.onWarning({ err: reason }, "events broke the rules of ttrpc");
+    upstream.destroy();
+  }
+
+  #answer(frame: Frame): void {
+    this.#reconnectMs = reconnectMsMin;
+    this.#reply(encodeFrame(frame));
+    const asked = frame.type === FrameType.Response ? this.#waiting.get(frame.streamId) : undefined;
+    if (asked !== undefined) {
+      this.#waiting.delete(frame.streamId);
+      this.#watcher.onWaiting(-asked.length);
+      this.#endIfOver();
+    }
+  }
+
+  #refuse(streamId: number, message: string): void {
+    const data = toBinary(
+      ResponseSchema,
+      create(ResponseSchema, { status: { code: Code.ResourceExhausted, message } }),
+    );
+    this.#reply(encodeFrame({ streamId, type: FrameType.Response, flags: 0, data }));
+  }
+
+  #reply(bytes: Buffer): void {
+    if (this.#client.writable) {
+      this.#client.write(bytes);
+    }
+    if (this.#client.writableLength > unreadBytesMax) {
+      this.#client.destroy();
+    }
+  }
+
+  #endIfOver(): void {
+    if (this.#isClientGone && this.#waiting.size === 0) {
+      clearTimeout(this.#timer);
+      this.#upstream?.destroy();
+      this.#watcher.onOver();
+    }
+  }
+}
+
+interface FrameListener {
+  onFrame(frame: Frame): void;
+  /** Told of a frame whose data was left out, since it is too long. */
+  onOversized(streamId: number, message: string): void;
+  /** Told that the bytes are not ttrpc. */
+  onNonsense(error: unknown): void;
+}
+
+function readFrames(socket: Socket, listener: FrameListener): void {
+  const parser = new FrameParser();
+  socket.on("data", (chunk: Buffer) => {
+    try {
+      for (const frame of parser.push(chunk)) {
+        if ("oversizedBytes" in frame) {
+          listener.onOversized(frame.streamId, oversizedMessage(frame.oversizedBytes).message);
+        } else if (!socket.destroyed) {
+          listener.onFrame(frame);
         }
       }
-      this.#answer(kept, data);
-      this.#drop(kept);
+    } catch (error) {
+      listener.onNonsense(error);
     }
-  }
-
-  #answer(kept: Kept, data: Uint8Array): void {
-    const { client } = kept;
-    kept.client = undefined;
-    if (client !== undefined) {
-      answer(client, kept.streamId, data);
-    }
-  }
-
-  #drop(kept: Kept): void {
-    clearTimeout(kept.answerTimer);
-    const wasFull = this.#keptBytes > keptBytesMax;
-    if (this.#kept.delete(kept)) {
-      this.#keptBytes -= kept.data.length;
-    }
-    if (wasFull && this.#keptBytes <= keptBytesMax && !this.#isClosed) {
-      this.#clients.forEach((client) => client.isPaused() && client.resume());
-    }
-    if (this.#kept.size === 0) {
-      this.#emptied?.();
-    }
-  }
-
-  #forgetClient(client: Socket): void {
-    this.#clients.delete(client);
-    for (const kept of this.#kept) {
-      if (kept.client === client) {
-        kept.client = undefined;
-        if (!kept.isEvent) {
-          this.#drop(kept);
-        }
-      }
-    }
-  }
-}
-
-function answer(client: Socket, streamId: number, data: Uint8Array): void {
-  if (client.writable) {
-    client.write(encodeFrame({ streamId, type: FrameType.Response, flags: 0, data }));
-  }
-  if (client.writableLength > unreadBytesMax) {
-    client.destroy();
-  }
-}
-
-/** What cannot be read is no event; the events process says what is wrong with it. */
-function isForward(data: Buffer): boolean {
-  try {
-    return fromBinary(RequestSchema, data).method === "Forward";
-  } catch {
-    return false;
-  }
-}
-
-/** Whether an answer says that the same request may succeed later. */
-function isRefusal(data: Buffer): boolean {
-  const code = data.length === 0 ? 0 : (fromBinary(ResponseSchema, data).status?.code ?? 0);
-  return code === Code.Unavailable || code === Code.DeadlineExceeded;
+  });
 }

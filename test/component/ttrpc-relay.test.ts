@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import net from "node:net";
 import test from "node:test";
 import { promisify } from "node:util";
@@ -6,6 +7,7 @@ import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { Events } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { bindService } from "#wire/handler.ts";
 import { connectTtrpc, type TtrpcClient } from "#wire/ttrpc/client.ts";
+import { encodeFrame, FrameParser, FrameType } from "#wire/ttrpc/frame.ts";
 import { serveTtrpc, type TtrpcServer } from "#wire/ttrpc/server.ts";
 import { listenPublic } from "../../services/gateway/listener.ts";
 import { TtrpcRelay } from "../../services/gateway/ttrpc-relay.ts";
@@ -16,6 +18,8 @@ import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 interface Stand extends AsyncDisposable {
   readonly relay: TtrpcRelay;
   readonly listener: net.Server;
+  readonly address: string;
+  readonly upstream: string;
   connect(): Promise<TtrpcClient>;
   /** Serves events. @param answer - Takes the topic of each; what it throws is the answer. */
   serve(answer: (topic: string) => void | Promise<void>): Promise<TtrpcServer>;
@@ -32,6 +36,8 @@ async function buildStand(): Promise<Stand> {
   return {
     relay,
     listener,
+    address,
+    upstream,
     connect: () => connectTtrpc(address),
     async serve(answer) {
       const forward = async ({ envelope }: { readonly envelope?: { readonly topic: string } | undefined }) => {
@@ -58,96 +64,105 @@ async function buildStand(): Promise<Stand> {
 const tell = (client: TtrpcClient, topic: string): Promise<unknown> =>
   client.unary(Events.method.forward, { envelope: { topic } });
 
-test("events reach a process that comes late, in order, though their shim was answered and is gone", async () => {
+test("events wait for a process that comes late, and reach it in order though their shim is gone", async () => {
   await using stand = await buildStand();
   const client = await stand.connect();
-  await Promise.all(["/a/1", "/a/2", "/a/3"].map((topic) => tell(client, topic)));
+  const topics = ["/a/1", "/a/2", "/a/3"];
+  let answered = 0;
+  const told = topics.map((topic) => tell(client, topic).then(() => answered++));
+  // What comes back on another connection has passed the relay after all that.
+  const other = await stand.connect();
+  const passed = tell(other, "/b/1");
   client.close();
+  assert.deepEqual(
+    (await Promise.allSettled(told)).map(({ status }) => status),
+    ["rejected", "rejected", "rejected"],
+  );
   const got: string[] = [];
   await stand.serve((topic) => {
     got.push(topic);
   });
+  await passed;
   await until(
-    () => got.length === 3,
+    () => got.length === 4,
     () => `got ${got.join(" ")}`,
   );
-  assert.deepEqual(got, ["/a/1", "/a/2", "/a/3"]);
+  assert.deepEqual(
+    got.filter((topic) => topic.startsWith("/a/")),
+    topics,
+  );
+  assert.equal(answered, 0);
+  other.close();
 });
 
 test("an event whose process dies before the answer is sent to the next one", async () => {
   await using stand = await buildStand();
-  const dying = Promise.withResolvers<void>();
-  const first = await stand.serve(async () => {
-    dying.resolve();
-    await new Promise(() => undefined);
-  });
+  const asked = Promise.withResolvers<net.Socket>();
+  const dying = net.createServer((socket) => socket.once("data", () => asked.resolve(socket)));
+  await once(dying.listen(stand.upstream), "listening");
   const client = await stand.connect();
   const told = tell(client, "/b/1");
-  await dying.promise;
-  await first.close(0);
+  const socket = await asked.promise;
+  dying.close();
+  socket.destroy();
   const got: string[] = [];
   await stand.serve((topic) => {
     got.push(topic);
   });
   await told;
-  await until(
-    () => got.length > 0,
-    () => "nothing is sent again",
-  );
   assert.deepEqual(got, ["/b/1"]);
   client.close();
 });
 
-test("what cannot be stored now is tried again, what is wrong is told", async () => {
+test("a refusal goes to who asked, and nothing is sent again because of it", async () => {
   await using stand = await buildStand();
   let tries = 0;
-  await stand.serve((topic) => {
+  const isRefusing = Promise.withResolvers<void>();
+  await stand.serve(async (topic) => {
     tries++;
-    if (topic === "wrong") {
-      throw failure(ErrorKind.InvalidArgument, "no topic");
-    }
-    if (tries < 3) {
+    if (topic === "/c/refused") {
+      isRefusing.resolve();
       throw failure(ErrorKind.Unavailable, "no NATS");
     }
+    await isRefusing.promise;
   });
-  const client = await stand.connect();
-  await tell(client, "/c/1");
-  assert.equal(tries, 3);
-  await assert.rejects(
-    tell(client, "wrong"),
-    (error) => error instanceof FlotillaError && error.kind === ErrorKind.InvalidArgument,
+  const clients = await Promise.all(Array.from({ length: 20 }, () => stand.connect()));
+  const waiting = clients.flatMap((client) => [1, 2, 3].map((number) => tell(client, `/c/${number}`)));
+  const [first] = clients;
+  assert.ok(first);
+  await until(
+    () => tries === 60,
+    () => `${tries} events have come`,
   );
-  assert.equal(tries, 4);
-  client.close();
-});
-
-test("calls of other methods wait for an answer and end with their connection", async () => {
-  await using stand = await buildStand();
-  const client = await stand.connect();
-  const method = { ...Events.method.forward, name: "Absent" };
-  const other = client.unary(method, {});
-  const closed = assert.rejects(
-    other,
+  await assert.rejects(
+    tell(first, "/c/refused"),
     (error) => error instanceof FlotillaError && error.kind === ErrorKind.Unavailable,
   );
-  await tell(client, "/d/1");
-  client.close();
-  await closed;
-  const got: string[] = [];
-  await stand.serve((topic) => {
-    got.push(topic);
+  await Promise.all(waiting);
+  assert.equal(tries, 61);
+  clients.forEach((client) => client.close());
+});
+
+test("a request beyond the limit is refused, and the connection goes on", async () => {
+  await using stand = await buildStand();
+  await stand.serve(() => undefined);
+  const socket = net.connect(stand.address);
+  const frames = new FrameParser();
+  const answers: number[] = [];
+  socket.on("data", (chunk: Buffer) => {
+    for (const frame of frames.push(chunk)) {
+      answers.push(frame.streamId);
+    }
   });
+  const header = Buffer.from([0, 0x50, 0, 0, 0, 0, 0, 1, FrameType.Request, 0]);
+  socket.write(Buffer.concat([header, Buffer.alloc(0x50_0000)]));
+  socket.write(encodeFrame({ streamId: 3, type: FrameType.Request, flags: 0, data: Buffer.alloc(0) }));
   await until(
-    () => got.length > 0,
-    () => "the event is not sent",
+    () => answers.length === 2,
+    () => `answered: ${answers.join(" ")}`,
   );
-  const again = await stand.connect();
-  await assert.rejects(
-    again.unary(method, {}),
-    (error) => error instanceof FlotillaError && error.kind === ErrorKind.NotImplemented,
-  );
-  assert.deepEqual(got, ["/d/1"]);
-  again.close();
+  assert.deepEqual(answers, [1, 3]);
+  socket.destroy();
 });
 
 test("closing waits for the answers that are due", async () => {

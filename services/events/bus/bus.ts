@@ -28,7 +28,7 @@ export interface EventBus {
    *   - `unavailable`: the store is away, or too many events wait already. Nothing is wrong with the events.
    *   - `resource_exhausted`: an event is larger than 4 MiB. Appending it again is useless.
    */
-  append(events: readonly NewEvent[], durability?: Durability): Promise<void>;
+  append(events: readonly NewEvent[], options?: AppendOptions): Promise<void>;
   /**
    * Subscribes. When the promise resolves, every event that is appended from now on will be seen.
    *
@@ -39,6 +39,14 @@ export interface EventBus {
    *   replaced by another.
    */
   subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<StoredEvent>>;
+}
+
+/** How to append. */
+export interface AppendOptions {
+  /** What to wait for; durable unless given. */
+  readonly durability?: Durability;
+  /** How long to wait for the store; as long as calls are held unless given. */
+  readonly waitMsMax?: number;
 }
 
 /** What an append waits for. */

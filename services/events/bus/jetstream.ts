@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
-import type { Durability, EventBus, NewEvent, Start, StoredEvent } from "./bus.ts";
+import type { AppendOptions, EventBus, NewEvent, Start, StoredEvent } from "./bus.ts";
 import { makeMessage, type Publisher as Origin } from "./cloud-event.ts";
 import type { Dial, Link } from "./link.ts";
 import { MessageIds } from "./message-ids.ts";
@@ -50,13 +50,13 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
   /** Why there is no connection. */
   #obstacle: Error | undefined;
   #idsRead: Promise<void> | undefined;
+  #areIdsRead = false;
 
   /** Connects at once and goes on trying until {@link [Symbol.asyncDispose]}. */
   constructor(options: JetStreamOptions) {
     this.#options = options;
     this.#stored = new StoredEvents(options.stream.name, options.origin.source);
     this.#publisher = new Publisher({
-      waitMsMax: options.waitMsMax,
       isAlone: options.isAlone,
       makeMessage: (event) => makeMessage(event, { ...options.origin, stream: options.stream.name }),
       onTaken: (taken) => this.#feed(taken),
@@ -74,11 +74,15 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     await this.#within(this.#recent.promise, waitMsMax);
   }
 
-  async append(events: readonly NewEvent[], durability: Durability = "durable"): Promise<void> {
-    await this.#readIds();
+  async append(events: readonly NewEvent[], options: AppendOptions = {}): Promise<void> {
+    const { durability = "durable", waitMsMax = this.#options.waitMsMax } = options;
+    const startedMs = performance.now();
+    if (!this.#areIdsRead) {
+      await this.#within(this.#readIds(), waitMsMax);
+    }
     await this.#publisher.append(
       events.filter(({ messageId }) => !this.#ids.has(messageId)),
-      durability,
+      { durability, waitMsMax: Math.max(0, waitMsMax - (performance.now() - startedMs)) },
     );
   }
 
@@ -157,6 +161,7 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     for (const id of await this.#stored.newestIds(link, last, knownIdsMax)) {
       this.#ids.add(id);
     }
+    this.#areIdsRead = true;
   }
 
   async #run(): Promise<void> {

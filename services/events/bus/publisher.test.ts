@@ -11,6 +11,8 @@ import { Publisher, type PublisherOptions, type TakenEvent } from "./publisher.t
 /** What happens to the next message that reaches the stream. */
 type Fate = "take" | "refuse" | "take and break" | "break";
 
+const durable = { durability: "durable", waitMsMax: 10_000 } as const;
+
 /** A stream as JetStream is one, whose link breaks and which refuses when told so. */
 class FakeStream {
   readonly stored: string[] = [];
@@ -98,7 +100,6 @@ class FakeLink implements Link {
 function publisherOn(stream: FakeStream, changes: Partial<PublisherOptions> = {}) {
   const taken: TakenEvent[] = [];
   const publisher = new Publisher({
-    waitMsMax: 10_000,
     isAlone: true,
     makeMessage: ({ messageId }) => ({
       subject: "s",
@@ -141,7 +142,7 @@ test("whatever breaks, every event is stored once and in order", async () => {
       let made = 0;
       const events = sizes.map((size) => Array.from({ length: size }, () => eventOf(`e${made++}`)));
       connect();
-      await Promise.all(events.map((batch) => publisher.append(batch, "durable")));
+      await Promise.all(events.map((batch) => publisher.append(batch, durable)));
       const expected = events.flat().map(({ messageId }) => messageId);
       assert.deepEqual(stream.stored, expected);
       assert.deepEqual(
@@ -155,10 +156,12 @@ test("whatever breaks, every event is stored once and in order", async () => {
 
 test("an append fails in time when the stream is away, and its events are not sent later", async () => {
   const stream = new FakeStream([]);
-  const { publisher, connect } = publisherOn(stream, { waitMsMax: 20 });
-  await assert.rejects(publisher.append([eventOf("lost")], "durable"), { kind: ErrorKind.Unavailable });
+  const { publisher, connect } = publisherOn(stream);
+  await assert.rejects(publisher.append([eventOf("lost")], { ...durable, waitMsMax: 20 }), {
+    kind: ErrorKind.Unavailable,
+  });
   connect();
-  await publisher.append([eventOf("kept")], "durable");
+  await publisher.append([eventOf("kept")], durable);
   assert.deepEqual(stream.stored, ["kept"]);
 });
 
@@ -167,30 +170,30 @@ test("an append is done when its events are durable, or stored if that is enough
   const { publisher, connect } = publisherOn(new FakeStream([]), { flush: () => flushing.promise });
   connect();
   let done = 0;
-  const durable = publisher.append([eventOf("a")], "durable").then(() => done++);
-  const known = publisher.append([], "durable").then(() => done++);
-  await publisher.append([eventOf("b")], "stored");
+  const first = publisher.append([eventOf("a")], durable).then(() => done++);
+  const known = publisher.append([], durable).then(() => done++);
+  await publisher.append([eventOf("b")], { ...durable, durability: "stored" });
   assert.equal(done, 0);
   flushing.resolve();
-  await Promise.all([durable, known]);
+  await Promise.all([first, known]);
 });
 
 test("an append whose events cannot be made durable fails", async () => {
   const { publisher, connect } = publisherOn(new FakeStream([]), { flush: () => Promise.reject(new Error("EIO")) });
   connect();
-  await assert.rejects(publisher.append([eventOf("a")], "durable"), {
+  await assert.rejects(publisher.append([eventOf("a")], durable), {
     kind: ErrorKind.Unavailable,
     message: "the event stream is not durable: unavailable",
   });
 });
 
 test("what waits is bounded, in number and in bytes", async () => {
-  const { publisher } = publisherOn(new FakeStream([]), { waitMsMax: 50 });
+  const { publisher } = publisherOn(new FakeStream([]));
   const many = publisher.append(
     Array.from({ length: 16_384 }, (_, index) => eventOf(`e${index}`)),
-    "durable",
+    { ...durable, waitMsMax: 50 },
   );
-  await assert.rejects(publisher.append([eventOf("more")], "durable"), {
+  await assert.rejects(publisher.append([eventOf("more")], durable), {
     message: "16384 events wait to be published already: unavailable",
   });
   await assert.rejects(many, (error) => isFailure(error, ErrorKind.Unavailable));
@@ -206,10 +209,10 @@ test("an event that NATS cannot take is refused, the others go", async () => {
     }),
   });
   connect();
-  const large = publisher.append([eventOf("large")], "durable");
+  const large = publisher.append([eventOf("large")], durable);
   await Promise.all([
     assert.rejects(large, { kind: ErrorKind.ResourceExhausted }),
-    publisher.append([eventOf("small")], "durable"),
+    publisher.append([eventOf("small")], durable),
   ]);
   assert.deepEqual(stream.stored, ["small"]);
 });

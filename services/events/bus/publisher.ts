@@ -1,5 +1,5 @@
 import { ErrorKind, type FlotillaError, failure } from "#base/errors.ts";
-import type { Durability, NewEvent } from "./bus.ts";
+import type { AppendOptions, Durability, NewEvent } from "./bus.ts";
 import type { Link, Question, Reply, Ticket } from "./link.ts";
 
 /** Questions on the way at a time, once the stream is known to answer. */
@@ -25,8 +25,6 @@ export interface TakenEvent {
 export interface PublisherOptions {
   /** Whether nobody else publishes to the stream, so that each message may name the one that it has to follow. */
   readonly isAlone: boolean;
-  /** How long an event may wait before its append fails with `unavailable`. */
-  readonly waitMsMax: number;
   makeMessage(event: NewEvent): Question;
   /** Told of each event that the stream has taken, in the order of the sequences. */
   onTaken(taken: TakenEvent): void;
@@ -89,7 +87,7 @@ export class Publisher {
    * @param events - Without those that are known to be stored; an append of none waits until what is stored is durable.
    * @see {@link EventBus.append}
    */
-  async append(events: readonly NewEvent[], durability: Durability): Promise<void> {
+  async append(events: readonly NewEvent[], { durability, waitMsMax }: Required<AppendOptions>): Promise<void> {
     const batch: Batch = { missing: events.length, durability, abandoned: false, done: Promise.withResolvers() };
     const entries = events.map((event): Entry => {
       const message = this.#options.makeMessage(event);
@@ -110,7 +108,7 @@ export class Publisher {
     }
     const deadline = setTimeout(
       () => this.#abandon(batch, failure(ErrorKind.Unavailable, "the event stream does not answer")),
-      this.#options.waitMsMax,
+      waitMsMax,
     );
     if (events.length === 0) {
       this.#complete(batch);

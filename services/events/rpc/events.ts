@@ -38,7 +38,9 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
       return {};
     },
     async forward({ envelope }) {
-      await forwardEvent(bus, envelope);
+      const forwarded = envelope ?? create(EnvelopeSchema);
+      validateForwarded(forwarded);
+      await appendOne(bus, forwarded);
       return {};
     },
     async *subscribe({ filters }, call) {
@@ -54,20 +56,9 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
   };
 }
 
-/**
- * Takes an event that somebody publishes for another, over gRPC or ttrpc.
- *
- * @param messageId - Of the same event it is the same; each call brings a new event unless given.
- */
-export async function forwardEvent(bus: EventBus, envelope: Envelope | undefined, messageId?: string): Promise<void> {
-  const forwarded = envelope ?? create(EnvelopeSchema);
-  validateForwarded(forwarded);
-  await appendOne(bus, forwarded, messageId);
-}
-
-async function appendOne(bus: EventBus, envelope: Envelope, messageId: string = randomUUID()): Promise<void> {
+async function appendOne(bus: EventBus, envelope: Envelope): Promise<void> {
   // containerd's exchange promises nothing, and whoever publishes here waits for the answer.
-  await bus.append([{ messageId, envelope }], "stored");
+  await bus.append([{ messageId: randomUUID(), envelope }], { durability: "stored" });
 }
 
 function publishingNamespace(call: Call): string {
