@@ -1,5 +1,5 @@
 import { readFile, stat } from "node:fs/promises";
-import { systemErrorCode } from "#base/errors.ts";
+import { errorMessage, systemErrorCode } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import type { ConfigSource } from "./config.ts";
 import { defaultDocument } from "./defaults.ts";
@@ -63,7 +63,7 @@ export async function loadDocument(
     warnOfMovedSections(written, file, warn);
     const migrated = migrateDocument(written, plugins, (warning) => warn(`${file}: ${warning}`));
     checkPluginNames(migrated, file);
-    document = mergeShaped(documentShape, document, migrated);
+    document = merge(document, migrated, file);
     sources.push({ file, plugins: migrated.plugins ?? {} });
     pending.push(...(await resolveImports(file, written.imports ?? [])));
   }
@@ -71,6 +71,14 @@ export async function loadDocument(
     document = { ...document, plugins: knownTables(document.plugins, plugins, warn) };
   }
   return { document, sources, warnings };
+}
+
+function merge(older: ConfigDocument, newer: ConfigDocument, file: string): ConfigDocument {
+  try {
+    return mergeShaped(documentShape, older, newer);
+  } catch (error) {
+    throw new Error(`failed to merge TOML from ${file}: ${errorMessage(error)}`, { cause: error });
+  }
 }
 
 async function exists(path: string): Promise<boolean> {

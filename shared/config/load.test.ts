@@ -273,6 +273,13 @@ test("what cannot be understood is refused with its place", async (context) => {
     [{ "config.toml/file": "" }, "open DIR/config.toml: is a directory"],
     [{ "config.toml": 'version = 4\nimports = ["none.toml"]\n' }, "open DIR/none.toml: no such file or directory"],
     [
+      {
+        "config.toml": `version = 4\nimports = ["b.toml"]\n[plugins."x.y".b]\n`,
+        "b.toml": `version = 4\n[plugins."x.y"]\nb = ""\n`,
+      },
+      'failed to merge TOML from DIR/b.toml: plugins."x.y".b: expected a table as in the files before, got a string',
+    ],
+    [
       { "config.toml": 'version = 2\nimports = ["b.toml"]\n', "b.toml": "version = 3\n" },
       "DIR/b.toml: drop-in config version 3 higher than root config version 2",
     ],

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import test from "node:test";
+import test, { type TestContext } from "node:test";
 import * as fc from "fast-check";
 import { mergeShaped, shapeValue } from "./shape.ts";
 import { mergeTables } from "./toml-table.ts";
@@ -45,40 +45,83 @@ const value = fc.record(
   { requiredKeys: [], noNullPrototype: true },
 );
 
-test("merging a file once more changes nothing", () => {
-  fc.assert(
+/** Seed of the properties. `FLOTILLA_TEST_SEED=n` looks further. */
+const seed = Number(process.env["FLOTILLA_TEST_SEED"] ?? 20_261_127);
+
+function check(context: TestContext, property: fc.IRawProperty<unknown>): void {
+  context.diagnostic(`FLOTILLA_TEST_SEED=${seed}`);
+  fc.assert(property as fc.IProperty<unknown>, { seed, numRuns: 1_000 });
+}
+
+/** What merging gives, or that it is refused; which of several conflicts is told first does not matter. */
+function merge<T>(older: T | "refused", newer: T | "refused"): T | "refused" {
+  if (older === "refused" || newer === "refused") {
+    return "refused";
+  }
+  try {
+    return mergeShaped(shape, older, newer);
+  } catch (error) {
+    assert.match(String(error), /: expected .+ as in the files before, got /);
+    return "refused";
+  }
+}
+
+test("merging a file once more changes nothing", (context) => {
+  check(
+    context,
     fc.property(value, value, (older, newer) => {
-      const once = mergeShaped(shape, older, newer);
-      assert.deepEqual(mergeShaped(shape, once, newer), once);
-      assert.deepEqual(mergeShaped(shape, older, older), older);
+      const once = merge(older, newer);
+      assert.deepEqual(merge(once, newer), once);
+      assert.deepEqual(merge(older, older), older);
     }),
   );
 });
 
-test("an empty file changes nothing, before or after", () => {
-  fc.assert(
+test("an empty file changes nothing, before or after", (context) => {
+  check(
+    context,
     fc.property(value, (file) => {
-      assert.deepEqual(mergeShaped(shape, file, {}), file);
-      assert.deepEqual(mergeShaped(shape, {}, file), file);
+      assert.deepEqual(merge(file, {}), file);
+      assert.deepEqual(merge({}, file), file);
     }),
   );
 });
 
-test("merging is associative, so that imports of imports mean what they say", () => {
-  fc.assert(
+test("merging is associative, so that imports of imports mean what they say", (context) => {
+  check(
+    context,
     fc.property(value, value, value, (a, b, c) => {
-      const left = mergeShaped(shape, mergeShaped(shape, a, b), c);
-      assert.deepEqual(left, mergeShaped(shape, a, mergeShaped(shape, b, c)));
+      assert.deepEqual(merge(merge(a, b), c), merge(a, merge(b, c)));
     }),
   );
 });
 
-test("tables merge by key at every depth", () => {
-  fc.assert(
+test("a table and what is none do not merge, whichever files are merged first", () => {
+  const [a, b, c] = [{ b: { a: "" } }, { b: "" }, { b: {} }].map((table) => ({ plugins: { p: table } }));
+  for (const [older, newer] of [
+    [a, b],
+    [b, c],
+    [b, a],
+  ]) {
+    assert.throws(
+      () => mergeShaped<unknown>(shape, older, newer),
+      /^Error: plugins\.p\.b: expected .+ as in the files before/,
+    );
+  }
+  assert.throws(() => mergeTables({ b: { a: 1 } }, { b: [] }, ["x.y"]), {
+    message: '"x.y".b: expected a table as in the files before, got an array',
+  });
+  assert.deepEqual(mergeShaped<unknown>(shape, a, c), a);
+});
+
+test("tables merge by key at every depth", (context) => {
+  check(
+    context,
     fc.property(tree, tree, (older, newer) => {
-      const merged = mergeTables(older, newer);
+      const outcome = merge({ plugins: older }, { plugins: newer });
+      fc.pre(outcome !== "refused");
+      const { plugins: merged } = outcome;
       assert.deepEqual(new Set(Object.keys(merged)), new Set([...Object.keys(older), ...Object.keys(newer)]));
-      assert.deepEqual(mergeTables(merged, newer), merged);
       for (const key of Object.keys(older).filter((key) => !Object.hasOwn(newer, key))) {
         assert.deepEqual(merged[key], older[key]);
       }

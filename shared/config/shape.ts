@@ -101,15 +101,16 @@ function shapeAny(
 }
 
 /**
- * Merges the values of two files, the second of which was read later.
+ * Merges the values of two files, the second of which was read later. Of three files it does not matter which two are merged first.
  *
  * @param shape - The shape that both have.
+ * @throws Error that names a key which is a table in one file only.
  */
 export function mergeShaped<T>(shape: Shape, older: T, newer: T): T {
-  return mergeAny(shape, older, newer) as T;
+  return mergeAny(shape, older, newer, []) as T;
 }
 
-function mergeAny(shape: Shape, older: unknown, newer: unknown): unknown {
+function mergeAny(shape: Shape, older: unknown, newer: unknown, path: readonly string[]): unknown {
   if (older === undefined || newer === undefined) {
     return newer ?? older;
   }
@@ -120,12 +121,12 @@ function mergeAny(shape: Shape, older: unknown, newer: unknown): unknown {
     return newer === "" || newer === 0 || newer === false ? older : newer;
   }
   if (shape === "tables") {
-    return mergeTables(older, newer);
+    return mergeTables(older, newer, path);
   }
   const merged: Record<string, unknown> = { ...older };
   for (const [key, value] of Object.entries(newer)) {
     const field = typeof shape === "object" && "fields" in shape ? shape.fields[key] : undefined;
-    merged[key] = field === undefined ? value : mergeAny(field, merged[key], value);
+    merged[key] = field === undefined ? value : mergeAny(field, merged[key], value, [...path, key]);
   }
   return merged;
 }
