@@ -1,3 +1,5 @@
+import { parseArgs } from "node:util";
+
 /** A flag that takes a value, by its names without dashes; the first one is the key of its value. */
 export interface ValueFlag {
   readonly names: readonly [string, ...string[]];
@@ -25,46 +27,48 @@ const falsehoods = new Set(["0", "f", "F", "false", "FALSE", "False"]);
  * Splits a command line as Go programs do: one dash or two before a name, the value behind `=` or in the next argument, and no
  * more flags after the first argument that is none.
  *
+ * `parseArgs` of Node.js does the splitting. It takes what follows one dash for a group of letters, so it is shown two dashes everywhere, and it
+ * finds flags behind other arguments, which are left to the command. Values are those of the command line as it was given.
+ *
  * @throws Error with the text that Go gives, such as `flag provided but not defined: -bogus`.
  * @source Go flag/flag.go `(*FlagSet).parseOne`
  */
 export function parseArguments(argv: readonly string[], flags: readonly (ValueFlag | SwitchFlag)[]): ParsedArguments {
+  const { tokens } = parseArgs({
+    args: argv.map((argument) => argument.replace(/^-(?=[^-])/, "--")),
+    options: Object.fromEntries(
+      flags.flatMap((flag) =>
+        flag.names.map((name) => [name, { type: "isSwitch" in flag ? ("boolean" as const) : ("string" as const) }]),
+      ),
+    ),
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
   const values = new Map<string, string>();
   const switches = new Set<string>();
-  let next = 0;
-  for (;;) {
-    const argument = argv[next];
-    if (argument === undefined || !/^-./s.test(argument)) {
-      break;
+  for (const token of tokens) {
+    if (token.kind !== "option") {
+      return { values, switches, rest: argv.slice(token.kind === "positional" ? token.index : token.index + 1) };
     }
-    next += 1;
-    if (argument === "--") {
-      break;
-    }
-    const written = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(argument);
-    const name = written?.[1];
-    if (name === undefined) {
-      throw new Error(`bad flag syntax: ${argument}`);
+    const { name, index, inlineValue } = token;
+    if (!/^[^-=]/.test(name)) {
+      throw new Error(`bad flag syntax: ${argv[index] ?? ""}`);
     }
     const flag = flags.find(({ names }) => names.includes(name));
     if (flag === undefined) {
       throw new Error(`flag provided but not defined: -${name}`);
     }
-    let value = written?.[2];
+    const value = inlineValue === false ? argv[index + 1] : token.value;
     if ("isSwitch" in flag) {
-      setSwitch(switches, flag.names[0], name, value ?? "true");
-      continue;
-    }
-    if (value === undefined) {
-      value = argv[next];
-      next += 1;
-    }
-    if (value === undefined) {
+      setSwitch(switches, flag.names[0], name, inlineValue === true ? token.value : "true");
+    } else if (value === undefined) {
       throw new Error(`flag needs an argument: -${name}`);
+    } else {
+      values.set(flag.names[0], value);
     }
-    values.set(flag.names[0], value);
   }
-  return { values, switches, rest: argv.slice(next) };
+  return { values, switches, rest: [] };
 }
 
 function setSwitch(switches: Set<string>, key: string, name: string, value: string): void {

@@ -23,6 +23,8 @@ test("the last of two values wins, and an empty one counts as not given, but for
 test("a value may look like a flag", () => {
   assert.deepEqual(parseDaemonFlags(["--root", "--state"]), { root: "--state" });
   assert.deepEqual(parseDaemonFlags(["--root=a=b"]), { root: "a=b" });
+  assert.deepEqual(parseDaemonFlags(["-root=-x", "-state", "-y"]), { root: "-x", state: "-y" });
+  assert.deepEqual(parseDaemonFlags(["-root", "--"]), { root: "--" });
 });
 
 test("a bad command line is refused with Go's text", () => {
@@ -46,6 +48,30 @@ test("switches take a value only behind an equals sign", () => {
   assert.deepEqual([...parseArguments(["--help=true", "--help=F"], flags).switches], []);
   assert.deepEqual(parseArguments(["--help", "true"], flags).rest, ["true"]);
   assert.throws(() => parseArguments(["--help=maybe"], flags), /invalid boolean value "maybe" for -help/);
+});
+
+test("what follows the first argument that is no flag is left as it is", () => {
+  const flags = [{ names: ["root"] }] as const;
+  for (const [argv, rest] of [
+    [
+      ["--root", "/r", "run", "-x", "--root", "/y"],
+      ["run", "-x", "--root", "/y"],
+    ],
+    [
+      ["--", "-x", "--"],
+      ["-x", "--"],
+    ],
+    [
+      ["", "-x"],
+      ["", "-x"],
+    ],
+    [
+      ["-", "-x"],
+      ["-", "-x"],
+    ],
+  ] as const) {
+    assert.deepEqual(parseArguments(argv, flags).rest, rest);
+  }
 });
 
 test("written flags are read back, with paths absolute", () => {
