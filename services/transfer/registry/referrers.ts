@@ -30,17 +30,18 @@ export async function listReferrers(
   const byTag = { path: `manifests/${digest.replace(":", "-")}` };
   for (const [places, question] of [[capable, byApi] as const, [hosts, byTag] as const]) {
     for (const [index, host] of places.entries()) {
+      const isLastHost = index === places.length - 1;
+      let response: HttpResponse | undefined;
       try {
-        const isLastHost = index === places.length - 1;
-        const found = await ask(repository, host, { ...question, isLastHost, signal: query.signal });
-        if (found !== undefined) {
-          return select(found, query);
-        }
+        response = await ask(repository, host, { ...question, isLastHost, signal: query.signal });
       } catch (error) {
         if (query.signal.aborted) {
           throw error;
         }
         failures.push([host.host, error]);
+      }
+      if (response !== undefined) {
+        return select(await readIndex(response), query);
       }
     }
   }
@@ -58,7 +59,7 @@ interface Question {
 }
 
 /** @returns undefined when the host has no such thing. */
-async function ask(repository: Repository, host: RegistryHost, question: Question): Promise<unknown> {
+async function ask(repository: Repository, host: RegistryHost, question: Question): Promise<HttpResponse | undefined> {
   const headers = { accept: `${mediaTypes.ociIndex}, */*` };
   const response = await repository.send({ host, method: "GET", headers, ...question });
   if (response.status === 404) {
@@ -68,7 +69,7 @@ async function ask(repository: Repository, host: RegistryHost, question: Questio
   if (response.status > 299) {
     throw await statusError(response);
   }
-  return readIndex(response);
+  return response;
 }
 
 async function readIndex(response: HttpResponse): Promise<unknown> {

@@ -69,7 +69,7 @@ export class Registries {
       reference: request.reference,
       resolve: (signal) => resolveReference(repository, request.reference, { accept, signal }),
       fetchManifest: (descriptor, signal) => fetchManifest(repository, descriptor, signal),
-      fetch: (descriptor, options) => openStream(repository, descriptor, options),
+      fetch: (descriptor, { offset, signal }) => openStream({ repository, descriptor, signal }, offset),
       download: (descriptor, download) => this.#download(repository, descriptor, download),
       push: (root, push) => pushTree(repository, root, push),
       referrers: (digest, query) => listReferrers(repository, digest, query),
@@ -121,7 +121,7 @@ async function fetchManifest(repository: Repository, descriptor: Descriptor, sig
   if (size > manifestBytesMax) {
     throw failure(ErrorKind.NotFound, `rejecting ${size} byte manifest ${digest}`);
   }
-  const stream = openStream(repository, descriptor, { offset: 0, signal });
+  const stream = openStream({ repository, descriptor, signal }, 0);
   const bytes = await readBounded(stream, { bytesMax: manifestBytesMax, excess: "refuse" });
   const actual = digestOf(bytes, splitDigest(digest).algorithm);
   if (actual !== digest) {

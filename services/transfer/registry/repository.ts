@@ -23,6 +23,11 @@ export interface RepositoryRequest {
   readonly signal: AbortSignal;
 }
 
+/** What a repository consists of. */
+export interface RepositoryParts extends Pick<Repository, "reference" | "client" | "settings" | "slots"> {
+  readonly hosts: readonly RegistryHost[];
+}
+
 /** One repository, where it is to be found, and the means to ask for it. */
 export class Repository {
   readonly reference: Reference;
@@ -32,13 +37,7 @@ export class Repository {
   readonly slots: Slots;
   readonly #hosts: readonly RegistryHost[];
 
-  constructor(parts: {
-    readonly reference: Reference;
-    readonly client: RegistryClient;
-    readonly settings: RegistriesSettings;
-    readonly slots: Slots;
-    readonly hosts: readonly RegistryHost[];
-  }) {
+  constructor(parts: RepositoryParts) {
     this.reference = parts.reference;
     this.client = parts.client;
     this.settings = parts.settings;
@@ -49,6 +48,13 @@ export class Repository {
   /** Host and repository: what tells one place in the world from another. */
   get locator(): string {
     return `${this.reference.host}/${this.reference.repository}`;
+  }
+
+  /** The same repository without some of its hosts. */
+  without(hosts: ReadonlySet<RegistryHost>): Repository {
+    const { reference, client, settings, slots } = this;
+    const left = this.#hosts.filter((host) => !hosts.has(host));
+    return new Repository({ reference, client, settings, slots, hosts: left });
   }
 
   /** What a token has to allow for reading, or for writing as well. */

@@ -1,5 +1,6 @@
 import { ErrorKind, FlotillaError, failure, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import type { RegistryHost } from "../hosts/host.ts";
 import { backOff } from "../http/back-off.ts";
 import { RegistryError } from "../http/registry-error.ts";
 import { ingestRef, mediaTypes } from "../media-type.ts";
@@ -22,8 +23,9 @@ export interface Download extends DownloadRequest {
 /**
  * Brings a descriptor into the content store, going on where an ingest has stopped, whoever began it and however it ended.
  *
- * The store hashes the bytes as they arrive and compares at the commit. Bytes that turn out to be wrong are thrown away;
- * when some of them had been there before, everything is fetched once more.
+ * The store hashes the bytes as they arrive and compares at the commit. Bytes that turn out to be wrong are thrown away, and
+ * everything is fetched again: from the same hosts if some of the bytes had been there before, else from those that had no
+ * part in it.
  *
  * @throws {@link FlotillaError} `failed_precondition` when the registry's bytes are not those of the digest.
  */
@@ -38,15 +40,21 @@ export async function downloadContent(download: Download): Promise<DownloadOutco
   }
   let failures = 0;
   let reached = 0;
+  let source = repository;
   for (;;) {
-    const attempt = new Attempt(download);
+    const attempt = new Attempt({ ...download, repository: source });
     try {
       return await attempt.run();
     } catch (error) {
-      if (attempt.isSpoilt && attempt.wasResumed) {
+      if (attempt.isSpoilt) {
+        const next = sourceAfter(attempt, source);
+        if (next === undefined) {
+          throw error;
+        }
+        source = next;
         continue;
       }
-      if (attempt.isSpoilt || signal.aborted || error instanceof RegistryError) {
+      if (signal.aborted || error instanceof RegistryError) {
         throw error;
       }
       failures = attempt.offset > reached ? 1 : failures + 1;
@@ -59,6 +67,15 @@ export async function downloadContent(download: Download): Promise<DownloadOutco
   }
 }
 
+/** Where to fetch again what an attempt has spoilt; undefined when there is nobody left to ask. */
+function sourceAfter({ wasResumed, hosts }: Attempt, source: Repository): Repository | undefined {
+  if (wasResumed) {
+    return source;
+  }
+  const others = source.without(hosts);
+  return hosts.size > 0 && others.hostsFor("pull").length > 0 ? others : undefined;
+}
+
 /** One hold of the ingest. */
 class Attempt {
   readonly #download: Download;
@@ -66,6 +83,8 @@ class Attempt {
   offset = 0;
   /** Some of the bytes had been there before. */
   wasResumed = false;
+  /** Where bytes came from. */
+  readonly hosts = new Set<RegistryHost>();
   /** The bytes were wrong, and have been thrown away. */
   isSpoilt = false;
 
@@ -110,7 +129,8 @@ class Attempt {
       this.#tell(ingest.offset);
       return;
     }
-    const stream = openStream(repository, descriptor, { offset: ingest.offset, signal });
+    const onHost = (host: RegistryHost): void => void this.hosts.add(host);
+    const stream = openStream({ repository, descriptor, signal, onHost }, ingest.offset);
     await appendInBatches(ingest, stream, (offset) => this.#tell(offset));
   }
 

@@ -15,6 +15,15 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** What is fetched, from where, and for how long. */
+export interface ContentSource {
+  readonly repository: Repository;
+  readonly descriptor: Descriptor;
+  readonly signal: AbortSignal;
+  /** Is told which of the repository's hosts serves. */
+  readonly onHost?: (host: RegistryHost) => void;
+}
+
 /** Bytes on their way. */
 export interface OpenedContent {
   /** From the wanted start to the wanted end, or to the end of the whole where the server has ignored the range. */
@@ -29,12 +38,8 @@ export interface OpenedContent {
  * @throws {@link FlotillaError} `not_found` in containerd's words; {@link RegistryError}
  * @source containerd v2.3.4 core/remotes/docker/fetcher.go `dockerFetcher.Fetch`, `open`
  */
-export async function openContent(
-  repository: Repository,
-  descriptor: Descriptor,
-  range: ByteRange,
-  signal: AbortSignal,
-): Promise<OpenedContent> {
+export async function openContent(source: ContentSource, range: ByteRange): Promise<OpenedContent> {
+  const { repository, descriptor, signal } = source;
   const hosts = repository.hostsFor("pull");
   if (hosts.length === 0) {
     throw failure(ErrorKind.NotFound, "no pull hosts");
@@ -53,7 +58,9 @@ export async function openContent(
       hosts,
       async (host, isLastHost) => {
         const response = await repository.send({ host, method: "GET", path, headers, isLastHost, signal });
-        return acceptAnswer(response, range, size);
+        const opened = await acceptAnswer(response, range, size);
+        source.onHost?.(host);
+        return opened;
       },
       signal,
     );

@@ -1,8 +1,7 @@
 import { backOff } from "../http/back-off.ts";
 import { isTransient } from "../http/registry-error.ts";
-import type { ByteStream, Descriptor } from "../ports.ts";
-import type { Repository } from "../repository.ts";
-import { type ByteRange, openContent } from "./open-content.ts";
+import type { ByteStream } from "../ports.ts";
+import { type ByteRange, type ContentSource, openContent } from "./open-content.ts";
 
 /** How often in a row a download may break without a single byte more. */
 const fruitlessAttemptsMax = 5;
@@ -17,33 +16,28 @@ const chunkBytesMax = 4 * 1024 * 1024;
  * Where settings and registry allow, a large one comes by several requests side by side, each held in memory until its
  * turn.
  */
-export async function* streamContent(
-  repository: Repository,
-  descriptor: Descriptor,
-  offset: number,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  const { size } = descriptor;
+export async function* streamContent(source: ContentSource, offset: number): AsyncGenerator<Uint8Array> {
+  const end = source.descriptor.size;
   let start = offset;
-  for await (const piece of streamSideBySide(repository, descriptor, { start, end: size }, signal)) {
+  for await (const piece of streamSideBySide(source, { start, end })) {
     start += piece.length;
     yield piece;
   }
-  yield* streamRange(repository, descriptor, { start, end: size }, signal);
+  yield* streamRange(source, { start, end });
 }
 
-/** One request after another, as many as it takes. */
-async function* streamRange(
-  repository: Repository,
-  descriptor: Descriptor,
-  { start, end }: ByteRange,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
+/** One request after another, as many as it takes, each in one of the registry's places. */
+async function* streamRange(source: ContentSource, { start, end }: ByteRange): AsyncGenerator<Uint8Array> {
+  const { repository, signal } = source;
   let position = start;
   let failures = 0;
   while (position < end) {
+    const slot = await repository.slots.take(signal);
+    let isOpen = false;
     try {
-      for await (const piece of takeRange(repository, descriptor, { start: position, end }, signal)) {
+      const { body } = await openContent(source, { start: position, end });
+      isOpen = true;
+      for await (const piece of body) {
         // A server that ignores ranges gives more than is wanted here.
         const wanted = piece.subarray(0, end - position);
         position += wanted.length;
@@ -55,53 +49,36 @@ async function* streamRange(
       }
     } catch (error) {
       failures += 1;
-      const isHopeless = position === start && failures > 1;
-      if (!isTransient(error) || isHopeless || failures > fruitlessAttemptsMax) {
+      // Who could not be reached in the first place has been asked often enough; who was there may be back in a while.
+      const wasThere = isOpen || position > start;
+      if (!isTransient(error) || !wasThere || failures > fruitlessAttemptsMax) {
         throw error;
       }
-      await backOff({ firstMs: repository.settings.retryDelayMs, failures, signal });
+    } finally {
+      slot[Symbol.dispose]();
     }
-  }
-}
-
-/** One request, in one of the registry's places. */
-async function* takeRange(
-  repository: Repository,
-  descriptor: Descriptor,
-  range: ByteRange,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  const slot = await repository.slots.take(signal);
-  try {
-    yield* (await openContent(repository, descriptor, range, signal)).body;
-  } finally {
-    slot[Symbol.dispose]();
+    await backOff({ firstMs: repository.settings.retryDelayMs, failures, signal });
   }
 }
 
 /** Ends early when one request is all that is to be had: by the settings, or because the server ignores ranges. */
-async function* streamSideBySide(
-  repository: Repository,
-  descriptor: Descriptor,
-  { start, end }: ByteRange,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  const { concurrentLayerFetchBytes, maxConcurrentDownloads } = repository.settings;
+async function* streamSideBySide(source: ContentSource, { start, end }: ByteRange): AsyncGenerator<Uint8Array> {
+  const { concurrentLayerFetchBytes, maxConcurrentDownloads } = source.repository.settings;
   const chunkBytes = Math.min(concurrentLayerFetchBytes, chunkBytesMax);
   if (chunkBytes < chunkBytesMin || maxConcurrentDownloads < 2 || end - start <= chunkBytes) {
     return;
   }
-  if (await ignoresRanges(repository, descriptor, { start, end: start + chunkBytes }, signal)) {
+  if (await ignoresRanges(source, start)) {
     return;
   }
   const stop = new AbortController();
-  const both = AbortSignal.any([signal, stop.signal]);
+  const stoppable = { ...source, signal: AbortSignal.any([source.signal, stop.signal]) };
   const underWay: Promise<Uint8Array>[] = [];
   let next = start;
   const fill = (): void => {
     while (next < end && underWay.length < maxConcurrentDownloads) {
       const chunk = { start: next, end: Math.min(end, next + chunkBytes) };
-      const fetching = readChunk(repository, descriptor, chunk, both);
+      const fetching = readChunk(stoppable, chunk);
       fetching.catch(() => undefined);
       underWay.push(fetching);
       next = chunk.end;
@@ -121,15 +98,10 @@ async function* streamSideBySide(
   }
 }
 
-async function ignoresRanges(
-  repository: Repository,
-  descriptor: Descriptor,
-  { start }: ByteRange,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const slot = await repository.slots.take(signal);
+async function ignoresRanges(source: ContentSource, start: number): Promise<boolean> {
+  const slot = await source.repository.slots.take(source.signal);
   try {
-    const { body, ignoresRange } = await openContent(repository, descriptor, { start, end: start + 1 }, signal);
+    const { body, ignoresRange } = await openContent(source, { start, end: start + 1 });
     const pieces = body[Symbol.asyncIterator]();
     await pieces.next();
     // It was a single byte, or a body that is not wanted.
@@ -140,15 +112,10 @@ async function ignoresRanges(
   }
 }
 
-async function readChunk(
-  repository: Repository,
-  descriptor: Descriptor,
-  range: ByteRange,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
+async function readChunk(source: ContentSource, range: ByteRange): Promise<Uint8Array> {
   const chunk = Buffer.allocUnsafe(range.end - range.start);
   let filledBytes = 0;
-  for await (const piece of streamRange(repository, descriptor, range, signal)) {
+  for await (const piece of streamRange(source, range)) {
     chunk.set(piece, filledBytes);
     filledBytes += piece.length;
   }
@@ -156,10 +123,6 @@ async function readChunk(
 }
 
 /** {@link streamContent} as {@link ByteStream}, so that nothing happens before somebody reads. */
-export function openStream(
-  repository: Repository,
-  descriptor: Descriptor,
-  { offset, signal }: { readonly offset: number; readonly signal: AbortSignal },
-): ByteStream {
-  return { [Symbol.asyncIterator]: () => streamContent(repository, descriptor, offset, signal) };
+export function openStream(source: ContentSource, offset: number): ByteStream {
+  return { [Symbol.asyncIterator]: () => streamContent(source, offset) };
 }
