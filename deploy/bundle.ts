@@ -1,6 +1,7 @@
 import { globSync } from "node:fs";
 import { build } from "esbuild";
 import { bundleName } from "#fleet/program.ts";
+import { builtinModulesPlugin } from "./builtin-modules.ts";
 
 /**
  * Bundles the programs of the fleet: from every `services/NAME/main.ts`, and from every thread (`*-thread-main.ts`), one file that
@@ -21,6 +22,7 @@ async function bundleFleet(directory: string): Promise<void> {
     format: "esm",
     platform: "node",
     target: `node${process.versions.node}`,
+    plugins: [builtinModulesPlugin],
     external: ["better-sqlite3", "koffi"],
     // Packages in CommonJS ask for modules of Node.js by `require`.
     banner: {

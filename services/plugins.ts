@@ -1,4 +1,5 @@
 import type { PluginManifest } from "#fleet/manifest.ts";
+import type { ProcessName } from "#fleet/process-name.ts";
 import { contentPlugins } from "./content/plugins.ts";
 import { criPlugins } from "./cri/plugins.ts";
 import { eventsPlugins } from "./events/plugins.ts";
@@ -9,18 +10,23 @@ import { tasksPlugins } from "./tasks/plugins.ts";
 import { transferPlugins } from "./transfer/plugins.ts";
 import { uncarriedPlugins } from "./uncarried-plugins.ts";
 
+/** What each process of the fleet carries, in the order of initialisation. The gateway thereby knows the plugins of a process that does not run. */
+export const pluginsByProcess: Readonly<Record<ProcessName, readonly PluginManifest[]>> = {
+  events: eventsPlugins,
+  metadata: metadataPlugins,
+  content: contentPlugins,
+  snapshots: snapshotsPlugins,
+  tasks: tasksPlugins,
+  transfer: transferPlugins,
+  gateway: gatewayPlugins,
+};
+
 /**
  * Every plugin whose table the configuration may have. The one list of the folders that have plugins; `test/tidy/plugins.test.ts` sees to it
- * that none is missing. Manifests are plain data, so that the gateway knows the plugins of a process that does not run.
+ * that none is missing.
  */
 export const allPlugins: readonly PluginManifest[] = [
-  ...eventsPlugins,
-  ...metadataPlugins,
-  ...contentPlugins,
-  ...snapshotsPlugins,
-  ...tasksPlugins,
-  ...transferPlugins,
-  ...gatewayPlugins,
+  ...Object.values(pluginsByProcess).flat(),
   supervisorPlugin,
   ...criPlugins,
   ...uncarriedPlugins,

@@ -13,7 +13,7 @@ import { type ProcessName, socketOf } from "#fleet/process-name.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { endOnBug, forceExitAfter, logFailedCall } from "#fleet/run.ts";
 import { Supervisor } from "#fleet/supervisor.ts";
-import { routesByPath } from "#fleet/topology.ts";
+import { isOnDemand, routesByPath } from "#fleet/topology.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
 import { peerOf } from "#linux/socket.ts";
@@ -22,7 +22,7 @@ import { serveRpc } from "#wire/server.ts";
 import { allPlugins } from "../plugins.ts";
 import { createDirectories } from "./directories.ts";
 import { listenPublic } from "./listener.ts";
-import { describeMember, fleetMember, memberNames } from "./members.ts";
+import { describeMember, fleetMember, memberNames, promisedPlugins } from "./members.ts";
 import { claimRoot, refuseLiveSocket } from "./ownership.ts";
 import { gatewayDefinitions } from "./plugin-definitions.ts";
 import { missingRequirements } from "./plugin-graph.ts";
@@ -110,7 +110,11 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   log.info({ version: daemonVersion(), revision: daemonRevision() }, "starting containerd");
 
   const registry = new PluginRegistry();
+  /** Aborted when a process is given up. */
+  const crippled = new AbortController();
   const record: PluginRegistry["record"] = (name, plugins) => registry.record(name, plugins);
+  /** Sees to it that a process comes up which runs on demand. */
+  let wake: (name: ProcessName) => void = () => undefined;
   if (pluginTable(config, pluginUri(supervisorPlugin)).boolean("units")) {
     await Promise.all(memberNames().map(async (name) => record(name, await describeMember(config, name, stop.signal))));
   } else {
@@ -125,6 +129,7 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
         interrupted: stop.signal,
         onFailed: (name) => {
           registry.fail(name as ProcessName, `process ${name} keeps dying`);
+          crippled.abort();
           const reasons = missingRequirements(config.requiredPlugins, registry.all());
           if (reasons[0] !== undefined) {
             stop.abort(failure(ErrorKind.Unavailable, reasons[0]));
@@ -134,14 +139,24 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
       (owned) => owned.stop(),
     );
     stop.signal.throwIfAborted();
-    const members = memberNames().map((name) => fleetMember(name, { config, flags, onReady: record }));
-    await Promise.all(members.map((member) => supervisor.start(member)));
+    await Promise.all(
+      memberNames().map(async (name) => {
+        const member = fleetMember(name, { config, flags, onReady: record });
+        if (isOnDemand(name)) {
+          record(name, promisedPlugins(name, config));
+          supervisor.keepReady(member);
+        } else {
+          await supervisor.start(member);
+        }
+      }),
+    );
+    wake = (name) => supervisor.wake(name);
   }
 
   stop.signal.throwIfAborted();
   const own = await initPlugins(
     gatewayPlugins,
-    gatewayDefinitions(config, () => registry.all()),
+    gatewayDefinitions(config, { plugins: () => registry.all(), crippled: crippled.signal }),
     { config, log },
   );
   registry.record("gateway", own.plugins);
@@ -158,7 +173,11 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
 
   const relay = new Relay({
     routes: relayRoutes(),
-    connectUpstream: (name) => net.connect({ path: socketOf(config.state, name as ProcessName), allowHalfOpen: true }),
+    connectUpstream: (upstream) => {
+      const name = upstream as ProcessName;
+      wake(name);
+      return net.connect({ path: socketOf(config.state, name), allowHalfOpen: true });
+    },
     onWarning: (fields, message) => log.warn(fields, message),
   });
   const ttrpcRelay = new TtrpcRelay({

@@ -3,6 +3,8 @@ import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
+import { pluginUri } from "#config/manifest.ts";
+import { describePlugin } from "#fleet/plugin.ts";
 import { type ProcessName, socketOf } from "#fleet/process-name.ts";
 import { programUrl } from "#fleet/program.ts";
 import type { Member } from "#fleet/supervisor.ts";
@@ -10,6 +12,7 @@ import { fleet } from "#fleet/topology.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Member as MemberService } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { connectRpc } from "#wire/client.ts";
+import { pluginsByProcess } from "../plugins.ts";
 
 /** The processes of the fleet besides the gateway itself, in an order in which each follows those that it needs. */
 export function memberNames(): Exclude<ProcessName, "gateway">[] {
@@ -23,6 +26,13 @@ export function memberNames(): Exclude<ProcessName, "gateway">[] {
   };
   visit("gateway");
   return names;
+}
+
+/** The plugins of a process that does not run yet, as they will be if nothing goes wrong; disabled ones left out. */
+export function promisedPlugins(name: ProcessName, { disabledPlugins }: FleetConfig): Plugin[] {
+  return pluginsByProcess[name]
+    .filter((manifest) => !disabledPlugins.includes(pluginUri(manifest)))
+    .map((manifest) => describePlugin(manifest));
 }
 
 export interface FleetMemberOptions {

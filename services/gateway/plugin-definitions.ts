@@ -10,12 +10,16 @@ import { healthHandlers } from "./rpc/health.ts";
 import { introspectionHandlers, openServerUuid } from "./rpc/introspection.ts";
 import { versionHandlers } from "./rpc/version.ts";
 
-/**
- * What the gateway's own plugins do.
- *
- * @param plugins - Every plugin of the fleet as it is at the time of the call.
- */
-export function gatewayDefinitions(config: FleetConfig, plugins: () => readonly Plugin[]): PluginDefinition[] {
+/** What the gateway's own plugins answer about the fleet. */
+export interface FleetState {
+  /** Every plugin of the fleet as it is at the time of the call. */
+  readonly plugins: () => readonly Plugin[];
+  /** Aborts when a process of the fleet is given up. */
+  readonly crippled: AbortSignal;
+}
+
+/** What the gateway's own plugins do. */
+export function gatewayDefinitions(config: FleetConfig, { plugins, crippled }: FleetState): PluginDefinition[] {
   return [
     {
       manifest: introspectionPlugin,
@@ -25,6 +29,6 @@ export function gatewayDefinitions(config: FleetConfig, plugins: () => readonly 
       },
     },
     { manifest: versionPlugin, init: () => ({ services: [bindService(Version, versionHandlers())] }) },
-    { manifest: healthPlugin, init: () => ({ services: [bindService(Health, healthHandlers())] }) },
+    { manifest: healthPlugin, init: () => ({ services: [bindService(Health, healthHandlers(crippled))] }) },
   ];
 }

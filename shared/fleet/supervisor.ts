@@ -1,15 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { execa } from "execa";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
+import { type Child, endedWell, type Program, startChild } from "./child.ts";
 import type { Logger } from "./log.ts";
 import { DeathRecord, type RestartPolicy } from "./restart-policy.ts";
 
 /** A program that a process of ours owns. */
-export interface Member {
+export interface Member extends Program {
   readonly name: string;
-  readonly command: string;
-  readonly args: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
   /** Called before each start. What it throws counts as a death of the member. */
   prepare?(): Promise<void>;
   /** Resolves when the process serves; rejects when it does not in time, or when the signal aborts. */
@@ -29,10 +26,11 @@ export interface SupervisorOptions {
 const stopMsMax = 12_000;
 
 /**
- * Starts members, restarts those that die, and stops them.
+ * Starts members, restarts those that die, and stops them. Members on demand are started when somebody wants them, and may end by themselves
+ * when nobody does.
  *
- * Every member runs in a session of its own, so that a Ctrl-C reaches its owner alone, and gets SIGKILL from the kernel when
- * its owner dies: members are built to be killed at any time, and a new owner must not meet the old ones.
+ * Every member runs in a session of its own and is killed by the kernel when its owner dies: members are built to be killed at any time,
+ * and a new owner must not meet the old ones.
  */
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -50,12 +48,26 @@ export class Supervisor {
    * @throws {@link FlotillaError} `unavailable` when it ends before that, or when the supervisor has been stopped.
    */
   async start(member: Member): Promise<void> {
-    if (this.#isStopped) {
-      throw failure(ErrorKind.Unavailable, `${member.name} is not started, since the fleet is stopping`);
+    await this.#add(member).start();
+  }
+
+  /**
+   * Takes a member on demand over, without starting it.
+   *
+   * @throws {@link FlotillaError} `unavailable` when the supervisor has been stopped.
+   */
+  keepReady(member: Member): void {
+    this.#add(member);
+  }
+
+  /**
+   * Starts a member on demand that does not run. Does nothing for one that runs, is being started, has just died (it is started after the wait
+   * that its death is followed by, if it is wanted then), or was given up; whoever wants a member goes on asking until it answers.
+   */
+  wake(name: string): void {
+    if (!this.#isStopped) {
+      this.#watches.find((watch) => watch.name === name)?.wake();
     }
-    const watch = new Watch(member, this.#options);
-    this.#watches.push(watch);
-    await watch.start();
   }
 
   /** Stops the members one after the other, the last started first. */
@@ -70,6 +82,15 @@ export class Supervisor {
   pidOf(name: string): number | undefined {
     return this.#watches.find((watch) => watch.name === name)?.pid;
   }
+
+  #add(member: Member): Watch {
+    if (this.#isStopped) {
+      throw failure(ErrorKind.Unavailable, `${member.name} is not started, since the fleet is stopping`);
+    }
+    const watch = new Watch(member, this.#options);
+    this.#watches.push(watch);
+    return watch;
+  }
 }
 
 class Watch {
@@ -77,8 +98,10 @@ class Watch {
   readonly #options: SupervisorOptions;
   readonly #deaths: DeathRecord;
   readonly #stopping = new AbortController();
-  #process: ReturnType<typeof spawnMember> | undefined;
-  #ended: Promise<void> = Promise.resolve();
+  #child: Child | undefined;
+  /** Resolves when nothing runs and nothing is started again; undefined while that is so. */
+  #service: Promise<void> | undefined;
+  #isGivenUp = false;
 
   constructor(member: Member, options: SupervisorOptions) {
     this.#member = member;
@@ -91,13 +114,13 @@ class Watch {
   }
 
   get pid(): number | undefined {
-    return this.#process?.pid;
+    return this.#child?.pid;
   }
 
   async start(): Promise<void> {
     await this.#member.prepare?.();
     if (this.#stopping.signal.aborted) {
-      throw failure(ErrorKind.Unavailable, `${this.#member.name} is not started, since its owner is stopping`);
+      throw failure(ErrorKind.Unavailable, `${this.name} is not started, since its owner is stopping`);
     }
     const run = this.#spawn();
     const interrupted = AbortSignal.any([this.#stopping.signal, this.#options.interrupted, run.over.signal]);
@@ -105,34 +128,46 @@ class Watch {
     const outcome = await Promise.race([ready, run.ended]);
     if (outcome !== "ready") {
       ready.catch(() => undefined);
-      throw failure(ErrorKind.Unavailable, `${this.#member.name} ended during its start (${outcome})`);
+      throw failure(ErrorKind.Unavailable, `${this.name} ended during its start (${outcome})`);
     }
-    this.#ended = this.#keepRunning(run);
+    run.readyMs = performance.now();
+    this.#service = this.#keepRunning(run);
+  }
+
+  wake(): void {
+    if (!this.#isGivenUp) {
+      this.#service ??= this.#serveDemand().finally(() => {
+        this.#service = undefined;
+      });
+    }
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    this.#process?.kill("SIGTERM");
+    this.#child?.kill("SIGTERM");
     const killer = setTimeout(() => {
-      this.#options.log.warn({ member: this.#member.name, pid: this.pid }, "member did not stop in time, killing it");
-      this.#process?.kill("SIGKILL");
+      this.#options.log.warn({ member: this.name, pid: this.pid }, "member did not stop in time, killing it");
+      this.#child?.kill("SIGKILL");
     }, stopMsMax);
-    await this.#process?.catch(() => undefined);
-    await this.#ended;
-    this.#process = undefined;
+    await this.#child?.ended;
+    await this.#service;
+    this.#child = undefined;
     clearTimeout(killer);
   }
 
   #spawn(): Run {
-    const child = spawnMember(this.#member);
-    this.#process = child;
-    this.#options.log.debug({ member: this.#member.name, pid: child.pid }, "started member");
+    const child = startChild(this.#member);
+    this.#child = child;
+    this.#options.log.debug({ member: this.name, pid: child.pid }, "started member");
     const over = new AbortController();
-    const ended = describeEnd(child).finally(() => over.abort());
+    const ended = child.ended.finally(() => {
+      over.abort();
+      this.#child = undefined;
+    });
     return { child, readyMs: undefined, ended, over };
   }
 
-  /** Starts the member again. @returns undefined when the fleet is stopping. */
+  /** Starts the member while others are served. @returns undefined when the fleet is stopping. */
   async #respawn(): Promise<Run | undefined> {
     const failed = await this.#member.prepare?.().then(() => undefined, errorMessage);
     if (this.#stopping.signal.aborted) {
@@ -147,40 +182,56 @@ class Watch {
   }
 
   async #keepRunning(first: Run): Promise<void> {
-    const { log, onFailed } = this.#options;
-    const { name } = this.#member;
     let run: Run | undefined = first;
-    run.readyMs = performance.now();
     while (run !== undefined) {
-      const ending = await run.ended;
-      this.#process = undefined;
-      if (this.#stopping.signal.aborted) {
-        return;
-      }
-      const decision = this.#deaths.add(run.readyMs === undefined ? 0 : performance.now() - run.readyMs);
-      if ("failed" in decision) {
-        log.error({ member: name, ending }, "member keeps dying, giving it up");
-        onFailed(name);
-        return;
-      }
-      log.warn({ member: name, ending, restartAfterMs: decision.restartAfterMs }, "member died, restarting it");
-      await delay(decision.restartAfterMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
-      run = this.#stopping.signal.aborted ? undefined : await this.#respawn();
+      const ending: string = await run.ended;
+      run = (await this.#outliveDeath(run, ending)) ? await this.#respawn() : undefined;
     }
   }
 
-  /** Notes when a restarted member serves. One that never does is killed, which counts as a death. */
+  /** One life of a member on demand, and the wait after its death. */
+  async #serveDemand(): Promise<void> {
+    const run = await this.#respawn();
+    const ending = await run?.ended;
+    if (run !== undefined && ending !== undefined) {
+      if (ending === endedWell) {
+        this.#options.log.debug({ member: this.name }, "member on demand has ended, since nobody wanted it");
+      } else {
+        await this.#outliveDeath(run, ending);
+      }
+    }
+  }
+
+  /** Counts a death and waits as the policy says. @returns whether the member may be started again. */
+  async #outliveDeath(run: Run, ending: string): Promise<boolean> {
+    const { log, onFailed } = this.#options;
+    if (this.#stopping.signal.aborted) {
+      return false;
+    }
+    const decision = this.#deaths.add(run.readyMs === undefined ? 0 : performance.now() - run.readyMs);
+    if ("failed" in decision) {
+      log.error({ member: this.name, ending }, "member keeps dying, giving it up");
+      this.#isGivenUp = true;
+      onFailed(this.name);
+      return false;
+    }
+    const { restartAfterMs } = decision;
+    log.warn({ member: this.name, ending, restartAfterMs }, "member died, restarting it");
+    await delay(restartAfterMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+    return !this.#stopping.signal.aborted;
+  }
+
+  /** Notes when a member that was started while others are served is ready. One that never is gets killed, which counts as a death. */
   #watchReadiness(run: Run): void {
     const { log } = this.#options;
-    const { name } = this.#member;
     this.#member.awaitReady(AbortSignal.any([this.#stopping.signal, run.over.signal])).then(
       () => {
         run.readyMs = performance.now();
-        log.info({ member: name, pid: run.child?.pid }, "member is ready again");
+        log.info({ member: this.name, pid: run.child?.pid }, "member is ready again");
       },
       (error: unknown) => {
         if (!this.#stopping.signal.aborted && !run.over.signal.aborted) {
-          log.warn({ member: name, err: error }, "restarted member is not ready, killing it");
+          log.warn({ member: this.name, err: error }, "restarted member is not ready, killing it");
           run.child?.kill("SIGKILL");
         }
       },
@@ -191,32 +242,11 @@ class Watch {
 /** One life of a member. */
 interface Run {
   /** Undefined when it could not even be prepared. */
-  readonly child: ReturnType<typeof spawnMember> | undefined;
+  readonly child: Child | undefined;
   /** When it was ready. */
   readyMs: number | undefined;
   /** Resolves to how it ended. */
   readonly ended: Promise<string>;
   /** Aborted when it has ended. */
   readonly over: AbortController;
-}
-
-function spawnMember(member: Member) {
-  return execa("setpriv", ["--pdeathsig", "KILL", member.command, ...member.args], {
-    env: { ...member.env },
-    stdin: "ignore",
-    stdout: "inherit",
-    stderr: "inherit",
-    detached: true,
-    reject: false,
-    cleanup: false,
-  });
-}
-
-async function describeEnd(child: ReturnType<typeof spawnMember>): Promise<string> {
-  try {
-    const { exitCode, signal } = await child;
-    return signal === undefined ? `exit status ${exitCode}` : `signal ${signal}`;
-  } catch (error) {
-    return errorMessage(error);
-  }
 }

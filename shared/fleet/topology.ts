@@ -19,6 +19,11 @@ import type { ProcessName } from "./process-name.ts";
 export interface FleetProcess {
   /** Names the socket, the process title, the log field and the folder under `services/`. */
   readonly name: ProcessName;
+  /**
+   * When it runs: `always`, or `on-demand`, from the first call that somebody makes to it until nobody has called it for some minutes. Until then it is
+   * known by the manifests of its plugins.
+   */
+  readonly startup: "always" | "on-demand";
   /** Processes that must be ready before this one counts as ready; the order of start and, backwards, of stop. */
   readonly after: readonly ProcessName[];
   /** Public services with the methods, by proto name, that this process answers: all, or those listed. */
@@ -30,9 +35,10 @@ export interface FleetProcess {
  * and it is the only place that says so.
  */
 export const fleet: readonly FleetProcess[] = [
-  { name: "events", after: [], answers: [[Events, "all"]] },
+  { name: "events", startup: "always", after: [], answers: [[Events, "all"]] },
   {
     name: "metadata",
+    startup: "always",
     after: ["events"],
     answers: [
       [Namespaces, "all"],
@@ -46,21 +52,29 @@ export const fleet: readonly FleetProcess[] = [
   },
   {
     name: "content",
+    startup: "always",
     after: ["metadata"],
     answers: [[Content, ["Read", "Write", "Status", "ListStatuses", "Abort"]]],
   },
   {
     name: "snapshots",
+    startup: "always",
     after: ["metadata", "content"],
     answers: [
       [Snapshots, ["Prepare", "View", "Mounts", "Commit", "Usage", "Cleanup"]],
       [Diff, "all"],
     ],
   },
-  { name: "tasks", after: ["metadata", "content", "events"], answers: [[Tasks, "all"]] },
-  { name: "transfer", after: ["metadata", "content", "snapshots"], answers: [[Streaming, "all"]] },
+  { name: "tasks", startup: "always", after: ["metadata", "content", "events"], answers: [[Tasks, "all"]] },
+  {
+    name: "transfer",
+    startup: "on-demand",
+    after: ["metadata", "content", "snapshots"],
+    answers: [[Streaming, "all"]],
+  },
   {
     name: "gateway",
+    startup: "always",
     after: ["events", "metadata", "content", "snapshots", "tasks", "transfer"],
     answers: [
       [Version, "all"],
@@ -69,6 +83,11 @@ export const fleet: readonly FleetProcess[] = [
     ],
   },
 ];
+
+/** Tells whether a process runs only while somebody wants it. */
+export function isOnDemand(name: ProcessName): boolean {
+  return fleet.some((process) => process.name === name && process.startup === "on-demand");
+}
 
 /** A public method and the process that answers it. */
 export interface Route {

@@ -125,3 +125,62 @@ test("an interrupted start ends, and what comes after the stop is not started", 
     [],
   );
 });
+
+function startsOf(name: string, journal: readonly string[]): number {
+  return journal.filter((line) => line === `start ${name}`).length;
+}
+
+test("a member on demand is started by the first who wants it, and once", async () => {
+  supervisor.keepReady(shellMember("demanded"));
+  await delay(50);
+  assert.equal(supervisor.pidOf("demanded"), undefined);
+  for (let caller = 0; caller < 5; caller += 1) {
+    supervisor.wake("demanded");
+  }
+  await until(async () => startsOf("demanded", await readJournal()) > 0);
+  supervisor.wake("demanded");
+  await delay(50);
+  assert.deepEqual(await readJournal(), ["start demanded"]);
+  await supervisor.stop();
+  assert.deepEqual(await readJournal(), ["start demanded", "stop demanded"]);
+  supervisor.wake("demanded");
+  await delay(50);
+  assert.equal(supervisor.pidOf("demanded"), undefined);
+});
+
+test("a member on demand may end by itself as often as it likes, and is started when it is wanted again", async () => {
+  supervisor.keepReady(shellMember("brief", "exit 0"));
+  const lives = options.policy.deathsMax + 3;
+  for (let life = 1; life <= lives; life += 1) {
+    await until(async () => {
+      supervisor.wake("brief");
+      return startsOf("brief", await readJournal()) >= life;
+    });
+  }
+  await until(() => supervisor.pidOf("brief") === undefined);
+  assert.deepEqual(failed, []);
+});
+
+test("a member on demand that dies is not started until it is wanted, and is given up when it keeps dying", async () => {
+  supervisor.keepReady(shellMember("frail", "exit 9"));
+  supervisor.wake("frail");
+  await until(async () => startsOf("frail", await readJournal()) === 1 && supervisor.pidOf("frail") === undefined);
+  await delay(10 * options.policy.delayMsMax);
+  assert.equal(startsOf("frail", await readJournal()), 1);
+  await until(() => {
+    supervisor.wake("frail");
+    return failed.length > 0;
+  });
+  supervisor.wake("frail");
+  await delay(50);
+  assert.deepEqual(failed, ["frail"]);
+  assert.equal(startsOf("frail", await readJournal()), 1 + options.policy.deathsMax);
+});
+
+test("a program that is not there is a death that says so", async () => {
+  const member = { ...shellMember("absent"), awaitReady: () => delay(60_000, undefined, { ref: false }) };
+  await assert.rejects(
+    supervisor.start({ ...member, command: "/not/there" }),
+    /absent ended during its start \(exit status 1(?:26|27)?\): unavailable/,
+  );
+});
