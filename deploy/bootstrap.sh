@@ -108,7 +108,8 @@ case $command in
     exec node test/main.ts tidy
     ;;
   gen)
-    exec buf generate proto
+    buf generate proto
+    exec node deploy/settings.ts
     ;;
   *)
     fail "unknown command $command"

@@ -40,7 +40,8 @@ export const runtimePlugin = {
     platforms: {
       type: "strings",
       default: [hostPlatformName()],
-      about: "Platforms whose containers run here; the machine's own alone.",
+      defaultText: "the machine's",
+      about: "Platforms whose containers run here; accepted and without effect, the machine's own run.",
     },
   },
 } as const satisfies PluginManifest;

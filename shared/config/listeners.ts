@@ -8,12 +8,14 @@ const owner = {
   uid: {
     type: "integer",
     default: process.geteuid?.() ?? 0,
-    about: "User that owns the socket; the daemon's own where nothing is said.",
+    defaultText: "the daemon's",
+    about: "User that owns the socket.",
   },
   gid: {
     type: "integer",
     default: process.getegid?.() ?? 0,
-    about: "Group that may connect as well; the daemon's own where nothing is said.",
+    defaultText: "the daemon's",
+    about: "Group that may connect as well.",
   },
 } as const;
 
@@ -28,8 +30,16 @@ export const grpcListener = {
   settings: {
     address: { type: "string", default: defaultAddress, about: "Path of the socket for gRPC." },
     ...owner,
-    max_recv_message_size: { type: "integer", default: messageBytesMax, about: "Longest message taken, in bytes." },
-    max_send_message_size: { type: "integer", default: messageBytesMax, about: "Longest message sent, in bytes." },
+    max_recv_message_size: {
+      type: "integer",
+      default: messageBytesMax,
+      about: "Accepted and without effect: messages have at most 16 MiB.",
+    },
+    max_send_message_size: {
+      type: "integer",
+      default: messageBytesMax,
+      about: "Accepted and without effect: messages have at most 16 MiB.",
+    },
   },
 } as const satisfies ConfigurablePlugin;
 

@@ -47,6 +47,8 @@ type SettingKind =
 interface Value<T extends string, V> {
   readonly type: T;
   readonly default?: V;
+  /** The default in words, where it depends on the machine. */
+  readonly defaultText?: string;
 }
 
 /** `type.id`, as the configuration names a plugin. */

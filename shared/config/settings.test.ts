@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import { checkSettings } from "./check-settings.ts";
+import type { Settings } from "./manifest.ts";
 import { PluginSettings } from "./settings.ts";
+import type { TomlTable } from "./toml-table.ts";
 
 const settings = new PluginSettings(
   {
@@ -29,6 +32,38 @@ test("values of the right type are given", () => {
   assert.equal(settings.table("inner").table("deep").string("name"), "x");
   assert.equal(settings.has("inner"), true);
   assert.equal(settings.has("toString"), false);
+});
+
+test("every declared setting that is there is checked, at every depth", () => {
+  const about = "A thing.";
+  const texts = { type: "strings", about } as const;
+  const declared: Settings = {
+    text: { type: "string", about },
+    whole: { type: "integer", about },
+    part: { type: "number", about },
+    yes: { type: "boolean", about },
+    list: texts,
+    delay: { type: "duration", about },
+    absent: { type: "boolean", about },
+    inner: {
+      type: "names",
+      each: { type: "table", settings: { name: { type: "string", about } }, about },
+      about,
+    },
+  };
+  checkSettings(declared, settings);
+  const table = (content: TomlTable): PluginSettings => new PluginSettings(content, ["p"], []);
+  const rows: Settings = { rows: { type: "tables", settings: { list: texts }, about } };
+  checkSettings(rows, table({ rows: [{ list: ["a"] }, {}] }));
+  for (const [checked, content, message] of [
+    [declared, { delay: "soon" }, 'p.delay: time: invalid duration "soon"'],
+    [declared, { inner: { a: { name: 1 } } }, "p.inner.a.name: expected a string, got an integer"],
+    [declared, { inner: { a: 1 } }, "p.inner.a: expected a table, got an integer"],
+    [rows, { rows: [{ list: [1] }] }, "p.rows.list: expected an array of strings, got an array"],
+    [rows, { rows: [1] }, "p.rows: expected an array of tables, got an array"],
+  ] as const) {
+    assert.throws(() => checkSettings(checked, table(content)), { message: `${message}: invalid argument` });
+  }
 });
 
 test("others are refused as an invalid argument, with key and types", () => {

@@ -86,6 +86,14 @@ export class PluginSettings {
       : this.#fail(key, value, "a table");
   }
 
+  /** A list of tables within the table. */
+  tables(key: string): PluginSettings[] {
+    const value = this.#value(key, "an array of tables");
+    return Array.isArray(value) && value.every(isTable)
+      ? value.map((item) => new PluginSettings(item, [...this.#path, key], this.#sources))
+      : this.#fail(key, value, "an array of tables");
+  }
+
   #value(key: string, expected: string): unknown {
     return this.has(key) ? this.#table[key] : this.#refuse(key, `expected ${expected}, got nothing`);
   }

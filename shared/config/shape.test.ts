@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import test, { type TestContext } from "node:test";
+import test from "node:test";
 import * as fc from "fast-check";
 import { mergeShaped, shapeValue } from "./shape.ts";
 import { mergeTables } from "./toml-table.ts";
@@ -45,14 +45,6 @@ const value = fc.record(
   { requiredKeys: [], noNullPrototype: true },
 );
 
-/** Seed of the properties. `FLOTILLA_TEST_SEED=n` looks further. */
-const seed = Number(process.env["FLOTILLA_TEST_SEED"] ?? 20_261_127);
-
-function check(context: TestContext, property: fc.IRawProperty<unknown>): void {
-  context.diagnostic(`FLOTILLA_TEST_SEED=${seed}`);
-  fc.assert(property as fc.IProperty<unknown>, { seed, numRuns: 1_000 });
-}
-
 /** What merging gives, or that it is refused; which of several conflicts is told first does not matter. */
 function merge<T>(older: T | "refused", newer: T | "refused"): T | "refused" {
   if (older === "refused" || newer === "refused") {
@@ -66,9 +58,8 @@ function merge<T>(older: T | "refused", newer: T | "refused"): T | "refused" {
   }
 }
 
-test("merging a file once more changes nothing", (context) => {
-  check(
-    context,
+test("merging a file once more changes nothing", () => {
+  fc.assert(
     fc.property(value, value, (older, newer) => {
       const once = merge(older, newer);
       assert.deepEqual(merge(once, newer), once);
@@ -77,9 +68,8 @@ test("merging a file once more changes nothing", (context) => {
   );
 });
 
-test("an empty file changes nothing, before or after", (context) => {
-  check(
-    context,
+test("an empty file changes nothing, before or after", () => {
+  fc.assert(
     fc.property(value, (file) => {
       assert.deepEqual(merge(file, {}), file);
       assert.deepEqual(merge({}, file), file);
@@ -87,9 +77,8 @@ test("an empty file changes nothing, before or after", (context) => {
   );
 });
 
-test("merging is associative, so that imports of imports mean what they say", (context) => {
-  check(
-    context,
+test("merging is associative, so that imports of imports mean what they say", () => {
+  fc.assert(
     fc.property(value, value, value, (a, b, c) => {
       assert.deepEqual(merge(merge(a, b), c), merge(a, merge(b, c)));
     }),
@@ -114,9 +103,8 @@ test("a table and what is none do not merge, whichever files are merged first", 
   assert.deepEqual(mergeShaped<unknown>(shape, a, c), a);
 });
 
-test("tables merge by key at every depth", (context) => {
-  check(
-    context,
+test("tables merge by key at every depth", () => {
+  fc.assert(
     fc.property(tree, tree, (older, newer) => {
       const outcome = merge({ plugins: older }, { plugins: newer });
       fc.pre(outcome !== "refused");

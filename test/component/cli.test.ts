@@ -244,6 +244,13 @@ test("dump takes a missing file for an empty one and refuses a bad one", async (
   assert.equal(status, 1);
   assert.equal(stdout, "");
   assert.match(stderr, /^flotilla: failed to unmarshal TOML at row 2 column \d+: \S+config\.toml: /);
+  await writeFile(file, 'version = 4\n[plugins."io.containerd.nri.v1.nri"]\ndisable = "yes"\n');
+  const wrong = await flotilla(["-c", file, "config", "dump"]);
+  assert.equal(wrong.status, 1);
+  assert.equal(
+    wrong.stderr,
+    `flotilla: ${file}: plugins."io.containerd.nri.v1.nri".disable: expected a boolean, got a string: invalid argument`,
+  );
 });
 
 test("publish sends one event and gives the daemon's error", async () => {

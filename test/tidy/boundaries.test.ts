@@ -32,6 +32,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
     uses: ["node:", "#base", "#containerd", "#gen", "#config", "#wire", "@bufbuild/protobuf", "pino", "execa"],
   },
   { folder: "services/plugins.", uses: ["#fleet", "services/"] },
+  { folder: "services/settings-page.ts", uses: ["#config", "services/"] },
   { folder: "services/uncarried-plugins.ts", uses: ["#base", "#config", "#fleet"] },
   { folder: "services/cri/", uses: ["#config", "#fleet"] },
   { folder: "services/metadata/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "better-sqlite3"] },
@@ -47,7 +48,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
     folder: "services/gateway/",
     uses: ["node:", "#", "services/plugins.ts", "@bufbuild/protobuf", "@connectrpc/connect", "execa"],
   },
-  { folder: "deploy/", uses: ["node:", "#fleet", "esbuild"] },
+  { folder: "deploy/", uses: ["node:", "#fleet", "services/settings-page.ts", "esbuild"] },
   {
     folder: "test/",
     uses: ["node:", "#", "services/", "@", "fast-check", "execa", "nats", "better-sqlite3", "smol-toml", "pino"],

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { posix } from "node:path";
 import test from "node:test";
 import { pluginUri } from "#config/manifest.ts";
 import { allPlugins } from "../../services/plugins.ts";
+import { settingsPage } from "../../services/settings-page.ts";
 import { importsOf, readSources } from "./sources.ts";
 
 const index = "services/plugins.ts";
@@ -32,6 +34,10 @@ test("a manifest stands beside the code of its plugin and needs none of it", () 
       .map((specifier) => `${file.path}: imports ${specifier}`),
   );
   assert.deepEqual(violations, []);
+});
+
+test("the reference of settings is what manifests say", () => {
+  assert.equal(readFileSync("services/SETTINGS.md", "utf8"), settingsPage(), "npm run gen");
 });
 
 test("every plugin that a process of the fleet defines has its manifest in the list", () => {

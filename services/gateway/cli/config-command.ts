@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { checkSettings } from "#config/check-settings.ts";
 import { defaultDocument, defaultTimeouts } from "#config/defaults.ts";
 import type { ConfigDocument } from "#config/document.ts";
 import { defaultConfigPath, selectDaemonFlags } from "#config/flags.ts";
@@ -6,6 +7,7 @@ import { formatDocument } from "#config/format-document.ts";
 import { loadDocument } from "#config/load-document.ts";
 import { pluginUri } from "#config/manifest.ts";
 import { completeTables } from "#config/plugin-tables.ts";
+import { PluginSettings } from "#config/settings.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import { allPlugins } from "../../plugins.ts";
 import type { Command, CommandInput } from "./command.ts";
@@ -34,14 +36,19 @@ export const configCommand: Command = {
   ],
 };
 
-/** A file that does not exist counts as an empty one. What would be logged at start goes to standard error. */
+/** A file that does not exist counts as an empty one. What would be logged at start goes to standard error; a setting of a wrong type is refused. */
 async function dump({ globals }: CommandInput): Promise<void> {
   const file = resolve(selectDaemonFlags(globals).config ?? defaultConfigPath);
-  const { document, warnings } = await loadDocument(file, allPlugins, { mayBeMissing: true });
+  const { document, sources, warnings } = await loadDocument(file, allPlugins, { mayBeMissing: true });
   for (const warning of warnings) {
     process.stderr.write(`${warning}\n`);
   }
-  await print(formatDocument(completed(document)));
+  const complete = completed(document);
+  for (const plugin of allPlugins) {
+    const uri = pluginUri(plugin);
+    checkSettings(plugin.settings ?? {}, new PluginSettings(complete.plugins?.[uri] ?? {}, ["plugins", uri], sources));
+  }
+  await print(formatDocument(complete));
 }
 
 /** Adds what the defaults of plugins and the timeouts say. Of plugins that are disabled there is only what the file says. */

@@ -1,0 +1,30 @@
+import { describeSettings } from "#config/describe-settings.ts";
+import { criPlugins } from "./cri/plugins.ts";
+import { allPlugins } from "./plugins.ts";
+import { uncarriedPlugins } from "./uncarried-plugins.ts";
+
+const introduction = `<!-- Made by \`npm run gen\` from the manifests of plugins. -->
+# Settings
+
+What may stand in \`[plugins."TYPE.ID"]\` of the configuration file. Durations are written as Go does, such as \`"1m30s"\`. \`NAME\` stands for a key of
+your choice. A key that is not here is warned of and left out; \`flotilla config default\` prints all of them, and \`flotilla config dump\` what a file
+comes to.
+`;
+
+/** The text of SETTINGS.md. */
+export function settingsPage(): string {
+  const kept = [...criPlugins, ...uncarriedPlugins];
+  const groups = [
+    {
+      heading: "Plugins of the fleet",
+      text: "What the processes of the fleet read.",
+      plugins: allPlugins.filter((plugin) => !kept.includes(plugin)),
+    },
+    {
+      heading: "Plugins that nothing carries yet",
+      text: "Read, migrated and printed, so that a configuration of containerd stays whole; nothing else comes of them.",
+      plugins: kept,
+    },
+  ];
+  return `${introduction}\n${describeSettings(groups)}`;
+}
