@@ -1,14 +1,15 @@
+import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { isDigest, parseDigest } from "#containerd/digest.ts";
-import type { FieldSource } from "#containerd/filter.ts";
-import { Content, type Info } from "#gen/containerd/services/content/v1/content_pb.ts";
+import { Content, InfoSchema, ListContentResponseSchema } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import { encodedResponse } from "./encoded.ts";
-import { compileStreamFilters, mapEntry } from "./filtered.ts";
+import { compileStreamFilters } from "./filtered.ts";
 import { listInMessages } from "./pages.ts";
+import { mapEntry, recordFields } from "./record-fields.ts";
 
 /** Most records in one message of a list. @source containerd v2.3.4 plugins/services/content/contentserver/contentserver.go `List` */
 const recordsPerMessageMax = 100;
@@ -35,12 +36,11 @@ export function contentInfoService(blobs: BlobStore): ServiceBinding {
       const pages = listInMessages({
         countMax: recordsPerMessageMax,
         readPage: (afterDigest, countMax) => blobs.page(namespace, afterDigest, countMax),
-        nameOf: (info) => info.digest,
         filter,
         fieldsOf: blobFields,
       });
-      for (const info of pages) {
-        yield { info };
+      for (const page of pages) {
+        yield fromBinary(ListContentResponseSchema, page);
       }
     },
     delete: async ({ digest }, call) => {
@@ -57,15 +57,7 @@ function requireDigest(digest: string): void {
 }
 
 /** @source containerd v2.3.4 core/content/adaptor.go `AdaptInfo` */
-function blobFields(info: Info): FieldSource {
-  return (path) => {
-    switch (path[0]) {
-      case "digest":
-        return info.digest;
-      case "labels":
-        return mapEntry(info.labels, path);
-      default:
-        return undefined;
-    }
-  };
-}
+const blobFields = recordFields(InfoSchema, {
+  digest: ({ digest }) => digest,
+  labels: ({ labels }, path) => mapEntry(labels, path),
+});

@@ -24,44 +24,28 @@ export function compileStreamFilters(filters: readonly string[]): Filter | undef
   return filters.length === 0 ? undefined : compileFilters(filters);
 }
 
-/** A store of records that are kept encoded, by namespace. */
+/** Records that are kept encoded, by namespace. */
 export interface RecordLists {
   list(namespace: string): Uint8Array[];
-  /** All of them in field 1 of one message, where the store keeps that at hand. */
-  encodedList?(namespace: string): Uint8Array;
+  /** All of them in field 1 of one message. */
+  encodedList(namespace: string): Uint8Array;
 }
 
 /**
  * Answers a List, without decoding anything unless filters ask for fields.
  *
- * @param fieldsOf - Decodes a record and gives its fields.
+ * @throws {@link FlotillaError} `invalid_argument` as {@link compileListFilters} does.
  */
 export function listResponse(
-  store: RecordLists,
+  records: RecordLists,
   namespace: string,
-  filter: Filter | undefined,
+  filters: readonly string[],
   fieldsOf: (record: Uint8Array) => FieldSource,
 ): EncodedResponse {
-  const whole = filter === undefined ? store.encodedList?.(namespace) : undefined;
-  return new EncodedResponse(whole ?? encodeRecords(filterRecords(store.list(namespace), filter, fieldsOf)));
-}
-
-/** Keeps the encoded records that pass a filter. */
-export function filterRecords(
-  records: Uint8Array[],
-  filter: Filter | undefined,
-  fieldsOf: (record: Uint8Array) => FieldSource,
-): Uint8Array[] {
-  return filter === undefined ? records : records.filter((record) => filter(fieldsOf(record)));
-}
-
-/** An entry of a map by the parts of a path that follow the map's name. */
-export function mapEntry(map: Readonly<Record<string, string>>, path: readonly string[]): string | undefined {
-  const key = path.slice(1).join(".");
-  return Object.hasOwn(map, key) ? map[key] : undefined;
-}
-
-/** A field that counts as absent while it is empty. */
-export function unlessEmpty(value: string | undefined): string | undefined {
-  return value === "" ? undefined : value;
+  const filter = compileListFilters(filters);
+  return new EncodedResponse(
+    filter === undefined
+      ? records.encodedList(namespace)
+      : encodeRecords(records.list(namespace).filter((record) => filter(fieldsOf(record)))),
+  );
 }

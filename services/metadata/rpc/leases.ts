@@ -1,19 +1,19 @@
-import { fromBinary } from "@bufbuild/protobuf";
-import type { FieldSource } from "#containerd/filter.ts";
 import { LeaseSchema, Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { requireNamespace } from "#wire/headers.ts";
 import type { LeaseResource } from "../domain/lease.ts";
 import type { Collector } from "../gc/schedule.ts";
 import type { LeaseStore } from "../store/leases.ts";
-import { compileListFilters, listResponse, mapEntry, unlessEmpty } from "./filtered.ts";
+import { encodedResponse } from "./encoded.ts";
+import { listResponse } from "./filtered.ts";
+import { mapEntry, recordFields, unlessEmpty } from "./record-fields.ts";
 
 const noResource: LeaseResource = { type: "", id: "" };
 
 /** Answers the Leases service. @source containerd v2.3.4 plugins/services/leases/service.go, plugins/leases/local.go */
 export function leasesService(leases: LeaseStore, collector: Collector): ServiceBinding {
   return bindService(Leases, {
-    create: async ({ id, labels }, call) => ({ lease: await leases.create(requireNamespace(call), id, labels) }),
+    create: async ({ id, labels }, call) => encodedResponse([await leases.create(requireNamespace(call), id, labels)]),
     delete: async ({ id, sync }, call) => {
       await leases.remove(requireNamespace(call), id);
       if (sync) {
@@ -21,7 +21,7 @@ export function leasesService(leases: LeaseStore, collector: Collector): Service
       }
       return {};
     },
-    list: ({ filters }, call) => listResponse(leases, requireNamespace(call), compileListFilters(filters), leaseFields),
+    list: ({ filters }, call) => listResponse(leases.table, requireNamespace(call), filters, leaseFields),
     addResource: async ({ id, resource }, call) => {
       await leases.addResource(requireNamespace(call), id, resource ?? noResource);
       return {};
@@ -35,16 +35,7 @@ export function leasesService(leases: LeaseStore, collector: Collector): Service
 }
 
 /** @source containerd v2.3.4 core/metadata/adaptors.go `adaptLease` */
-function leaseFields(record: Uint8Array): FieldSource {
-  const lease = fromBinary(LeaseSchema, record);
-  return (path) => {
-    switch (path[0]) {
-      case "id":
-        return unlessEmpty(lease.id);
-      case "labels":
-        return mapEntry(lease.labels, path);
-      default:
-        return undefined;
-    }
-  };
-}
+const leaseFields = recordFields(LeaseSchema, {
+  id: ({ id }) => unlessEmpty(id),
+  labels: ({ labels }, path) => mapEntry(labels, path),
+});

@@ -1,13 +1,20 @@
+import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
-import type { FieldSource, Filter } from "#containerd/filter.ts";
-import { type Info, Kind, Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import type { Filter } from "#containerd/filter.ts";
+import {
+  InfoSchema,
+  Kind,
+  ListSnapshotsResponseSchema,
+  Snapshots,
+} from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { SnapshotterStore } from "../store/snapshotters.ts";
 import { encodedResponse } from "./encoded.ts";
-import { compileStreamFilters, mapEntry } from "./filtered.ts";
+import { compileStreamFilters } from "./filtered.ts";
 import { listInMessages } from "./pages.ts";
+import { mapEntry, recordFields } from "./record-fields.ts";
 
 /** Most records in one message of a list. @source containerd v2.3.4 plugins/services/snapshots/service.go `List` */
 const recordsPerMessageMax = 100;
@@ -52,12 +59,11 @@ export function snapshotInfoService(snapshots: SnapshotStore, snapshotters: Snap
       const pages = listInMessages({
         countMax: recordsPerMessageMax,
         readPage: (afterKey, countMax) => snapshots.page({ namespace, snapshotter, key: afterKey }, countMax),
-        nameOf: (info) => info.name,
         filter,
         fieldsOf: snapshotFields,
       });
-      for (const info of pages) {
-        yield { info };
+      for (const page of pages) {
+        yield fromBinary(ListSnapshotsResponseSchema, page);
       }
     },
   } satisfies Pick<Handlers<typeof Snapshots>, "stat" | "update" | "remove" | "list">);
@@ -83,19 +89,9 @@ const kindNames: Readonly<Record<Kind, string | undefined>> = {
 };
 
 /** @source containerd v2.3.4 core/metadata/adaptors.go `adaptSnapshot` */
-function snapshotFields(info: Info): FieldSource {
-  return (path) => {
-    switch (path[0]) {
-      case "kind":
-        return kindNames[info.kind];
-      case "name":
-        return info.name;
-      case "parent":
-        return info.parent;
-      case "labels":
-        return mapEntry(info.labels, path);
-      default:
-        return undefined;
-    }
-  };
-}
+const snapshotFields = recordFields(InfoSchema, {
+  kind: ({ kind }) => kindNames[kind],
+  name: ({ name }) => name,
+  parent: ({ parent }) => parent,
+  labels: ({ labels }, path) => mapEntry(labels, path),
+});

@@ -8,6 +8,7 @@ import type { Statement } from "#sqlite/open.ts";
 import { updateLabels } from "../domain/labelled.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";
 import { type Resource, ResourceKind } from "../domain/resource.ts";
+import type { NamedRecord } from "./encoded-records.ts";
 import type { LeaseStore } from "./leases.ts";
 import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
@@ -32,7 +33,7 @@ export class BlobStore {
   readonly #find: Statement<[string, string], Uint8Array>;
   readonly #findSize: Statement<[string, string], bigint>;
   readonly #findSizeAnywhere: Statement<[string], bigint>;
-  readonly #page: Statement<[string, string, number], Uint8Array>;
+  readonly #page: Statement<[string, string, number], NamedRecord>;
   readonly #put: Statement<[string, string, bigint, Uint8Array]>;
   readonly #remove: Statement<[string, string], bigint>;
   readonly #digests: Statement<[string, number], string>;
@@ -61,11 +62,9 @@ export class BlobStore {
       .prepare<[string], bigint>("SELECT size FROM blobs WHERE digest = ? LIMIT 1")
       .pluck()
       .safeIntegers();
-    this.#page = database
-      .prepare<[string, string, number], Uint8Array>(
-        "SELECT message FROM blobs WHERE namespace = ? AND digest > ? ORDER BY digest LIMIT ?",
-      )
-      .pluck();
+    this.#page = database.prepare(
+      "SELECT digest AS name, message FROM blobs WHERE namespace = ? AND digest > ? ORDER BY digest LIMIT ?",
+    );
     this.#put = database.prepare(
       `INSERT INTO blobs (namespace, digest, size, message) VALUES (?, ?, ?, ?)
        ON CONFLICT (namespace, digest) DO UPDATE SET message = excluded.message`,
@@ -88,9 +87,9 @@ export class BlobStore {
     return message;
   }
 
-  /** The blobs of a namespace by digest, after one, at most so many. */
-  page(namespace: string, afterDigest: string, countMax: number): Info[] {
-    return this.#page.all(namespace, afterDigest, countMax).map((message) => fromBinary(InfoSchema, message));
+  /** The encoded records of a namespace by digest, after one, at most so many. */
+  page(namespace: string, afterDigest: string, countMax: number): NamedRecord[] {
+    return this.#page.all(namespace, afterDigest, countMax);
   }
 
   /** The size in bytes of a blob of a namespace, or undefined. */

@@ -1,3 +1,9 @@
+/** A record that is kept encoded, with its name. */
+export interface NamedRecord {
+  readonly name: string;
+  readonly message: Uint8Array;
+}
+
 /** Tag of field 1 with a length before its value, where every response of ours has its records. */
 const firstFieldTag = 0x0a;
 const varintBytesMax = 5;

@@ -1,14 +1,14 @@
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { timestampOf } from "#base/times.ts";
 import { type Labels, withoutEmptyLabels } from "#containerd/labels.ts";
-import { type Lease, LeaseSchema } from "#gen/containerd/services/leases/v1/leases_pb.ts";
+import { LeaseSchema } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import type { Statement } from "#sqlite/open.ts";
 import { type LeaseResource, parseLeaseResource, randomLeaseId } from "../domain/lease.ts";
-import { readReferenceFacts } from "../domain/reference-labels.ts";
 import { type Resource, ResourceKind, splitSnapshotResourceKey } from "../domain/resource.ts";
 import type { NamespaceContents, NamespaceStore } from "./namespaces.ts";
+import { RecordTable } from "./record-table.ts";
 import type { Records } from "./records.ts";
 
 const typeNames: Partial<Record<ResourceKind, string>> = {
@@ -23,13 +23,9 @@ const typeNames: Partial<Record<ResourceKind, string>> = {
  * @source containerd v2.3.4 core/metadata/leases.go, plugins/leases/local.go
  */
 export class LeaseStore implements NamespaceContents {
+  readonly table: RecordTable<typeof LeaseSchema>;
   readonly #records: Records;
   readonly #namespaces: NamespaceStore;
-  readonly #find: Statement<[string, string], Uint8Array>;
-  readonly #list: Statement<[string], Uint8Array>;
-  readonly #insert: Statement<[string, string, Uint8Array]>;
-  readonly #remove: Statement<[string, string]>;
-  readonly #removeAll: Statement<[string]>;
   readonly #listResources: Statement<[string, string], LeaseResource>;
   readonly #addResource: Statement<[string, string, string, string]>;
   readonly #removeResource: Statement<[string, string, string, string]>;
@@ -40,15 +36,12 @@ export class LeaseStore implements NamespaceContents {
     const { database } = records;
     this.#records = records;
     this.#namespaces = namespaces;
-    this.#find = database
-      .prepare<[string, string], Uint8Array>("SELECT message FROM leases WHERE namespace = ? AND id = ?")
-      .pluck();
-    this.#list = database
-      .prepare<[string], Uint8Array>("SELECT message FROM leases WHERE namespace = ? ORDER BY id")
-      .pluck();
-    this.#insert = database.prepare("INSERT INTO leases (namespace, id, message) VALUES (?, ?, ?)");
-    this.#remove = database.prepare("DELETE FROM leases WHERE namespace = ? AND id = ?");
-    this.#removeAll = database.prepare("DELETE FROM leases WHERE namespace = ?");
+    this.table = new RecordTable(records, {
+      table: "leases",
+      nameColumn: "id",
+      schema: LeaseSchema,
+      resource: ResourceKind.Lease,
+    });
     this.#listResources = database.prepare(
       "SELECT type, id FROM lease_resources WHERE namespace = ? AND lease = ? ORDER BY type, id",
     );
@@ -62,13 +55,11 @@ export class LeaseStore implements NamespaceContents {
     this.#removeAllResources = database.prepare("DELETE FROM lease_resources WHERE namespace = ?");
   }
 
-  /** The encoded records of a namespace by id. */
-  list(namespace: string): Uint8Array[] {
-    return this.#list.all(namespace);
-  }
-
-  /** @param id - Empty for a random one. */
-  create(namespace: string, id: string, labels: Labels): Promise<Lease> {
+  /**
+   * @param id - Empty for a random one.
+   * @returns The encoded record.
+   */
+  create(namespace: string, id: string, labels: Labels): Promise<Uint8Array> {
     return this.#records.write(() => {
       const nowNs = this.#records.clock();
       const lease = create(LeaseSchema, {
@@ -76,16 +67,11 @@ export class LeaseStore implements NamespaceContents {
         labels: withoutEmptyLabels(labels),
         createdAt: timestampOf(nowNs),
       });
-      if (this.#exists(namespace, lease.id)) {
+      if (this.table.has(namespace, lease.id)) {
         throw failure(ErrorKind.AlreadyExists, `lease ${quote(lease.id)}`);
       }
       this.#namespaces.ensure(namespace);
-      this.#insert.run(namespace, lease.id, toBinary(LeaseSchema, lease));
-      this.#records.graph.put(
-        { namespace, kind: ResourceKind.Lease, key: lease.id },
-        readReferenceFacts(ResourceKind.Lease, lease.labels),
-      );
-      return lease;
+      return this.table.put(namespace, lease.id, lease);
     });
   }
 
@@ -99,13 +85,12 @@ export class LeaseStore implements NamespaceContents {
 
   /** Removes the record of a lease, inside a change. */
   collect(namespace: string, id: string): void {
-    this.#remove.run(namespace, id);
+    this.table.remove(namespace, id);
     this.#removeResources.run(namespace, id);
-    this.#records.graph.remove({ namespace, kind: ResourceKind.Lease, key: id });
   }
 
   removeNamespace(namespace: string): void {
-    this.#removeAll.run(namespace);
+    this.table.removeNamespace(namespace);
     this.#removeAllResources.run(namespace);
   }
 
@@ -140,7 +125,7 @@ export class LeaseStore implements NamespaceContents {
     if (id === "") {
       return;
     }
-    if (!this.#exists(resource.namespace, id)) {
+    if (!this.table.has(resource.namespace, id)) {
       throw failure(ErrorKind.NotFound, "lease does not exist");
     }
     this.#add(id, resource);
@@ -158,12 +143,8 @@ export class LeaseStore implements NamespaceContents {
     this.#records.graph.touch(resource);
   }
 
-  #exists(namespace: string, id: string): boolean {
-    return this.#find.get(namespace, id) !== undefined;
-  }
-
   #require(namespace: string, id: string): void {
-    if (!this.#exists(namespace, id)) {
+    if (!this.table.has(namespace, id)) {
       throw failure(ErrorKind.NotFound, `lease ${quote(id)}`);
     }
   }

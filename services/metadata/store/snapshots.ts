@@ -13,6 +13,7 @@ import type { Statement } from "#sqlite/open.ts";
 import { updateLabels } from "../domain/labelled.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";
 import { type Resource, ResourceKind, snapshotResourceKey } from "../domain/resource.ts";
+import type { NamedRecord } from "./encoded-records.ts";
 import type { LeaseStore } from "./leases.ts";
 import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
@@ -82,7 +83,7 @@ export class SnapshotStore {
   readonly #releases: ReleaseStore;
   readonly #sequences: SequenceStore;
   readonly #find: Statement<[string, string, string], Row>;
-  readonly #page: Statement<[string, string, string, number], Uint8Array>;
+  readonly #page: Statement<[string, string, string, number], NamedRecord>;
   readonly #ancestors: Statement<[string, string, string], bigint>;
   readonly #hasChild: Statement<[string, string, string], number>;
   readonly #insert: Statement<
@@ -112,11 +113,10 @@ export class SnapshotStore {
          WHERE namespace = ? AND snapshotter = ? AND key = ?`,
       )
       .safeIntegers();
-    this.#page = database
-      .prepare<[string, string, string, number], Uint8Array>(
-        `SELECT message FROM snapshots WHERE namespace = ? AND snapshotter = ? AND key > ? ORDER BY key LIMIT ?`,
-      )
-      .pluck();
+    this.#page = database.prepare(
+      `SELECT key AS name, message FROM snapshots
+       WHERE namespace = ? AND snapshotter = ? AND key > ? ORDER BY key LIMIT ?`,
+    );
     this.#ancestors = database
       .prepare<[string, string, string], bigint>(
         `WITH RECURSIVE ancestor (namespace, snapshotter, key, id, parent, depth) AS (
@@ -155,9 +155,9 @@ export class SnapshotStore {
     return this.#require(name).message;
   }
 
-  /** The snapshots of a namespace and snapshotter by key, after one, at most so many. */
-  page({ namespace, snapshotter, key: afterKey }: SnapshotName, countMax: number): Info[] {
-    return this.#page.all(namespace, snapshotter, afterKey, countMax).map((message) => fromBinary(InfoSchema, message));
+  /** The encoded records of a namespace and snapshotter by key, after one, at most so many. */
+  page({ namespace, snapshotter, key: afterKey }: SnapshotName, countMax: number): NamedRecord[] {
+    return this.#page.all(namespace, snapshotter, afterKey, countMax);
   }
 
   /** Where a snapshot lies, and what it takes on disk if that was measured when it was committed. */
