@@ -174,6 +174,36 @@ test("a mirror with wrong bytes is left for the registry", async () => {
   assert.deepEqual([mirror.requests.length, s.server.requests.length], [1, 1]);
 });
 
+test("a mirror that cannot be reached is found out once", async () => {
+  await using s = await stand();
+  await using directory = await makeTemporaryDirectory("mirror");
+  const dead = await HostileRegistry.start();
+  const { host } = dead;
+  await dead[Symbol.asyncDispose]();
+  await mkdir(`${directory.path}/r.invalid`);
+  const text = `server = "http://${s.server.host}"\n[host."http://${host}"]\n`;
+  await writeFile(`${directory.path}/r.invalid/hosts.toml`, text);
+  const told: string[] = [];
+  const onExchange = (text: string): void => void told.push(text);
+  const registry = await s.open({ reference: "r.invalid/a/b:v1", hostDirectories: [directory.path], onExchange });
+  for (const layer of [s.server.add("1", layerType), s.server.add("2", layerType)]) {
+    assert.equal(await registry.download(layer, { content: s.store, labels: {}, signal }), "fetched");
+  }
+  assert.equal(told.filter((text) => text.startsWith(`GET http://${host}/`)).length, 1);
+
+  const startedAt = performance.now();
+  await using slow = await new Registries({ ...settings, retryDelayMs: 5000 }, "x").open({
+    reference: `${host}/a/b:v1`,
+    hostDirectories: [],
+    defaultScheme: "http",
+    headers: {},
+  });
+  await assert.rejects(slow.resolve(signal), {
+    message: `failed to do request: Head "http://${host}/v2/a/b/manifests/v1": dial tcp ${host}: connect: connection refused`,
+  });
+  assert.ok(performance.now() - startedAt < 2000, "where nobody listens nobody is waited for");
+});
+
 test("busy and broken for a moment is asked again, for good is told", async () => {
   await using s = await stand();
   const layer = s.server.add(randomBytes(1000), layerType);

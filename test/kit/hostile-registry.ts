@@ -44,7 +44,7 @@ export class HostileRegistry implements AsyncDisposable {
   readonly tags = new Map<string, string>();
   /** Bytes of bodies handed to the kernel. */
   sentBytes = 0;
-  readonly #uploads = new Map<string, Buffer>();
+  readonly #uploads = new Map<string, Buffer[]>();
   readonly #misdeeds: Misdeed[] = [];
   readonly #server = createServer((request, response) => {
     this.#meet(request, response).catch(() => response.destroy());
@@ -171,21 +171,20 @@ export class HostileRegistry implements AsyncDisposable {
   ): Promise<void> {
     if (request.method === "POST") {
       const id = randomUUID();
-      this.#uploads.set(id, Buffer.alloc(0));
+      this.#uploads.set(id, []);
       response.writeHead(202, { location: `${url.pathname}${id}?state=x` }).end();
       return;
     }
-    const known = this.#uploads.get(name);
-    if (known === undefined) {
+    const pieces = this.#uploads.get(name);
+    if (pieces === undefined) {
       response.writeHead(404).end();
       return;
     }
-    let bytes = known;
     for await (const piece of request as AsyncIterable<Buffer>) {
-      bytes = Buffer.concat([bytes, piece]);
       // What has come stays, also when the rest does not.
-      this.#uploads.set(name, bytes);
+      pieces.push(piece);
     }
+    const bytes = Buffer.concat(pieces);
     if (request.method === "PUT") {
       const digest = url.searchParams.get("digest") ?? "";
       if (digestOf(bytes) !== digest) {

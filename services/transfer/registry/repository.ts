@@ -2,10 +2,13 @@ import type { Capability, RegistryHost } from "./hosts/host.ts";
 import { isProxyFor } from "./hosts/host.ts";
 import type { HttpRequest, HttpResponse, RequestBody } from "./http/http-message.ts";
 import type { RegistryClient } from "./http/registry-client.ts";
-import { joinHostErrors } from "./http/registry-error.ts";
+import { joinHostErrors, RegistryError } from "./http/registry-error.ts";
 import type { RegistriesSettings } from "./ports.ts";
 import type { Reference } from "./reference.ts";
 import type { Slots } from "./slots.ts";
+
+/** For how long a host that could not be reached comes last. */
+const troubleMs = 60_000;
 
 /** A request below a repository on one of its hosts. */
 export interface RepositoryRequest {
@@ -26,6 +29,7 @@ export interface RepositoryRequest {
 /** What a repository consists of. */
 export interface RepositoryParts extends Pick<Repository, "reference" | "client" | "settings" | "slots"> {
   readonly hosts: readonly RegistryHost[];
+  readonly troubledUntilMs?: Map<RegistryHost, number>;
 }
 
 /** One repository, where it is to be found, and the means to ask for it. */
@@ -36,6 +40,8 @@ export class Repository {
   /** Places for requests for content, shared by all who ask this registry. */
   readonly slots: Slots;
   readonly #hosts: readonly RegistryHost[];
+  /** Until when hosts that could not be reached come last, by `performance.now`. */
+  readonly #troubledUntilMs: Map<RegistryHost, number>;
 
   constructor(parts: RepositoryParts) {
     this.reference = parts.reference;
@@ -43,6 +49,7 @@ export class Repository {
     this.settings = parts.settings;
     this.slots = parts.slots;
     this.#hosts = parts.hosts;
+    this.#troubledUntilMs = parts.troubledUntilMs ?? new Map();
   }
 
   /** Host and repository: what tells one place in the world from another. */
@@ -54,7 +61,8 @@ export class Repository {
   without(hosts: ReadonlySet<RegistryHost>): Repository {
     const { reference, client, settings, slots } = this;
     const left = this.#hosts.filter((host) => !hosts.has(host));
-    return new Repository({ reference, client, settings, slots, hosts: left });
+    const troubledUntilMs = this.#troubledUntilMs;
+    return new Repository({ reference, client, settings, slots, hosts: left, troubledUntilMs });
   }
 
   /** What a token has to allow for reading, or for writing as well. */
@@ -62,9 +70,19 @@ export class Repository {
     return [`repository:${this.reference.repository}:${access === "push" ? "pull,push" : "pull"}`];
   }
 
-  /** The hosts that may be asked for all of this, in order. */
+  /** The hosts that may be asked for all of this, in order; those that could not be reached lately come last. */
   hostsFor(...capabilities: readonly Capability[]): readonly RegistryHost[] {
-    return this.#hosts.filter((host) => capabilities.every((capability) => host.capabilities.includes(capability)));
+    const nowMs = performance.now();
+    const isTroubled = (host: RegistryHost): boolean => (this.#troubledUntilMs.get(host) ?? 0) > nowMs;
+    const able = this.#hosts.filter((host) =>
+      capabilities.every((capability) => host.capabilities.includes(capability)),
+    );
+    return [...able.filter((host) => !isTroubled(host)), ...able.filter(isTroubled)];
+  }
+
+  /** Remembers that a host could not be reached, so that not each request has to find that out. */
+  noteTrouble(host: RegistryHost): void {
+    this.#troubledUntilMs.set(host, performance.now() + troubleMs);
   }
 
   /** Where something is on a host. A host that stands for the registry is told which one is meant. */
@@ -91,9 +109,10 @@ export class Repository {
 /**
  * Asks one host after another until one has an answer.
  *
- * @throws the failure of the first host that `rank` calls the most telling, with what the others said before it.
+ * @throws the failure of the most telling host, with what the others said before it.
  */
 export async function askInOrder<T>(
+  repository: Repository,
   hosts: readonly RegistryHost[],
   ask: (host: RegistryHost, isLastHost: boolean) => Promise<T>,
   signal: AbortSignal,
@@ -105,6 +124,9 @@ export async function askInOrder<T>(
     } catch (error) {
       if (signal.aborted) {
         throw error;
+      }
+      if (error instanceof RegistryError && error.isTransient && error.status === undefined) {
+        repository.noteTrouble(host);
       }
       failures.push([host.host, error]);
     }

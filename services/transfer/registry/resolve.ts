@@ -61,6 +61,7 @@ export async function resolveReference(
   }
   const askFor = (path: string): Promise<Descriptor> =>
     askInOrder(
+      repository,
       hosts,
       (host, isLastHost) => {
         const headers = { accept: options.accept ?? acceptedTypes };

@@ -55,6 +55,7 @@ export async function openContent(source: ContentSource, range: ByteRange): Prom
   const path = `${isKeptAsManifest(mediaType) ? "manifests" : "blobs"}/${digest}`;
   try {
     return await askInOrder(
+      repository,
       hosts,
       async (host, isLastHost) => {
         const response = await repository.send({ host, method: "GET", path, headers, isLastHost, signal });

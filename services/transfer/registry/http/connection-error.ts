@@ -24,6 +24,8 @@ const cutCodes: readonly string[] = [
   "UND_ERR_ABORTED",
 ];
 
+const unreachableCodes: readonly string[] = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH"];
+
 const silentCodes: readonly string[] = ["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"];
 
 /** Tells whether a connection failed because the host speaks plain HTTP where TLS was expected. */
@@ -34,6 +36,11 @@ export function isNotTls(error: unknown): boolean {
 /** Tells whether nobody listens on the host's port. */
 export function isConnectionRefused(error: unknown): boolean {
   return systemErrorCode(firstOf(error)) === "ECONNREFUSED";
+}
+
+/** Tells whether a failure is that nobody is there, in which case asking again at once is no use. */
+export function isUnreachable(error: unknown): boolean {
+  return error instanceof RegistryError && unreachableCodes.includes(systemErrorCode(firstOf(error.cause)) ?? "");
 }
 
 /**

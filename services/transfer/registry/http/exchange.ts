@@ -55,7 +55,8 @@ export class Exchanges implements AsyncDisposable {
   readonly #options: ExchangeOptions;
   readonly #authorizer: Authorizer;
   readonly #warnings: Warnings;
-  readonly #connections = new Map<RegistryHost, HostConnections>();
+  /** Of hosts by themselves, and of others by their origin. */
+  readonly #connections = new Map<RegistryHost | string, HostConnections>();
 
   constructor(options: ExchangeOptions, authorizer: Authorizer) {
     this.#options = options;
@@ -107,11 +108,12 @@ export class Exchanges implements AsyncDisposable {
     });
   }
 
-  async #sendOnce({ host }: ClientRequest, request: HttpRequest): Promise<HttpResponse> {
-    let connections = this.#connections.get(host);
+  async #sendOnce({ host, isForeign, url }: ClientRequest, request: HttpRequest): Promise<HttpResponse> {
+    const key = isForeign === true ? url.origin : host;
+    let connections = this.#connections.get(key);
     if (connections === undefined) {
       connections = new HostConnections(host, this.#options.settings.noProgressMs);
-      this.#connections.set(host, connections);
+      this.#connections.set(key, connections);
     }
     this.#options.onExchange?.(describeRequest(request));
     const response = await connections.send(request);

@@ -5,7 +5,13 @@ import type { HostTls, RegistryHost } from "../hosts/host.ts";
 import { connectionError, isConnectionRefused, isNotTls } from "./connection-error.ts";
 import type { HttpRequest, HttpResponse, RequestBody } from "./http-message.ts";
 import { safeUrl } from "./safe-url.ts";
+import { SendingWatch } from "./sending-watch.ts";
 import { loadTlsSettings } from "./tls-settings.ts";
+
+interface Agents {
+  readonly direct: Agent;
+  readonly proxied: EnvHttpProxyAgent;
+}
 
 /** @source containerd v2.3.4 core/remotes/docker/registry.go `DefaultHTTPTransport` */
 const timeouts = { dialMs: 30_000, idleMs: 30_000 } as const;
@@ -15,6 +21,7 @@ const connectionsMax = 32;
 const headerBytesMax = 16 * 1024;
 /** How much of an unwanted body is read for the sake of its connection. */
 const discardBytesMax = 64 * 1024;
+const discardMsMax = 1000;
 
 /**
  * The connections to one host and to where it redirects, with the host's certificates and times.
@@ -24,7 +31,7 @@ const discardBytesMax = 64 * 1024;
 export class HostConnections implements AsyncDisposable {
   readonly #host: RegistryHost;
   readonly #noProgressMs: number;
-  #agents: Promise<{ direct: Agent; proxied: EnvHttpProxyAgent }> | undefined;
+  readonly #agents = new Map<string, Promise<Agents>>();
   #isPlain = false;
 
   constructor(host: RegistryHost, noProgressMs: number) {
@@ -64,6 +71,7 @@ export class HostConnections implements AsyncDisposable {
     const fail = (error: unknown, waitedMs: number): Error =>
       signal.aborted ? abortReason(signal) : connectionError(error, context, url, waitedMs);
     let answer: Dispatcher.ResponseData;
+    using watch = new SendingWatch(this.#noProgressMs, signal);
     try {
       const dispatcher = await this.#dispatcherFor(url);
       signal.throwIfAborted();
@@ -75,8 +83,8 @@ export class HostConnections implements AsyncDisposable {
           ...headers,
           ...(body === undefined ? {} : { "content-length": String(body.lengthBytes) }),
         } as Record<string, string | string[]>,
-        body: body === undefined ? null : openBody(body),
-        signal,
+        body: body === undefined ? null : openBody(body, watch),
+        signal: watch.signal,
         headersTimeout: answerMs,
         bodyTimeout: this.#noProgressMs,
       });
@@ -92,10 +100,10 @@ export class HostConnections implements AsyncDisposable {
       headers: answer.headers,
       body: readBody(stream, (error) => fail(error, this.#noProgressMs)),
       discard: async () => {
-        try {
-          await stream.dump({ limit: discardBytesMax, signal });
-        } catch (error) {
-          throw fail(error, this.#noProgressMs);
+        // A body that does not end soon costs its connection.
+        await stream.dump({ limit: discardBytesMax, signal: AbortSignal.timeout(discardMsMax) }).catch(() => undefined);
+        if (signal.aborted) {
+          throw abortReason(signal);
         }
       },
       method,
@@ -104,20 +112,26 @@ export class HostConnections implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const agents = await this.#agents?.catch(() => undefined);
-    await Promise.all([agents?.direct.destroy(), agents?.proxied.destroy()]);
+    const opened = [...this.#agents.values()].map(async (opening) => {
+      const agents = await opening.catch(() => undefined);
+      await Promise.all([agents?.direct.destroy(), agents?.proxied.destroy()]);
+    });
+    await Promise.all(opened);
   }
 
-  async #dispatcherFor(url: URL): Promise<Dispatcher> {
-    this.#agents ??= this.#openAgents();
-    const { direct, proxied } = await this.#agents;
-    return isLoopback(url.hostname) ? direct : proxied;
+  /** Certificates are read when they are needed. */
+  async #dispatcherFor({ protocol, hostname }: URL): Promise<Dispatcher> {
+    const opening = this.#agents.get(protocol) ?? this.#openAgents(protocol);
+    this.#agents.set(protocol, opening);
+    const { direct, proxied } = await opening;
+    return isLoopback(hostname) ? direct : proxied;
   }
 
-  async #openAgents(): Promise<{ direct: Agent; proxied: EnvHttpProxyAgent }> {
+  async #openAgents(protocol: string): Promise<Agents> {
     const { tls, scheme, dialTimeoutMs } = this.#host;
     const timeout = dialTimeoutMs === undefined || dialTimeoutMs <= 0 ? timeouts.dialMs : dialTimeoutMs;
-    const settings = await loadTlsSettings(scheme === "http" ? withoutClient(tls) : tls);
+    const settings =
+      protocol === "https:" ? await loadTlsSettings(scheme === "http" ? withoutClient(tls) : tls) : undefined;
     const options = {
       allowH2: false,
       connections: connectionsMax,
@@ -126,7 +140,10 @@ export class HostConnections implements AsyncDisposable {
       maxHeaderSize: headerBytesMax,
       connect: { ...settings, timeout },
     };
-    return { direct: new Agent(options), proxied: new EnvHttpProxyAgent({ ...options, requestTls: settings }) };
+    return {
+      direct: new Agent(options),
+      proxied: new EnvHttpProxyAgent(settings === undefined ? options : { ...options, requestTls: settings }),
+    };
   }
 }
 
@@ -135,9 +152,9 @@ function withoutClient(tls: HostTls | undefined): HostTls | undefined {
   return tls === undefined ? undefined : { ...tls, clientFiles: [] };
 }
 
-function openBody(body: RequestBody): Uint8Array | Readable {
+function openBody(body: RequestBody, watch: SendingWatch): Uint8Array | Readable {
   const opened = body.open();
-  return opened instanceof Uint8Array ? opened : Readable.from(opened, { objectMode: false });
+  return opened instanceof Uint8Array ? opened : Readable.from(watch.follow(opened), { objectMode: false });
 }
 
 async function* readBody(stream: Readable, fail: (error: unknown) => Error): AsyncGenerator<Uint8Array> {

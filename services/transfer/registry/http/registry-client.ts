@@ -1,6 +1,7 @@
 import type { RegistriesSettings } from "../ports.ts";
 import { type AskCredentials, Authorizer } from "./authorizer.ts";
 import { backOff, retryAfterMsMax } from "./back-off.ts";
+import { isUnreachable } from "./connection-error.ts";
 import { type ClientRequest, type Exchanged, type ExchangeOptions, Exchanges } from "./exchange.ts";
 import { type HttpResponse, headersOf } from "./http-message.ts";
 import { isTransient } from "./registry-error.ts";
@@ -88,7 +89,7 @@ export class RegistryClient implements AsyncDisposable {
     try {
       return await this.#exchanges.send(request);
     } catch (error) {
-      if (!request.isLastHost || attempt === attemptsMax || !isTransient(error)) {
+      if (!request.isLastHost || attempt === attemptsMax || !isTransient(error) || isUnreachable(error)) {
         throw error;
       }
       await backOff({ firstMs: this.#settings.retryDelayMs, failures: attempt, signal: request.signal });

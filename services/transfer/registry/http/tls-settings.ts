@@ -10,6 +10,9 @@ export interface TlsSettings {
   readonly secureContext: tls.SecureContext;
 }
 
+/** For all hosts of which nothing is said: some hundred certificates are to be read but once. */
+let commonContext: tls.SecureContext | undefined;
+
 /**
  * Reads the certificates of a host.
  *
@@ -18,9 +21,13 @@ export interface TlsSettings {
  * @source containerd v2.3.4 core/remotes/docker/config/hosts.go `updateTLSConfigFromHost`
  */
 export async function loadTlsSettings(hostTls: HostTls | undefined): Promise<TlsSettings> {
-  const skipVerify = hostTls?.skipVerify ?? false;
+  if (hostTls === undefined) {
+    commonContext ??= tls.createSecureContext({ ca: [...systemCertificates()] });
+    return { rejectUnauthorized: true, secureContext: commonContext };
+  }
+  const { skipVerify } = hostTls;
   const ca: string[] = skipVerify ? [] : [...systemCertificates()];
-  for (const path of hostTls?.caFiles ?? []) {
+  for (const path of hostTls.caFiles) {
     const text = await readCertificate(path, "CA cert");
     if (!text.includes("-----BEGIN CERTIFICATE-----")) {
       throw new FlotillaError(ErrorKind.Unknown, `unable to load CA cert ${quote(path)}`);
@@ -29,7 +36,7 @@ export async function loadTlsSettings(hostTls: HostTls | undefined): Promise<Tls
   }
   const cert: string[] = [];
   const key: string[] = [];
-  for (const [certificatePath, keyPath] of hostTls?.clientFiles ?? []) {
+  for (const [certificatePath, keyPath] of hostTls.clientFiles) {
     const certificate = await readCertificate(certificatePath, "CERT file");
     cert.push(certificate);
     key.push(keyPath === undefined ? certificate : await readCertificate(keyPath, "CERT file"));

@@ -34,36 +34,50 @@ export interface BlobUpload {
  */
 export async function uploadBlob(upload: BlobUpload): Promise<"uploaded" | "mounted"> {
   const { uploads, repository, signal } = upload;
-  let session: UploadSession | "mounted" = await begin(upload);
+  let session: UploadSession | "mounted" | undefined = await begin(upload);
   let inPieces = false;
   let failures = 0;
   let reached = 0;
   for (;;) {
-    if (session === "mounted") {
-      return "mounted";
-    }
     try {
+      session ??= await uploads.begin();
+      if (session === "mounted") {
+        return "mounted";
+      }
       await (inPieces || session.offset > 0 ? sendInPieces(upload, session) : sendWhole(upload, session));
       return "uploaded";
     } catch (error) {
-      if (signal.aborted) {
-        throw error;
-      }
       const isTooLarge: boolean = error instanceof RegistryError && error.status === 413 && !inPieces;
-      if (!isTooLarge && !isTransient(error)) {
+      if (signal.aborted || !(isTooLarge || isTransient(error))) {
         throw error;
       }
       inPieces ||= isTooLarge;
-      const moved = isTooLarge ? undefined : await uploads.findProgress(session).catch(() => undefined);
-      const offset = moved === undefined || moved.offset > upload.descriptor.size ? 0 : moved.offset;
+      session = isTooLarge ? undefined : await findProgress(upload, session);
+      const offset = session?.offset ?? 0;
       failures = offset > reached ? 1 : failures + 1;
       reached = Math.max(reached, offset);
       if (failures > fruitlessAttemptsMax) {
         throw error;
       }
       await backOff({ firstMs: repository.settings.retryDelayMs, failures, signal });
-      session = moved !== undefined && offset > 0 ? moved : await begin({ ...upload, mountFrom: undefined });
     }
+  }
+}
+
+/** How much of an upload that broke has arrived; undefined when it is to begin anew. */
+async function findProgress(
+  { uploads, descriptor }: BlobUpload,
+  session: UploadSession | "mounted" | undefined,
+): Promise<UploadSession | undefined> {
+  if (session === undefined || session === "mounted") {
+    return undefined;
+  }
+  try {
+    const found = await uploads.findProgress(session);
+    return found !== undefined && found.offset > 0 && found.offset <= descriptor.size ? found : undefined;
+  } catch {
+    // Nobody to ask. The next attempt will tell, and its failure is the one that counts.
+    return undefined;
   }
 }
 
