@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { ErrorKind, isFailure } from "#base/errors.ts";
+import { ErrorKind, failure, isFailure, systemErrorCode } from "#base/errors.ts";
 import { lockFile } from "./lock.ts";
 import { migrate } from "./migrate.ts";
 import { type Database, openDatabase, openReader } from "./open.ts";
@@ -127,7 +127,34 @@ test("a commit that fails refuses every change in it", async (context) => {
   ]);
   const kept = database.prepare("SELECT count(*) FROM a").pluck().get();
   assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, kept);
-  assert.equal(outcomes[1]?.status, "rejected");
+  const [, refused] = outcomes;
+  assert.ok(refused?.status === "rejected" && isFailure(refused.reason, ErrorKind.ResourceExhausted));
+  assert.equal(systemErrorCode(refused.reason.cause), "SQLITE_FULL");
+});
+
+test("a fault of the database is told from what a change throws by itself", async (context) => {
+  const database = openTemporary(context);
+  database.exec("CREATE TABLE a (x INTEGER PRIMARY KEY); INSERT INTO a VALUES (1)");
+  const queue = new CommitQueue(database);
+  const insert = database.prepare<[number]>("INSERT INTO a VALUES (?)");
+  const own = failure(ErrorKind.NotFound, "x");
+  const insertAgain = (): unknown => insert.run(1);
+  const fail = (): never => {
+    throw own;
+  };
+  const alone = [
+    await Promise.allSettled([queue.run(insertAgain)]),
+    await Promise.allSettled([queue.run(fail)]),
+  ].flat();
+  for (const outcomes of [alone, await Promise.allSettled([queue.run(insertAgain), queue.run(fail)])]) {
+    const reasons = outcomes.map((outcome) => (outcome.status === "rejected" ? outcome.reason : undefined) as Error);
+    assert.ok(isFailure(reasons[0], ErrorKind.Unknown));
+    assert.match(systemErrorCode(reasons[0].cause) ?? "", /^SQLITE_CONSTRAINT/);
+    assert.equal(reasons[1], own);
+  }
+  assert.equal(database.inTransaction, false);
+  await queue.run(() => insert.run(2));
+  assert.deepEqual(database.prepare("SELECT x FROM a").pluck().all(), [1, 2]);
 });
 
 test("a lock has one holder", async (context) => {

@@ -1,5 +1,6 @@
 import { ErrorKind, failure } from "#base/errors.ts";
-import type { Database } from "./open.ts";
+import { databaseFailure } from "./database-failure.ts";
+import type { Database, Statement } from "./open.ts";
 
 /** Most changes that share one commit; more wait for the next turn of the event loop, so that other calls come in between. */
 const changesPerCommitMax = 64;
@@ -29,11 +30,23 @@ export class CommitQueue {
   #lazy: (() => void)[] = [];
   #lazyTimer: NodeJS.Timeout | undefined;
   #scheduled = false;
+  readonly #begin: Statement<[]>;
+  readonly #commit: Statement<[]>;
+  readonly #rollback: Statement<[]>;
+  readonly #savepoint: Statement<[]>;
+  readonly #release: Statement<[]>;
+  readonly #rollbackTo: Statement<[]>;
 
   /** @param onCommit - Called after each commit, before the changes in it are answered. */
   constructor(database: Database, onCommit: () => void = () => undefined) {
     this.#database = database;
     this.#onCommit = onCommit;
+    this.#begin = database.prepare("BEGIN IMMEDIATE");
+    this.#commit = database.prepare("COMMIT");
+    this.#rollback = database.prepare("ROLLBACK");
+    this.#savepoint = database.prepare("SAVEPOINT change");
+    this.#release = database.prepare("RELEASE change");
+    this.#rollbackTo = database.prepare("ROLLBACK TO change");
   }
 
   /**
@@ -41,6 +54,7 @@ export class CommitQueue {
    *
    * @param change - Synchronous. Whatever it throws undoes all it has done to the database and rejects the promise. It must
    *   leave everything outside the database alone, since the commit may still fail.
+   * @throws What the change throws, and for faults of the database what {@link databaseFailure} makes of them.
    */
   run<T>(change: () => T): Promise<T> {
     if (this.#waiting.length >= waitingChangesMax) {
@@ -98,17 +112,17 @@ export class CommitQueue {
   #commitWaiting(): void {
     const batch = [...this.#waiting.splice(0, changesPerCommitMax), ...this.#takeLazy()];
     try {
-      this.#database.exec("BEGIN IMMEDIATE");
+      this.#begin.run();
       for (const change of batch) {
-        this.#runAlone(change);
+        this.#runAlone(change, batch.length);
       }
-      this.#database.exec("COMMIT");
+      this.#commit.run();
     } catch (error) {
       if (this.#database.inTransaction) {
-        this.#database.exec("ROLLBACK");
+        this.#rollback.run();
       }
       for (const change of batch) {
-        change.fail(error);
+        change.fail(databaseFailure(error));
       }
       return;
     }
@@ -118,8 +132,13 @@ export class CommitQueue {
     }
   }
 
-  #runAlone(change: WaitingChange): void {
-    this.#database.exec("SAVEPOINT change");
+  /** Runs a change so that it can be undone without those before it. One that has the transaction for itself needs no savepoint. */
+  #runAlone(change: WaitingChange, count: number): void {
+    if (count === 1) {
+      change.run();
+      return;
+    }
+    this.#savepoint.run();
     try {
       change.run();
     } catch (error) {
@@ -127,9 +146,9 @@ export class CommitQueue {
         // A full disk, among others, makes SQLite undo the whole transaction by itself.
         throw error;
       }
-      this.#database.exec("ROLLBACK TO change");
-      change.fail(error);
+      this.#rollbackTo.run();
+      change.fail(databaseFailure(error));
     }
-    this.#database.exec("RELEASE change");
+    this.#release.run();
   }
 }
