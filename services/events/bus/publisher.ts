@@ -72,6 +72,7 @@ export class Publisher {
   #refused: Entry[] = [];
   #retryMs = retryMsMin;
   #retry: NodeJS.Timeout | undefined;
+  #isPumpDue = false;
   #isOpen = false;
   #link: Link | undefined;
   #silence: NodeJS.Timeout | undefined;
@@ -113,7 +114,7 @@ export class Publisher {
     if (events.length === 0) {
       this.#complete(batch);
     }
-    this.#pump();
+    this.#pumpSoon();
     try {
       await batch.done.promise;
     } finally {
@@ -144,6 +145,21 @@ export class Publisher {
     this.#retry = undefined;
     clearTimeout(this.#silence);
     this.#silence = undefined;
+  }
+
+  /**
+   * Sends when all that has come in by now has been read, so that events that come together go out together: a write costs more than an
+   * event does, here and at the server.
+   */
+  #pumpSoon(): void {
+    if (this.#isPumpDue) {
+      return;
+    }
+    this.#isPumpDue = true;
+    setImmediate(() => {
+      this.#isPumpDue = false;
+      this.#pump();
+    });
   }
 
   #pump(): void {
@@ -187,8 +203,12 @@ export class Publisher {
   #accept(ticket: Ticket, entry: Entry, reply: Reply): void {
     this.#sent.delete(ticket);
     this.#sentBytes -= entry.sizeBytes;
-    clearTimeout(this.#silence);
-    this.#silence = this.#sent.size === 0 || this.#link === undefined ? undefined : this.#watch(this.#link);
+    if (this.#sent.size === 0) {
+      clearTimeout(this.#silence);
+      this.#silence = undefined;
+    } else {
+      this.#silence?.refresh();
+    }
     const answer = readAnswer(reply);
     if (answer.kind === "taken") {
       this.#isOpen = this.#refused.length === 0;
@@ -209,7 +229,7 @@ export class Publisher {
     if (this.#refused.length > 0 && this.#sent.size === 0) {
       this.#retryLater();
     }
-    this.#pump();
+    this.#pumpSoon();
   }
 
   #retryLater(): void {
