@@ -1,9 +1,10 @@
+import { KeyedLock } from "#base/keyed-lock.ts";
 import { wallClock } from "#base/times.ts";
 import { pluginRoot } from "#config/config.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
-import { DigestLocks } from "./domain/digest-locks.ts";
+
 import type { WriterParts } from "./domain/ingest-writer.ts";
 import { OpenIngests } from "./domain/open-ingests.ts";
 import type { Reconciliation } from "./domain/ports.ts";
@@ -30,7 +31,7 @@ export function composeContent(context: ProcessContext): ProcessParts {
     index: connectBlobIndex(context.connect("metadata")),
     ingests,
     blobs: new BlobDirectories(layout),
-    digestLocks: new DigestLocks(),
+    digestLocks: new KeyedLock(),
     openIngests: new OpenIngests(wallClock),
     clock: wallClock,
   };

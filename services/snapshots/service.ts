@@ -6,15 +6,19 @@ import type { Logger } from "#fleet/log.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
-import { Snapshotter, type SnapshotterWatch } from "./domain/snapshotter.ts";
+import { openChainSnapshots } from "./chain-snapshots.ts";
+import { getSnapshotter, Snapshotter, type SnapshotterWatch } from "./domain/snapshotter.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition } from "./drivers/driver.ts";
 import { snapshotDrivers } from "./drivers/index.ts";
+import type { TreeWorkers } from "./drivers/trees.ts";
 import { connectSnapshotIndex } from "./index-client.ts";
-import { diffPlugins } from "./layers/plugin-definitions.ts";
+import { layerPlugins } from "./layers/plugin-definitions.ts";
 import { snapshotsGrpcPlugin } from "./plugins.ts";
 import { type RepairedSnapshotter, reconcileSnapshots } from "./reconcile.ts";
 import { directoriesService } from "./rpc/directories.ts";
 import { snapshotsService } from "./rpc/snapshots.ts";
+import { LayerThreads } from "./threads/layer-threads.ts";
+import { TreeThreads } from "./threads/tree-threads.ts";
 
 /**
  * Puts the snapshots process together: drivers for the directories, the index in the metadata process for the records.
@@ -25,7 +29,8 @@ import { snapshotsService } from "./rpc/snapshots.ts";
 export async function composeSnapshots(context: ProcessContext): Promise<ProcessParts> {
   const { config, log } = context;
   const index = connectSnapshotIndex(context.connect("metadata"));
-  const opened = await openDrivers(config);
+  const trees = context.resources.use(new TreeThreads());
+  const opened = await openDrivers(config, trees);
   const snapshotters = new Map<string, Snapshotter>();
   for (const { manifest, outcome } of opened) {
     if ("driver" in outcome) {
@@ -33,13 +38,17 @@ export async function composeSnapshots(context: ProcessContext): Promise<Process
     }
   }
   logRepairs(log, await reconcileSnapshots(snapshotters, index));
+  const layers = layerPlugins(context, {
+    workers: context.resources.use(new LayerThreads()),
+    getSnapshots: ({ snapshotter, ...owner }) => openChainSnapshots(getSnapshotter(snapshotters, snapshotter), owner),
+  });
   return {
     plugins: [
       ...opened.map(driverPlugin),
       { manifest: snapshotsGrpcPlugin, init: () => ({ services: [snapshotsService(snapshotters)] }) },
-      ...diffPlugins(context),
+      ...layers.plugins,
     ],
-    services: [directoriesService(snapshotters)],
+    services: [directoriesService(snapshotters), ...layers.services],
   };
 }
 
@@ -49,16 +58,20 @@ interface OpenedDriver {
 }
 
 /** Opens every driver that is not disabled; what fails is told when its plugin is initialised. */
-async function openDrivers(config: FleetConfig): Promise<OpenedDriver[]> {
+async function openDrivers(config: FleetConfig, trees: TreeWorkers): Promise<OpenedDriver[]> {
   const enabled = snapshotDrivers.filter(({ manifest }) => !config.disabledPlugins.includes(pluginUri(manifest)));
-  return await Promise.all(enabled.map((definition) => openDriver(definition, config)));
+  return await Promise.all(enabled.map((definition) => openDriver(definition, config, trees)));
 }
 
-async function openDriver(definition: SnapshotDriverDefinition, config: FleetConfig): Promise<OpenedDriver> {
+async function openDriver(
+  definition: SnapshotDriverDefinition,
+  config: FleetConfig,
+  trees: TreeWorkers,
+): Promise<OpenedDriver> {
   const { manifest } = definition;
   const uri = pluginUri(manifest);
   try {
-    const driver = await definition.open({ root: pluginRoot(config, uri), settings: pluginTable(config, uri) });
+    const driver = await definition.open({ root: pluginRoot(config, uri), settings: pluginTable(config, uri), trees });
     return { manifest, outcome: { driver } };
   } catch (error) {
     return { manifest, outcome: { error } };

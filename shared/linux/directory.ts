@@ -1,6 +1,16 @@
 import { readdirSync } from "node:fs";
 import { asByteString, type ByteString } from "./bytes.ts";
-import { closeFile, OpenFlag, openAt, type Place, removeDirectoryAt, removeFileAt, renameAt, succeed } from "./file.ts";
+import {
+  closeFile,
+  OpenFlag,
+  openResolved,
+  type Place,
+  Resolve,
+  removeDirectoryAt,
+  removeFileAt,
+  renameAt,
+  succeed,
+} from "./file.ts";
 import { Errno, SystemError } from "./libc.ts";
 
 /** The names in an open directory, in no order. @throws Error of `node:fs`. */
@@ -14,7 +24,7 @@ const depthMax = 100;
 /**
  * Removes a file or a whole directory tree. What is not there is no error.
  *
- * Symbolic links are never followed, not even ones that appear meanwhile. Trees deeper than any path are removed too: their
+ * Symbolic links are never followed, not even ones that appear meanwhile, and what is mounted in the tree is not entered. Trees deeper than any path are removed too: their
  * lower parts are moved up inside the tree first.
  *
  * @throws {@link SystemError} with a part of the tree left.
@@ -31,7 +41,12 @@ export function removeTreeAt(directory: number, name: ByteString): void {
 }
 
 function openDirectoryAt({ directory, name }: Place): number {
-  return openAt(directory, name, OpenFlag.ReadOnly | OpenFlag.Directory | OpenFlag.NoFollow);
+  return openResolved(
+    directory,
+    name,
+    OpenFlag.ReadOnly | OpenFlag.Directory | OpenFlag.NoFollow,
+    Resolve.NoCrossing | Resolve.NoSymlinks,
+  );
 }
 
 function removeDirectoryTree(top: Place): void {

@@ -29,6 +29,8 @@ export const OpenFlag = {
 
 /** @source linux/openat2.h */
 export const Resolve = {
+  /** Never onto another mount, be it of the same file system. */
+  NoCrossing: 0x01,
   NoSymlinks: 0x04,
   Beneath: 0x08,
   InRoot: 0x10,

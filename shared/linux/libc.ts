@@ -102,6 +102,7 @@ export const Errno = {
   NoEntry: 2,
   TryAgain: 11,
   Exists: 17,
+  CrossDevice: 18,
   NotDirectory: 20,
   IsDirectory: 21,
   Invalid: 22,

@@ -30,6 +30,8 @@ export interface FileStatus {
   readonly nodeMajor: number;
   readonly nodeMinor: number;
   readonly sizeBytes: number;
+  /** Space taken on disk, in units of 512 bytes. */
+  readonly blocks: number;
   readonly accessed: FileTime;
   readonly modified: FileTime;
 }
@@ -68,6 +70,7 @@ export function findStatusAt(directory: number, name: ByteString): FileStatus | 
     links: result.readUInt32LE(16),
     inode: result.readBigUInt64LE(32),
     sizeBytes: Number(result.readBigUInt64LE(40)),
+    blocks: Number(result.readBigUInt64LE(48)),
     accessed: readTime(64),
     modified: readTime(112),
     nodeMajor: result.readUInt32LE(128),

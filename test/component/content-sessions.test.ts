@@ -3,11 +3,11 @@ import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import * as fc from "fast-check";
 import { ErrorKind } from "#base/errors.ts";
+import { KeyedLock } from "#base/keyed-lock.ts";
 import { wallClock } from "#base/times.ts";
 import { digestOf } from "#containerd/digest.ts";
 import { connectRpc } from "#wire/client.ts";
 import { serveRpc } from "#wire/server.ts";
-import { DigestLocks } from "../../services/content/domain/digest-locks.ts";
 import type { WriterParts } from "../../services/content/domain/ingest-writer.ts";
 import { OpenIngests } from "../../services/content/domain/open-ingests.ts";
 import {
@@ -41,7 +41,7 @@ before(async () => {
     index: connectBlobIndex(connection),
     ingests: new IngestDirectories(layout, wallClock),
     blobs: new BlobDirectories(layout),
-    digestLocks: new DigestLocks(),
+    digestLocks: new KeyedLock(),
     openIngests: new OpenIngests(wallClock),
     clock: wallClock,
   };

@@ -18,9 +18,9 @@ import { bindService } from "#wire/handler.ts";
 import { clientHeaders, leaseOf, requireNamespace } from "#wire/headers.ts";
 import { serveRpc } from "#wire/server.ts";
 import { connectBlobStore } from "../../services/snapshots/layers/blob-client.ts";
+import { diffService } from "../../services/snapshots/layers/diff-service.ts";
 import { Differ } from "../../services/snapshots/layers/differ.ts";
-import { LayerThreads } from "../../services/snapshots/layers/layer-threads.ts";
-import { diffService } from "../../services/snapshots/rpc/diff.ts";
+import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 import { layerOf } from "./layer-rig.ts";
 

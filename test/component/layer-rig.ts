@@ -21,7 +21,7 @@ import { archiveEnd, encodeMember, paddingOf } from "#tar/tar-writer.ts";
 import type { AppliedLayer } from "../../services/snapshots/layers/apply.ts";
 import type { Compression } from "../../services/snapshots/layers/compression.ts";
 import type { ExtractionTarget } from "../../services/snapshots/layers/extractor.ts";
-import type { LayerThreads } from "../../services/snapshots/layers/layer-threads.ts";
+import type { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 
 /** A member of a layer as a test writes it. */
 export type Member = Partial<Omit<TarMember, "name" | "linkName" | "attributes">> & {

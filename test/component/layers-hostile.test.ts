@@ -4,7 +4,7 @@ import test, { type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 import { mountPointsBelow } from "#linux/mount.ts";
 import { MemberType } from "#tar/tar-format.ts";
-import { LayerThreads } from "../../services/snapshots/layers/layer-threads.ts";
+import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 import { describeTree, type Tree } from "../kit/tree.ts";
 import { applyFile, layerOf, type Member } from "./layer-rig.ts";

@@ -5,7 +5,7 @@ import test, { type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { mountAll, unmountAll } from "#linux/mount.ts";
-import { LayerThreads } from "../../services/snapshots/layers/layer-threads.ts";
+import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 import { describeTree, type Tree } from "../kit/tree.ts";
 import {
@@ -65,6 +65,8 @@ for (const format of ["pax", "gnu"]) {
     assert.deepEqual(applied, {
       digest: `sha256:${createHash("sha256").update(archive).digest("hex")}`,
       sizeBytes: archive.length,
+      usedBytes: statSync(`${path}/layer.tar.gz`).size,
+      implied: [],
     });
     if (format === "pax") {
       assert.ok(statSync(`${path}/ours/var/sparse`).blocks < 100, "holes stay holes");
@@ -425,7 +427,7 @@ test("a job that is under way when everything is closed fails, and so do those t
     assert.equal(outcome.status, "rejected");
     assert.match(
       (outcome.reason as Error).message,
-      /^the (?:thread that worked on the layer has ended|process is stopping): unavailable$/,
+      /^the (?:thread that did the work has ended|process is stopping): unavailable$/,
     );
   }
   await assert.rejects(applyTo(threads, `${path}/large.tar`, `${path}/root`), {

@@ -58,6 +58,10 @@ export class MemorySnapshotIndex {
     if (this.snapshots.has(`${snapshotter}/${key}`)) {
       throw failure(ErrorKind.AlreadyExists, `snapshot "${key}"`);
     }
+    const target = labels["containerd.io/snapshot.ref"];
+    if (this.snapshots.get(`${snapshotter}/${target}`)?.kind === SnapshotKind.COMMITTED) {
+      throw failure(ErrorKind.AlreadyExists, `target snapshot "${target}"`);
+    }
     this.#lastId += 1n;
     const made = { id: this.#lastId, kind, parent, labels };
     this.snapshots.set(`${snapshotter}/${key}`, made);
@@ -71,6 +75,12 @@ export class MemorySnapshotIndex {
     const active = this.#get(snapshotter, key);
     if (active.kind !== SnapshotKind.ACTIVE) {
       throw failure(ErrorKind.FailedPrecondition, `snapshot "${key}" is not active`);
+    }
+    if (this.snapshots.has(`${snapshotter}/${name}`)) {
+      throw failure(ErrorKind.AlreadyExists, `snapshot "${name}"`);
+    }
+    if (request.parent !== "") {
+      this.#get(snapshotter, request.parent);
     }
     const kind = SnapshotKind.COMMITTED;
     const parent = request.parent || active.parent;

@@ -10,6 +10,7 @@ import type {
   SnapshotDriverDefinition,
   SnapshotLocation,
 } from "../../services/snapshots/drivers/driver.ts";
+import { TreeThreads } from "../../services/snapshots/threads/tree-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 import { describeTree } from "../kit/tree.ts";
 
@@ -29,8 +30,9 @@ export function snapshotDriverSuite(
     test(`${definition.manifest.id}: ${name}`, async (context) => {
       await using resources = new AsyncDisposableStack();
       const directory = resources.use(await makeTemporaryDirectory("snap"));
+      const trees = resources.use(new TreeThreads());
       const open = (): Promise<SnapshotDriver> =>
-        definition.open({ root: `${directory.path}/root`, settings: new PluginSettings(settings, [], []) });
+        definition.open({ root: `${directory.path}/root`, settings: new PluginSettings(settings, [], []), trees });
       await run(new SnapshotTree(await open(), open, `${directory.path}/mnt`), context);
     });
   };

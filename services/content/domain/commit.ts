@@ -1,8 +1,9 @@
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import type { KeyedLock } from "#base/keyed-lock.ts";
 import { quote } from "#base/quote.ts";
 import { type Digest, isDigest, splitDigest } from "#containerd/digest.ts";
 import { type Labels, validateLabels } from "#containerd/labels.ts";
-import type { DigestLocks } from "./digest-locks.ts";
+
 import type { BlobFiles, BlobIndex, BlobRecord, IngestFile, IngestName } from "./ports.ts";
 
 /** What a client demands of a blob before anybody sees it, and says about it. */
@@ -20,7 +21,7 @@ export interface CommitRequest extends IngestName {
 export interface CommitParts {
   readonly index: BlobIndex;
   readonly blobs: BlobFiles;
-  readonly digestLocks: DigestLocks;
+  readonly digestLocks: KeyedLock<Digest>;
 }
 
 /**
@@ -54,7 +55,7 @@ export async function commitIngest(
   requireSize(request, sizeBytes);
   const digest = await requireDigest(ingest, request.expected);
   await ingest.seal();
-  await parts.digestLocks.whileHeld([digest], async () => {
+  await parts.digestLocks.run([digest], async () => {
     const moved = await parts.blobs.place(ingest, digest);
     try {
       await parts.index.recordBlob({ ...request, digest, sizeBytes });
@@ -85,7 +86,7 @@ export async function commitShared(
   if (request.expected !== "" && request.expected !== shared.digest) {
     throw failure(ErrorKind.FailedPrecondition, `${quote(request.ref)} unexpected digest`);
   }
-  await parts.digestLocks.whileHeld([shared.digest], async () => {
+  await parts.digestLocks.run([shared.digest], async () => {
     if ((await parts.blobs.findSizeBytes(shared.digest)) !== shared.sizeBytes) {
       throw failure(ErrorKind.NotFound, `content ${shared.digest}`);
     }

@@ -1,5 +1,6 @@
+import type { KeyedLock } from "#base/keyed-lock.ts";
 import type { Digest } from "#containerd/digest.ts";
-import type { DigestLocks } from "./digest-locks.ts";
+
 import { removalBatchMax } from "./limits.ts";
 import type { BlobFiles, BlobIndex } from "./ports.ts";
 
@@ -24,14 +25,14 @@ export interface Removal {
  * index is asked either before the rename, and the commit places the file anew, or after the record, and says no.
  */
 export async function removeBlobs(
-  parts: { readonly index: BlobIndex; readonly blobs: BlobFiles; readonly digestLocks: DigestLocks },
+  parts: { readonly index: BlobIndex; readonly blobs: BlobFiles; readonly digestLocks: KeyedLock<Digest> },
   digests: readonly Digest[],
 ): Promise<Removal> {
   const removed: Digest[] = [];
   const failures: RemovalFailure[] = [];
   for (let start = 0; start < digests.length; start += removalBatchMax) {
     const batch = digests.slice(start, start + removalBatchMax);
-    await parts.digestLocks.whileHeld(batch, async () => {
+    await parts.digestLocks.run(batch, async () => {
       const condemned = new Set(await parts.index.confirmCondemned(batch));
       const removals = batch
         .filter((candidate) => condemned.has(candidate))

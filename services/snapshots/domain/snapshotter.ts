@@ -1,7 +1,8 @@
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import { KeyedLock } from "#base/keyed-lock.ts";
 import type { Mount } from "#linux/mount.ts";
 import type { SnapshotDriver, SnapshotLocation, SnapshotUsage } from "../drivers/driver.ts";
-import { KeyedLock } from "./keyed-lock.ts";
+
 import type { NewSnapshot, SnapshotCommit, SnapshotIndex, SnapshotName, SnapshotRecord } from "./ports.ts";
 
 /** Told of what went wrong beside a call and hinders no client. */
@@ -80,6 +81,28 @@ export class Snapshotter {
       return await this.driver.measure(location.id);
     }
     return usage ?? { sizeBytes: 0n, inodes: 0n };
+  }
+
+  /** Whether there is a committed snapshot of that name. */
+  async isCommitted(name: SnapshotName): Promise<boolean> {
+    return (await this.#find(name))?.location.kind === "committed";
+  }
+
+  /** The mounts that a view of a committed snapshot would have, with nothing made for it. */
+  async viewCommitted(name: SnapshotName): Promise<Mount[]> {
+    const { id, parentIds, labels } = (await this.#index.resolve(name)).location;
+    return this.driver.mounts({ id, parentIds: [id, ...parentIds], labels, kind: "view" });
+  }
+
+  /** Removes the record of a snapshot; the collector frees the directories. One that is not there is no error. */
+  async remove(name: SnapshotName): Promise<void> {
+    try {
+      await this.#index.remove(name);
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.NotFound)) {
+        throw error;
+      }
+    }
   }
 
   /** Makes the directories of a recorded snapshot if they are not there. */

@@ -1,6 +1,7 @@
 import type { PluginSettings } from "#config/settings.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import type { Mount } from "#linux/mount.ts";
+import type { TreeWorkers } from "./trees.ts";
 
 /**
  * # Snapshot drivers
@@ -115,8 +116,13 @@ export interface SnapshotDriverDefinition {
    * Makes the root directory ready, deletes what a crash left half made or half removed, and checks that the machine can do
    * what the driver needs.
    *
-   * @param root - Directory for the driver unless its settings name another one. Made if absent.
+   * @param options.root - Directory for the driver unless its settings name another one. Made if absent.
+   * @param options.trees - What goes through whole trees for it.
    * @throws A skip (`skipPlugin`) when the machine cannot do it, any other error when it should but something is wrong.
    */
-  open(options: { readonly root: string; readonly settings: PluginSettings }): Promise<SnapshotDriver>;
+  open(options: {
+    readonly root: string;
+    readonly settings: PluginSettings;
+    readonly trees: TreeWorkers;
+  }): Promise<SnapshotDriver>;
 }

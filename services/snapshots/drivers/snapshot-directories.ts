@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { lstat, mkdir, readdir, rename } from "node:fs/promises";
-import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
-import { removeTrees } from "./file-tree.ts";
+import { ErrorKind, type FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
+import type { SnapshotUsage } from "./driver.ts";
+import type { TreeWorkers } from "./trees.ts";
 
 /** Half made directories begin with this. */
 const newPrefix = "new-";
@@ -15,9 +16,11 @@ const removedPrefix = "rm-";
  */
 export class SnapshotDirectories {
   readonly #base: string;
+  readonly #trees: TreeWorkers;
 
-  private constructor(base: string) {
+  private constructor(base: string, trees: TreeWorkers) {
     this.#base = base;
+    this.#trees = trees;
   }
 
   /**
@@ -26,7 +29,7 @@ export class SnapshotDirectories {
    * @throws {@link FlotillaError} `failed_precondition` when containerd's own snapshotter has its index there: its snapshots
    *   have no record with us, and would be taken for garbage.
    */
-  static async open(root: string): Promise<SnapshotDirectories> {
+  static async open(root: string, trees: TreeWorkers): Promise<SnapshotDirectories> {
     if (await exists(`${root}/metadata.db`)) {
       throw failure(
         ErrorKind.FailedPrecondition,
@@ -38,8 +41,8 @@ export class SnapshotDirectories {
     await mkdir(base, { recursive: true, mode: 0o700 });
     const names = await readdir(base);
     const leftovers = names.filter((name) => name.startsWith(newPrefix) || name.startsWith(removedPrefix));
-    await removeTrees(leftovers.map((name) => `${base}/${name}`));
-    return new SnapshotDirectories(base);
+    await trees.remove(leftovers.map((name) => `${base}/${name}`));
+    return new SnapshotDirectories(base, trees);
   }
 
   /** The directory of an id, which need not exist. */
@@ -55,9 +58,22 @@ export class SnapshotDirectories {
   async require(id: bigint): Promise<string> {
     const path = this.path(id);
     if (!(await exists(path))) {
-      throw failure(ErrorKind.NotFound, `directory of snapshot ${id} ${path}`);
+      throw missingDirectory(id, path);
     }
     return path;
+  }
+
+  /**
+   * Counts what a tree that belongs to an id takes on disk.
+   *
+   * @throws {@link FlotillaError} `not_found` when it is not there.
+   */
+  async measure(id: bigint, tree: string): Promise<SnapshotUsage> {
+    try {
+      return await this.#trees.measure(tree);
+    } catch (error) {
+      throw systemErrorCode(error) === "ENOENT" ? missingDirectory(id, tree, error) : error;
+    }
   }
 
   /** The ids that have a directory, in no order. */
@@ -82,7 +98,7 @@ export class SnapshotDirectories {
       await rename(half, this.path(id));
     } catch (error) {
       // What cannot be removed now is removed at the next start; the first error is the one to tell.
-      await removeTrees([half]).catch(() => undefined);
+      await this.#trees.remove([half]).catch(() => undefined);
       throw error;
     }
   }
@@ -98,9 +114,13 @@ export class SnapshotDirectories {
         }
       }
     } finally {
-      await removeTrees(hidden);
+      await this.#trees.remove(hidden);
     }
   }
+}
+
+function missingDirectory(id: bigint, path: string, cause?: unknown): FlotillaError {
+  return failure(ErrorKind.NotFound, `directory of snapshot ${id} ${path}`, { cause });
 }
 
 function unusedName(prefix: string, id: bigint): string {

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { toByteString } from "#linux/bytes.ts";
+import { type ByteString, toByteString } from "#linux/bytes.ts";
 import { closeFile, OpenFlag, openAt, succeed, syncFileSystem, workingDirectory } from "#linux/file.ts";
 import { TarReader } from "#tar/tar-reader.ts";
+import { BlobSource, type ExpectedBlob } from "./blob-source.ts";
 import { decompress } from "./compression.ts";
 import { type ExtractionTarget, Extractor } from "./extractor.ts";
 import type { ProcessorStep } from "./media-type.ts";
@@ -11,6 +11,8 @@ import type { ProcessorStep } from "./media-type.ts";
 export interface ApplyJob {
   /** File of the blob. */
   readonly blobPath: string;
+  /** What its bytes have to be, if that is to be checked on the way. */
+  readonly expected?: ExpectedBlob;
   /** From {@link planProcessors}. */
   readonly steps: readonly ProcessorStep[];
   /** Encoded messages for programs, by their id. */
@@ -25,10 +27,14 @@ export interface AppliedLayer {
   /** Of the uncompressed stream to its last byte, padding after the archive included. */
   readonly digest: string;
   readonly sizeBytes: number;
+  /** Of the blob. */
+  readonly usedBytes: number;
+  /** See {@link Extractor.implied}. */
+  readonly implied: readonly ByteString[];
 }
 
-/** Bytes of a blob that are read at a time. */
-const readBytes = 512 * 1024;
+/** How often progress is told, at most. */
+const progressMs = 250;
 
 /**
  * Applies a layer to a directory tree.
@@ -36,22 +42,34 @@ const readBytes = 512 * 1024;
  * To be called on a thread of its own with a umask of 0: between two pieces of the layer it makes system calls without a
  * pause. Reading and decompression go on meanwhile on other threads. After a failure the tree has a part of the layer.
  *
- * @throws {@link FlotillaError}
+ * @param onProgress - Told how many bytes of the blob have been used, a few times a second.
+ * @throws {@link FlotillaError} `failed_precondition` when the blob is not what is expected.
  * @source containerd v2.3.4 core/diff/apply/apply.go `(*fsApplier).Apply`
  */
-export async function applyLayer(job: ApplyJob, signal: AbortSignal): Promise<AppliedLayer> {
+export async function applyLayer(
+  job: ApplyJob,
+  signal: AbortSignal,
+  onProgress: (usedBytes: number) => void,
+): Promise<AppliedLayer> {
   const hash = createHash("sha256");
   let sizeBytes = 0;
+  let nextProgress = performance.now() + progressMs;
+  await using source = await BlobSource.open(job.blobPath, job.expected);
   const extractor = new Extractor(job.target);
   try {
     const reader = new TarReader(extractor);
-    for await (const chunk of openLayer(job, signal)) {
+    for await (const chunk of openLayer(job, source, signal)) {
       signal.throwIfAborted();
       hash.update(chunk);
       sizeBytes += chunk.length;
       reader.write(chunk);
+      if (performance.now() > nextProgress) {
+        onProgress(source.usedBytes);
+        nextProgress = performance.now() + progressMs;
+      }
     }
     reader.end();
+    await source.verify(signal);
     extractor.complete();
   } finally {
     extractor.close();
@@ -59,12 +77,21 @@ export async function applyLayer(job: ApplyJob, signal: AbortSignal): Promise<Ap
   if (job.syncFileSystem) {
     writeOut(job.target.root);
   }
-  return { digest: `sha256:${hash.digest("hex")}`, sizeBytes };
+  return {
+    digest: `sha256:${hash.digest("hex")}`,
+    sizeBytes,
+    usedBytes: source.usedBytes,
+    implied: extractor.implied,
+  };
 }
 
 /** The uncompressed bytes of a layer. */
-async function* openLayer({ blobPath, steps, payloads }: ApplyJob, signal: AbortSignal): AsyncGenerator<Buffer> {
-  let stream: AsyncIterable<Buffer> = createReadStream(blobPath, { highWaterMark: readBytes, signal });
+async function* openLayer(
+  { steps, payloads }: ApplyJob,
+  source: BlobSource,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  let stream: AsyncIterable<Buffer> = source.read(signal);
   for (const step of steps) {
     if (step.kind === "decompress") {
       stream = decompress(stream);

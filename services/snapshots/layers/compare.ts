@@ -1,3 +1,4 @@
+import { joinPath } from "#linux/byte-path.ts";
 import { asByteString, type ByteString, toByteString } from "#linux/bytes.ts";
 import { listDirectory } from "#linux/directory.ts";
 import { closeFile, OpenFlag, openAt, pathBytesMax, readSymlinkAt, succeed, workingDirectory } from "#linux/file.ts";
@@ -6,7 +7,7 @@ import { type FileStatus, FileType, findStatusAt, typeOf } from "#linux/stat.ts"
 import { findAttributeAt, listAttributesAt } from "#linux/xattr.ts";
 import type { Change } from "./change.ts";
 import { sameContent } from "./content.ts";
-import { joinPath } from "./layer-path.ts";
+
 import { opaqueAttribute, userOpaqueAttribute } from "./whiteout.ts";
 
 /** Two trees to compare. */

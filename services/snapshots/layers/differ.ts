@@ -7,15 +7,15 @@ import type { Mount } from "#linux/mount.ts";
 import { readOnlyMounts } from "#linux/mount-options.ts";
 import { withTemporaryMount } from "#linux/temporary-mount.ts";
 import type { AppliedLayer } from "./apply.ts";
+import type { ExpectedBlob } from "./blob-source.ts";
 import type { Compression } from "./compression.ts";
 import type { ExtractionTarget } from "./extractor.ts";
-import type { LayerThreads } from "./layer-threads.ts";
 import { gzipLayerMediaType, layerMediaType, planProcessors, zstdLayerMediaType } from "./media-type.ts";
 import { findChangedDirectory, findDirectTarget } from "./mount-shape.ts";
-import type { BlobStore, ContentOwner, WrittenBlob } from "./ports.ts";
+import type { BlobStore, ContentOwner, LayerWorkers, WrittenBlob } from "./ports.ts";
 
 /** Label of a compressed layer with the digest of the uncompressed one. @source containerd v2.3.4 pkg/labels/labels.go `LabelUncompressed` */
-const uncompressedLabel = "containerd.io/uncompressed";
+export const uncompressedLabel = "containerd.io/uncompressed";
 
 const compressions: ReadonlyMap<string, Compression> = new Map([
   [layerMediaType, "none"],
@@ -32,6 +32,10 @@ export interface ApplyOrder {
   readonly payloads: ReadonlyMap<string, Uint8Array>;
   /** Write out the file system before success is told. */
   readonly syncFileSystem: boolean;
+  /** What the bytes have to be; they are taken as they are without it. */
+  readonly expected?: ExpectedBlob;
+  /** Told now and then how many bytes of the blob have been used. */
+  readonly onProgress?: (usedBytes: number) => void;
 }
 
 /** Two file systems of which the difference is wanted. */
@@ -54,7 +58,7 @@ export interface ComparedLayer extends WrittenBlob {
 
 export interface DifferParts {
   readonly blobs: BlobStore;
-  readonly threads: LayerThreads;
+  readonly threads: LayerWorkers;
   /** Directory of temporary mounts. */
   readonly temporaryMounts: string;
   readonly programs: ReadonlyMap<string, StreamProcessorConfig>;
@@ -78,14 +82,13 @@ export class Differ {
     const { blobs, threads, temporaryMounts, programs } = this.#parts;
     const blobPath = await locateBlob(blobs, owner, order.digest);
     const steps = planProcessors(order.mediaType, programs);
+    const { payloads, syncFileSystem } = order;
+    const expected = order.expected === undefined ? {} : { expected: order.expected };
     if (order.mounts.length === 0) {
       throw failure(ErrorKind.InvalidArgument, "there are no mounts to apply the layer to");
     }
     const applyTo = (target: ExtractionTarget): Promise<AppliedLayer> =>
-      threads.apply(
-        { blobPath, steps, payloads: order.payloads, target, syncFileSystem: order.syncFileSystem },
-        owner.signal,
-      );
+      threads.apply({ blobPath, steps, payloads, target, syncFileSystem, ...expected }, owner.signal, order.onProgress);
     const direct = findDirectTarget(order.mounts);
     return direct === undefined
       ? await withTemporaryMount(order.mounts, temporaryMounts, (root) =>

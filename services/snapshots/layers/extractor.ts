@@ -1,5 +1,6 @@
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { joinPath, splitPath } from "#linux/byte-path.ts";
 import { type ByteString, fromByteString, toByteString } from "#linux/bytes.ts";
 import { listDirectory, removeTreeAt } from "#linux/directory.ts";
 import {
@@ -32,7 +33,7 @@ import { setAttribute, setAttributeAt } from "#linux/xattr.ts";
 import { MemberType, type TarMember } from "#tar/tar-format.ts";
 import type { TarSink } from "#tar/tar-reader.ts";
 import { type Directory, DirectoryCache } from "./directory-cache.ts";
-import { cleanLayerPath, joinPath, splitPath } from "./layer-path.ts";
+import { cleanLayerPath } from "./layer-path.ts";
 import { findWhiteout, isOverlayWhiteout, opaqueAttribute, opaqueValue, type Whiteout } from "./whiteout.ts";
 
 /** Where a layer goes. */
@@ -94,17 +95,22 @@ export class Extractor implements TarSink {
     [];
   /** Real paths of what this layer has brought, which its own opaque marks do not hide. Kept for `remove` alone. */
   readonly #brought: Set<string> | undefined;
+  /** Directories that were made because a path needs them, and had no model in lower trees. Kept for `overlay` alone. */
+  readonly #implied: Set<ByteString> | undefined;
   #file: OpenFile | undefined;
 
   constructor(target: ExtractionTarget) {
     this.#target = target;
     this.#brought = target.whiteouts === "remove" ? new Set() : undefined;
+    this.#implied = target.whiteouts === "overlay" ? new Set() : undefined;
     this.#directories = new DirectoryCache(
       toByteString(target.root),
       target.lowers.map(toByteString),
       (path, directory, lower) => {
         this.#brought?.add(directory.realPath);
-        if (lower !== undefined) {
+        if (lower === undefined) {
+          this.#implied?.add(path);
+        } else {
           this.#directoryTimes.push({ path, accessed: lower.accessed, modified: lower.modified });
         }
       },
@@ -175,6 +181,14 @@ export class Extractor implements TarSink {
         succeed(result, () => `failed call to UtimesNanoAt for ${this.#shown(path)}`);
       }
     }
+  }
+
+  /**
+   * The directories of an upper directory that no member describes and no given lower directory has, parents first. If directories come to
+   * lie below later, these are to get their attributes from them.
+   */
+  get implied(): readonly ByteString[] {
+    return [...(this.#implied ?? [])];
   }
 
   /** Closes everything, after success or failure. */
@@ -260,6 +274,7 @@ export class Extractor implements TarSink {
     }
     succeed(descriptor, () => `mkdir ${this.#shown(path)}`);
     this.#directories.keep(path, descriptor);
+    this.#implied?.delete(path);
     this.#checkOwner(changeOwner(descriptor, member.user, member.group), member, path);
     for (const [key, value] of member.attributes) {
       this.#checkAttribute(isTrusted(key) ? -Errno.NotSupported : setAttribute(descriptor, key, value), key, path);

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import * as fc from "fast-check";
+import { joinPath, splitPath } from "#linux/byte-path.ts";
 import { asByteString } from "#linux/bytes.ts";
-import { cleanLayerPath, joinPath, splitPath } from "./layer-path.ts";
+import { cleanLayerPath } from "./layer-path.ts";
 import { findWhiteout, whiteoutOf } from "./whiteout.ts";
 
 const clean = (path: string): string => cleanLayerPath(asByteString(path));

@@ -1,4 +1,5 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { joinPath, splitPath } from "#linux/byte-path.ts";
 import { asByteString, type ByteString, fromByteString, toByteString } from "#linux/bytes.ts";
 import {
   closeFile,
@@ -17,7 +18,6 @@ import { MemberType, type TarMember } from "#tar/tar-format.ts";
 import { archiveEnd, encodeMember, paddingOf } from "#tar/tar-writer.ts";
 import type { Change } from "./change.ts";
 import { readContent } from "./content.ts";
-import { joinPath, splitPath } from "./layer-path.ts";
 import { whiteoutOf } from "./whiteout.ts";
 
 const itself = asByteString("");

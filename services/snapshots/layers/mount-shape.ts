@@ -38,6 +38,30 @@ function lowersOf(options: readonly string[]): string[] {
 }
 
 /**
+ * The mounts of a snapshot that has no parent yet, as an overlay with an upper directory alone, so that removals are written as
+ * overlayfs' marks: they are about what will lie below. Mounts of other kinds stay as they are.
+ *
+ * @source containerd v2.3.4 core/unpack/unpacker.go `bindToOverlay`
+ */
+export function asUpperDirectory(mounts: readonly Mount[]): readonly Mount[] {
+  const [mount] = mounts;
+  if (mount === undefined || mounts.length > 1 || mount.type !== "bind") {
+    return mounts;
+  }
+  const options = mount.options.filter((option) => option !== "rbind");
+  return [{ type: "overlay", source: "overlay", options: [...options, `upperdir=${mount.source}`] }];
+}
+
+/** The directories that the mounts of a committed snapshot show, topmost first; none if they are of another kind. */
+export function lowerDirectoriesOf(mounts: readonly Mount[]): string[] {
+  const [mount] = mounts;
+  if (mount === undefined || mounts.length > 1) {
+    return [];
+  }
+  return mount.type === "overlay" ? lowersOf(mount.options) : mount.type === "bind" ? [mount.source] : [];
+}
+
+/**
  * The upper directory of an overlay whose lower layers are just what the other mounts show, if that is so: what differs
  * between the two then is in that directory.
  *

@@ -1,4 +1,8 @@
 import type { Labels } from "#containerd/labels.ts";
+import type { Mount } from "#linux/mount.ts";
+import type { AppliedLayer, ApplyJob } from "./apply.ts";
+import type { AdoptJob } from "./implied-directories.ts";
+import type { CompareJob, WrittenLayer } from "./layer-stream.ts";
 
 /** On whose behalf content is read and written. */
 export interface ContentOwner {
@@ -34,4 +38,45 @@ export interface WrittenBlob {
   readonly sizeBytes: bigint;
   /** The namespace had the blob before; its labels are what they were. */
   readonly existed: boolean;
+}
+
+/** Threads on which layers are read and written, with a umask of 0. A signal ends a job early, with its work half done. */
+export interface LayerWorkers {
+  /** See `applyLayer`. */
+  apply(job: ApplyJob, signal: AbortSignal, onProgress?: (usedBytes: number) => void): Promise<AppliedLayer>;
+  /** See `streamLayer`. Whoever stops reading early ends the job. */
+  compare(job: CompareJob, signal: AbortSignal): AsyncGenerator<Uint8Array, WrittenLayer>;
+  /** See `adoptDirectories`. */
+  adopt(job: AdoptJob, signal: AbortSignal): Promise<void>;
+}
+
+/** The snapshots of one snapshotter in one namespace, under one lease. All of it throws {@link FlotillaError}. */
+export interface ChainSnapshots {
+  /** The snapshotter's name. */
+  readonly snapshotter: string;
+  /** Whether a snapshot may be made without its parent, and get it when it is committed. */
+  readonly canRebase: boolean;
+  /** Whether there is a committed snapshot of that name. */
+  exists(name: string): Promise<boolean>;
+  /**
+   * Makes an active snapshot.
+   *
+   * @throws `already_exists` when the key is taken, or when the snapshot that the label `containerd.io/snapshot.ref` names is there.
+   */
+  prepare(snapshot: {
+    readonly key: string;
+    readonly parent: string;
+    readonly labels: Labels;
+  }): Promise<readonly Mount[]>;
+  /** Commits an active snapshot. @throws `already_exists` when the name is taken; the active one stays then. */
+  commit(commit: {
+    readonly key: string;
+    readonly name: string;
+    readonly parent: string;
+    readonly labels: Labels;
+  }): Promise<void>;
+  /** Removes an active snapshot. One that is not there is no error. */
+  remove(key: string): Promise<void>;
+  /** The mounts that show a committed snapshot, with nothing made for it. */
+  view(name: string): Promise<readonly Mount[]>;
 }

@@ -1,8 +1,8 @@
 import { chmod } from "node:fs/promises";
 import type { Mount } from "#linux/mount.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
-import { copyTree, measureTree } from "../file-tree.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
+import type { TreeWorkers } from "../trees.ts";
 import { nativePlugin } from "./plugin.ts";
 
 /**
@@ -15,9 +15,9 @@ import { nativePlugin } from "./plugin.ts";
  */
 export const nativeDriver: SnapshotDriverDefinition = {
   manifest: nativePlugin,
-  open: async ({ root, settings }) => {
+  open: async ({ root, settings, trees }) => {
     const directory = settings.string("root_path") || root;
-    return new NativeDriver(directory, await SnapshotDirectories.open(directory));
+    return new NativeDriver(directory, await SnapshotDirectories.open(directory, trees), trees);
   },
 };
 
@@ -25,10 +25,12 @@ class NativeDriver implements SnapshotDriver {
   readonly root: string;
   readonly capabilities: readonly string[] = [];
   readonly #directories: SnapshotDirectories;
+  readonly #trees: TreeWorkers;
 
-  constructor(root: string, directories: SnapshotDirectories) {
+  constructor(root: string, directories: SnapshotDirectories, trees: TreeWorkers) {
     this.root = root;
     this.#directories = directories;
+    this.#trees = trees;
   }
 
   listIds(): Promise<bigint[]> {
@@ -40,7 +42,7 @@ class NativeDriver implements SnapshotDriver {
       if (parentId === undefined || kind === "view") {
         await chmod(directory, 0o755);
       } else {
-        await copyTree(await this.#directories.require(parentId), directory);
+        await this.#trees.copy(await this.#directories.require(parentId), directory);
       }
     });
   }
@@ -51,7 +53,7 @@ class NativeDriver implements SnapshotDriver {
   }
 
   async measure(id: bigint): Promise<SnapshotUsage> {
-    return await measureTree(await this.#directories.require(id));
+    return await this.#directories.measure(id, this.#directories.path(id));
   }
 
   remove(ids: readonly bigint[]): Promise<void> {

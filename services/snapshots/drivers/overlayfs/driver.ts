@@ -3,7 +3,6 @@ import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
 import type { Mount } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
-import { measureTree } from "../file-tree.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
 import { type OverlayConfig, parseOverlayConfig } from "./config.ts";
 import { findMappedRoot, gidMappingLabel, uidMappingLabel } from "./id-mapping.ts";
@@ -20,9 +19,9 @@ import { overlayPlugin } from "./plugin.ts";
  */
 export const overlayDriver: SnapshotDriverDefinition = {
   manifest: overlayPlugin,
-  open: async ({ root, settings }) => {
+  open: async ({ root, settings, trees }) => {
     const config = parseOverlayConfig(root, settings);
-    const directories = await SnapshotDirectories.open(config.root);
+    const directories = await SnapshotDirectories.open(config.root, trees);
     const options = await overlayOptions(config);
     await requireOverlay(config.root, options);
     return new OverlayDriver(config, directories, options);
@@ -93,8 +92,7 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   async measure(id: bigint): Promise<SnapshotUsage> {
-    await this.#directories.require(id);
-    return await measureTree(this.#filesOf(id));
+    return await this.#directories.measure(id, this.#filesOf(id));
   }
 
   remove(ids: readonly bigint[]): Promise<void> {

@@ -40,3 +40,26 @@ test("work that shares a key never overlaps, keeps its order, and all of it is d
     }),
   );
 });
+
+test("who gives up waiting lets the next one pass, in order, and never runs", async () => {
+  const lock = new KeyedLock<string>();
+  const first = Promise.withResolvers<void>();
+  const order: string[] = [];
+  const running = lock.run(["a"], async () => {
+    await first.promise;
+    order.push("first");
+  });
+  const giveUp = new AbortController();
+  const abandoned = lock.run(["a", "b"], () => Promise.resolve(order.push("abandoned")), giveUp.signal);
+  const last = lock.run(["b"], () => Promise.resolve(order.push("last")));
+  giveUp.abort(new Error("enough"));
+  await assert.rejects(abandoned, /enough/);
+  assert.deepEqual(order, [], "those behind still wait for those before");
+  first.resolve();
+  await Promise.all([running, last]);
+  assert.deepEqual(order, ["first", "last"]);
+  await assert.rejects(
+    lock.run(["a"], () => Promise.resolve(), giveUp.signal),
+    /enough/,
+  );
+});

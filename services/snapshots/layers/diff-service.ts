@@ -6,9 +6,9 @@ import type { FileTime } from "#linux/file.ts";
 import type { Mount } from "#linux/mount.ts";
 import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
-import type { Differ } from "../layers/differ.ts";
-import { layerMediaType } from "../layers/media-type.ts";
-import type { ContentOwner } from "../layers/ports.ts";
+import type { Differ } from "./differ.ts";
+import { layerMediaType } from "./media-type.ts";
+import type { ContentOwner } from "./ports.ts";
 
 /**
  * The public Diff service.

@@ -1,0 +1,15 @@
+import type { SnapshotUsage } from "./driver.ts";
+
+/** What drivers have done with whole directory trees, off the thread that answers calls. */
+export interface TreeWorkers {
+  /**
+   * Counts the blocks and inodes of a tree that may change meanwhile.
+   *
+   * @throws {@link FlotillaError} with the code `ENOENT` when it is not there.
+   */
+  measure(root: string): Promise<SnapshotUsage>;
+  /** Deletes trees. Those that are not there are passed over. @throws {@link FlotillaError} after having deleted all that can be. */
+  remove(paths: readonly string[]): Promise<void>;
+  /** Copies a tree with all its attributes into an existing empty directory. @throws {@link FlotillaError}; the copy is then incomplete. */
+  copy(source: string, target: string): Promise<void>;
+}
