@@ -89,7 +89,7 @@ export interface Registry extends AsyncDisposable {
    */
   fetchManifest(descriptor: Descriptor, signal: AbortSignal): Promise<Uint8Array>;
   /**
-   * The bytes of a descriptor from an offset on, in pieces that are the caller's. A connection that is cut is
+   * The bytes of a descriptor from an offset on, in pieces that are good until the next one. A connection that is cut is
    * taken up where it broke. The length is checked, the digest is not. To stop early, end the iteration.
    */
   fetch(descriptor: Descriptor, options: { readonly offset: number; readonly signal: AbortSignal }): ByteStream;

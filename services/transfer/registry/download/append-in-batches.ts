@@ -1,41 +1,52 @@
 import type { ByteStream, Ingest } from "../ports.ts";
 
-/** How much goes to the content store at once. While it takes one batch, the next is received. */
-const batchBytes = 1024 * 1024;
+/** How much goes to the content store at once. While it takes one batch, the next is filled. */
+const batchBytesMax = 1024 * 1024;
 
 /**
- * Appends a stream to an ingest, in few large messages.
+ * Appends a stream to an ingest, in few large messages. Two buffers take turns, so that a download makes no garbage.
  *
+ * @param expectedBytes - How much is to come; small things need no large buffers.
  * @param onAppended - Is told how many bytes the ingest has.
  */
 export async function appendInBatches(
   ingest: Ingest,
   stream: ByteStream,
+  expectedBytes: number,
   onAppended: (offset: number) => void,
 ): Promise<void> {
-  let pieces: Uint8Array[] = [];
-  let waitingBytes = 0;
+  const batchBytes = Math.max(1, Math.min(batchBytesMax, expectedBytes));
+  let filling: Buffer = Buffer.allocUnsafeSlow(batchBytes);
+  let resting: Buffer | undefined;
+  let filledBytes = 0;
   let appending: Promise<void> = Promise.resolve();
-  const startBatch = async (): Promise<void> => {
-    const data = pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces, waitingBytes);
-    pieces = [];
-    waitingBytes = 0;
+  const passOn = async (): Promise<void> => {
+    const batch = filling;
+    const data = batch.subarray(0, filledBytes);
+    filledBytes = 0;
+    // The other buffer is ours again when the store has taken what was in it.
     await appending;
+    filling = resting ?? Buffer.allocUnsafeSlow(batchBytes);
+    resting = batch;
     appending = ingest.append(data).then(() => onAppended(ingest.offset));
     appending.catch(() => undefined);
   };
   try {
     for await (const piece of stream) {
-      pieces.push(piece);
-      waitingBytes += piece.length;
-      if (waitingBytes >= batchBytes) {
-        await startBatch();
+      for (let taken = 0; taken < piece.length; ) {
+        const length = Math.min(piece.length - taken, batchBytes - filledBytes);
+        filling.set(piece.subarray(taken, taken + length), filledBytes);
+        filledBytes += length;
+        taken += length;
+        if (filledBytes === batchBytes) {
+          await passOn();
+        }
       }
     }
   } finally {
     // What has come before a failure is worth keeping as well.
-    if (waitingBytes > 0) {
-      await startBatch();
+    if (filledBytes > 0) {
+      await passOn();
     }
     await appending;
   }

@@ -131,7 +131,7 @@ class Attempt {
     }
     const onHost = (host: RegistryHost): void => void this.hosts.add(host);
     const stream = openStream({ repository, descriptor, signal, onHost }, ingest.offset);
-    await appendInBatches(ingest, stream, (offset) => this.#tell(offset));
+    await appendInBatches(ingest, stream, size - ingest.offset, (offset) => this.#tell(offset));
   }
 
   async #commit(ingest: Ingest): Promise<void> {

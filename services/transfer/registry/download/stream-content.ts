@@ -73,12 +73,13 @@ async function* streamSideBySide(source: ContentSource, { start, end }: ByteRang
   }
   const stop = new AbortController();
   const stoppable = { ...source, signal: AbortSignal.any([source.signal, stop.signal]) };
-  const underWay: Promise<Uint8Array>[] = [];
+  const underWay: Promise<Buffer>[] = [];
+  const free: Buffer[] = [];
   let next = start;
   const fill = (): void => {
     while (next < end && underWay.length < maxConcurrentDownloads) {
       const chunk = { start: next, end: Math.min(end, next + chunkBytes) };
-      const fetching = readChunk(stoppable, chunk);
+      const fetching = readChunk(stoppable, chunk, free.pop() ?? Buffer.allocUnsafeSlow(chunkBytes));
       fetching.catch(() => undefined);
       underWay.push(fetching);
       next = chunk.end;
@@ -90,6 +91,7 @@ async function* streamSideBySide(source: ContentSource, { start, end }: ByteRang
       void underWay.shift();
       if (chunk !== undefined) {
         yield chunk;
+        free.push(Buffer.from(chunk.buffer));
       }
     }
   } finally {
@@ -112,14 +114,14 @@ async function ignoresRanges(source: ContentSource, start: number): Promise<bool
   }
 }
 
-async function readChunk(source: ContentSource, range: ByteRange): Promise<Uint8Array> {
-  const chunk = Buffer.allocUnsafe(range.end - range.start);
+/** @returns the part of the buffer that the range has filled. */
+async function readChunk(source: ContentSource, range: ByteRange, buffer: Buffer): Promise<Buffer> {
   let filledBytes = 0;
   for await (const piece of streamRange(source, range)) {
-    chunk.set(piece, filledBytes);
+    buffer.set(piece, filledBytes);
     filledBytes += piece.length;
   }
-  return chunk;
+  return buffer.subarray(0, filledBytes);
 }
 
 /** {@link streamContent} as {@link ByteStream}, so that nothing happens before somebody reads. */

@@ -14,7 +14,8 @@ export async function readBounded(
   const pieces: Uint8Array[] = [];
   let lengthBytes = 0;
   for await (const piece of body) {
-    pieces.push(piece);
+    // The stream may use the piece's memory again.
+    pieces.push(Buffer.from(piece));
     lengthBytes += piece.length;
     if (lengthBytes > bytesMax) {
       if (excess === "refuse") {
