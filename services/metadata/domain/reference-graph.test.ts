@@ -123,6 +123,22 @@ test("what does not exist leads on but need not be removed", () => {
   assert.deepEqual(run(graph.orderUnreached()).value, []);
 });
 
+test("what could go in any order goes in the order in which it was said to exist", () => {
+  const graph = new ReferenceGraph();
+  const [last, first, held, holder, middle] = ["last", "first", "held", "holder", "middle"].map((key) =>
+    graph.node("ns", ResourceKind.Content, key),
+  );
+  assert.ok(
+    first !== undefined && middle !== undefined && last !== undefined && held !== undefined && holder !== undefined,
+  );
+  for (const node of [first, held, middle, holder, last]) {
+    graph.addExisting(node);
+  }
+  graph.addEdge(holder, held, { structural: false });
+  run(graph.mark());
+  assert.deepEqual(run(graph.orderUnreached()).value, [[first], [middle], [holder], [last], [held]]);
+});
+
 test("walks over a large graph stop often", () => {
   const nodes = 50_000;
   const edges = Array.from({ length: nodes - 1 }, (_, from) => ({ from, to: from + 1, structural: false }));
