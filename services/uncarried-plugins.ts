@@ -25,19 +25,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
     },
   },
   {
-    type: "io.containerd.image-verifier.v1",
-    id: "bindir",
-    settings: {
-      bin_dir: {
-        type: "string",
-        default: "/opt/containerd/image-verifier/bin",
-        about: "Directory of programs that judge images.",
-      },
-      max_verifiers: { type: "integer", default: 10, about: "Programs that are asked; below 0 for all." },
-      per_verifier_timeout: { type: "duration", default: "10s", about: "How long each may take." },
-    },
-  },
-  {
     type: "io.containerd.internal.v1",
     id: "opt",
     settings: {
@@ -196,38 +183,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
       endpoint: { type: "string", about: "Where traces go; the environment is the newer way." },
       protocol: { type: "string", about: "How they go there; the environment is the newer way." },
       insecure: { type: "boolean", about: "Whether they go there unencrypted; the environment is the newer way." },
-    },
-  },
-  {
-    type: "io.containerd.transfer.v1",
-    id: "local",
-    settings: {
-      max_concurrent_downloads: { type: "integer", default: 3, about: "Layers of one image fetched at a time." },
-      concurrent_layer_fetch_buffer: {
-        type: "integer",
-        default: 0,
-        about: "Largest piece of a layer, in bytes, that is fetched beside others of the same layer; 0 for no pieces.",
-      },
-      max_concurrent_uploaded_layers: { type: "integer", default: 3, about: "Layers of one image sent at a time." },
-      check_platform_supported: {
-        type: "boolean",
-        default: false,
-        about: "Whether images of other platforms than those of unpack_config are refused.",
-      },
-      unpack_config: {
-        type: "tables",
-        settings: {
-          platform: { type: "string", default: "", about: "Platform of the images." },
-          snapshotter: { type: "string", default: "", about: "Snapshotter that they are unpacked into." },
-          differ: { type: "string", default: "", about: "Differ that unpacks them." },
-          config_type: { type: "string", default: "", about: "Media type of their configuration." },
-          layer_types: { type: "strings", default: [], about: "Media types of their layers." },
-          optional: { type: "boolean", default: false, about: "Whether a missing snapshotter or differ is no error." },
-        },
-        about: "Where images are unpacked to.",
-      },
-      config_path: { type: "string", default: "", about: "Directory of hosts.toml files, by registry." },
-      max_concurrent_unpacks: { type: "integer", default: 1, about: "Layers of one image unpacked at a time." },
     },
   },
 ];

@@ -11,6 +11,7 @@ import { Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Streaming } from "#gen/containerd/services/streaming/v1/streaming_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
+import { Transfer } from "#gen/containerd/services/transfer/v1/transfer_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import type { ProcessName } from "./process-name.ts";
@@ -70,7 +71,10 @@ export const fleet: readonly FleetProcess[] = [
     name: "transfer",
     startup: "on-demand",
     after: ["metadata", "content", "snapshots"],
-    answers: [[Streaming, "all"]],
+    answers: [
+      [Transfer, "all"],
+      [Streaming, "all"],
+    ],
   },
   {
     name: "gateway",

@@ -4,17 +4,18 @@ import { writeFile } from "node:fs/promises";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
-import { socketOf } from "#fleet/process-name.ts";
+import { type ProcessName, socketOf } from "#fleet/process-name.ts";
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
+import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
-import { bindService } from "#wire/handler.ts";
+import { bindService, type ServiceBinding } from "#wire/handler.ts";
 import { type RpcServer, serveRpc } from "#wire/server.ts";
 import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const program = fileURLToPath(new URL("../../services/transfer/main.ts", import.meta.url));
 
-/** A transfer process on a directory of its own, beside a metadata process that knows leases alone. */
+/** A transfer process on a directory of its own, beside a metadata process that knows leases alone and a snapshots process that only describes itself. */
 export class TransferProcess {
   /** The leases that there are, in every namespace. */
   readonly leases = new Set<string>();
@@ -23,7 +24,7 @@ export class TransferProcess {
   readonly #directory: TemporaryDirectory;
   readonly #connection: RpcConnection;
   readonly #child: ChildProcess;
-  #metadata: RpcServer | undefined;
+  readonly #neighbours: RpcServer[] = [];
 
   private constructor(directory: TemporaryDirectory) {
     this.#directory = directory;
@@ -42,23 +43,34 @@ export class TransferProcess {
     await writeFile(`${directory.path}/config.toml`, 'version = 4\n[debug]\nlevel = "debug"\n');
     const started = new TransferProcess(directory);
     context.after(() => started.#close());
-    started.#metadata = await serveRpc({
-      socketPath: socketOf(`${directory.path}/state`, "metadata"),
-      services: [
-        bindService(Leases, {
-          list: ({ filters }) => ({
-            leases: [...started.leases].filter((id) => filters.includes(`id=="${id}"`)).map((id) => ({ id })),
-          }),
+    await started.#serve("metadata", [
+      bindService(Leases, {
+        list: ({ filters }) => ({
+          leases: [...started.leases].filter((id) => filters.includes(`id=="${id}"`)).map((id) => ({ id })),
         }),
-      ],
-      onFailure: () => undefined,
-    });
+      }),
+    ]);
+    await started.#serve("snapshots", [
+      bindService(Member, {
+        describe: () => ({
+          plugins: [
+            { type: "io.containerd.snapshotter.v1", id: "overlayfs" },
+            { type: "io.containerd.differ.v1", id: "walking" },
+          ],
+        }),
+      }),
+    ]);
     await createClient(Health, started.transport).check({});
     return started;
   }
 
   get transport(): Transport {
     return this.#connection.transport;
+  }
+
+  async #serve(neighbour: ProcessName, services: readonly ServiceBinding[]): Promise<void> {
+    const socketPath = socketOf(`${this.#directory.path}/state`, neighbour);
+    this.#neighbours.push(await serveRpc({ socketPath, services, onFailure: () => undefined }));
   }
 
   async #close(): Promise<void> {
@@ -68,7 +80,7 @@ export class TransferProcess {
       await exited;
     }
     this.#connection.close();
-    await this.#metadata?.close(0);
+    await Promise.all(this.#neighbours.map((server) => server.close(0)));
     await this.#directory[Symbol.asyncDispose]();
   }
 }

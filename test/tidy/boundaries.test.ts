@@ -42,7 +42,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   { folder: "services/tasks/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa"] },
   {
     folder: "services/transfer/",
-    uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "smol-toml", "undici"],
+    uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "smol-toml", "undici", "execa"],
   },
   {
     folder: "services/gateway/",

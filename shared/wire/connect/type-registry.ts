@@ -7,6 +7,12 @@ import { file_containerd_events_snapshot } from "#gen/containerd/events/snapshot
 import { file_containerd_events_task } from "#gen/containerd/events/task_pb.ts";
 import { file_containerd_runc_v1_options } from "#gen/containerd/runc/v1/options_pb.ts";
 import { file_containerd_services_images_v1_images } from "#gen/containerd/services/images/v1/images_pb.ts";
+import { file_containerd_types_transfer_imagestore } from "#gen/containerd/types/transfer/imagestore_pb.ts";
+import { file_containerd_types_transfer_importexport } from "#gen/containerd/types/transfer/importexport_pb.ts";
+import { file_containerd_types_transfer_progress } from "#gen/containerd/types/transfer/progress_pb.ts";
+import { file_containerd_types_transfer_registry } from "#gen/containerd/types/transfer/registry_pb.ts";
+import { file_containerd_types_transfer_streaming } from "#gen/containerd/types/transfer/streaming_pb.ts";
+import { file_containerd_types_transfer_transfer } from "#gen/containerd/types/transfer/transfer_pb.ts";
 import { file_io_containerd_cgroups_v1_metrics } from "#gen/io/containerd/cgroups/v1/metrics_pb.ts";
 import { file_io_containerd_cgroups_v2_metrics } from "#gen/io/containerd/cgroups/v2/metrics_pb.ts";
 import { file_runtimeoptions_v1_options } from "#gen/runtimeoptions/v1/options_pb.ts";
@@ -21,6 +27,12 @@ export const typeRegistry = createRegistry(
   file_containerd_events_task,
   file_containerd_runc_v1_options,
   file_containerd_services_images_v1_images,
+  file_containerd_types_transfer_imagestore,
+  file_containerd_types_transfer_importexport,
+  file_containerd_types_transfer_progress,
+  file_containerd_types_transfer_registry,
+  file_containerd_types_transfer_streaming,
+  file_containerd_types_transfer_transfer,
   file_io_containerd_cgroups_v1_metrics,
   file_io_containerd_cgroups_v2_metrics,
   file_runtimeoptions_v1_options,
