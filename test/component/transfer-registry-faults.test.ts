@@ -392,6 +392,26 @@ test("when the one that downloads is cancelled, the next goes on where it stoppe
   assert.match(s.server.requests.at(-1) ?? "", / bytes=[12]\d{6}-$/);
 });
 
+test("when the transfer that downloads ends, the next goes on", async () => {
+  await using s = await stand();
+  const layer = s.server.add(randomBytes(2_000_000), layerType);
+  s.server.misbehave(blobs, fallSilentAfter(1_500_000), 1);
+  const first = await s.open();
+  const ended = assert.rejects(first.download(layer, { content: s.store, labels: {}, signal }), {
+    kind: ErrorKind.Canceled,
+  });
+  const following = download(s, layer);
+  await until(
+    async () => (s.store.ingests.get(ingestRef(layer))?.bytes.length ?? 0) > 0,
+    () => "it has begun",
+    10_000,
+  );
+  await first[Symbol.asyncDispose]();
+  await ended;
+  assert.equal(await following, "fetched");
+  assert.equal(s.server.count(blobs), 2);
+});
+
 test("a broken registry fails all who wanted the same of it, a refusal only who was refused", async () => {
   await using s = await stand();
   const layer = s.server.add(randomBytes(1000), layerType);

@@ -88,8 +88,6 @@ async function makeConfig(directory: string, { passwordHashes, token, tls }: Reg
     storage: { filesystem: { rootdirectory: `${directory}/images` }, delete: { enabled: true } },
     http: {
       addr: "127.0.0.1:0",
-      // Without it the registry tells its clients to upload to another scheme than they came by.
-      relativeurls: true,
       ...(tls === undefined
         ? {}
         : {

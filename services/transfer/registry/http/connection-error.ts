@@ -26,6 +26,8 @@ const cutCodes: readonly string[] = [
 
 const unreachableCodes: readonly string[] = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH"];
 
+const closedCodes: readonly string[] = ["UND_ERR_DESTROYED", "UND_ERR_CLOSED"];
+
 const silentCodes: readonly string[] = ["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"];
 
 /** Tells whether a connection failed because the host speaks plain HTTP where TLS was expected. */
@@ -56,6 +58,10 @@ export function connectionError(thrown: unknown, context: string, url: URL, wait
   }
   const error = firstOf(thrown);
   const code = systemErrorCode(error) ?? "";
+  if (closedCodes.includes(code)) {
+    // Our own doing: whoever used these connections has ended. It says nothing about the registry.
+    return new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled, { cause: thrown });
+  }
   const { text, isTransient } = explain(code, error, url, waitedMs);
   return new RegistryError(ErrorKind.Unknown, `${context}: ${text}`, { isTransient, cause: thrown });
 }
