@@ -5,8 +5,9 @@
 node_version=26.10.0
 
 # A process of the fleet has little that lives long and much that dies young: a young generation of 1 MiB instead of 16 keeps it
-# small. One malloc arena, since what several threads free would stay with each of them.
-node_flags='--max-semi-space-size=1'
+# small. The collector can be called, so that memory is given back when a process has become idle (shared/fleet/memory-keeper.ts).
+# One malloc arena, since what several threads free would stay with each of them.
+node_flags='--max-semi-space-size=1 --expose-gc'
 export MALLOC_ARENA_MAX=1
 
 say() { printf 'flotilla: %s\n' "$*" >&2; }

@@ -8,6 +8,7 @@ import type { DaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";
 import { pluginUri } from "#config/manifest.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
+import { keepMemorySmall } from "#fleet/memory-keeper.ts";
 import { initPlugins } from "#fleet/plugin.ts";
 import { type ProcessName, socketOf } from "#fleet/process-name.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
@@ -64,6 +65,7 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
       process.stdout.write(welcomeText(config));
     }
     log.info(`containerd successfully booted in ${((performance.now() - startedMs) / 1000).toFixed(6)}s`);
+    keepMemorySmall();
     await aborted(stop.signal);
     await notifyServiceManager(log, "STOPPING=1");
   } catch (error) {
@@ -141,7 +143,7 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     stop.signal.throwIfAborted();
     await Promise.all(
       memberNames().map(async (name) => {
-        const member = fleetMember(name, { config, flags, onReady: record });
+        const member = fleetMember(name, { flags, onReady: record });
         if (isOnDemand(name)) {
           record(name, promisedPlugins(name, config));
           supervisor.keepReady(member);

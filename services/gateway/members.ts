@@ -1,6 +1,8 @@
 import { fileURLToPath } from "node:url";
+import { fromBinary } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
-import { ErrorKind, isFailure } from "#base/errors.ts";
+import { aborted } from "#base/aborted.ts";
+import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
 import { pluginUri } from "#config/manifest.ts";
@@ -10,7 +12,7 @@ import { programUrl } from "#fleet/program.ts";
 import type { Member } from "#fleet/supervisor.ts";
 import { fleet } from "#fleet/topology.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
-import { Member as MemberService } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { DescribeResponseSchema, Member as MemberService } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { connectRpc } from "#wire/client.ts";
 import { pluginsByProcess } from "../plugins.ts";
 
@@ -36,7 +38,6 @@ export function promisedPlugins(name: ProcessName, { disabledPlugins }: FleetCon
 }
 
 export interface FleetMemberOptions {
-  readonly config: FleetConfig;
   /** Flags of the daemon, passed on, so that every process reads the same configuration. */
   readonly flags: DaemonFlags;
   /** Told which plugins the process carries, each time that it has become ready. */
@@ -44,16 +45,14 @@ export interface FleetMemberOptions {
 }
 
 /** How the gateway runs a process of the fleet: with its own Node.js, environment and flags. */
-export function fleetMember(
-  name: Exclude<ProcessName, "gateway">,
-  { config, flags, onReady }: FleetMemberOptions,
-): Member {
+export function fleetMember(name: Exclude<ProcessName, "gateway">, { flags, onReady }: FleetMemberOptions): Member {
   return {
     name,
     command: process.execPath,
     args: [...process.execArgv, fileURLToPath(programUrl(`services/${name}/main.ts`)), ...formatDaemonFlags(flags)],
-    awaitReady: async (signal) => {
-      onReady(name, await describeMember(config, name, signal));
+    tells: true,
+    awaitReady: async (signal, told) => {
+      onReady(name, await readDescription(name, told, signal));
     },
   };
 }
@@ -61,8 +60,21 @@ export function fleetMember(
 /** How long a process may take to come up: its records and containers may be many, and the machine busy. */
 const readyMsMax = 60_000;
 
+/** Waits until a child has told which plugins it carries, which it does when it serves. */
+async function readDescription(name: ProcessName, told: Promise<Buffer>, signal: AbortSignal): Promise<Plugin[]> {
+  const overdue = AbortSignal.timeout(readyMsMax);
+  const given = AbortSignal.any([signal, overdue]);
+  const message = await Promise.race([told, aborted(given)]);
+  if (message === undefined || message.length === 0) {
+    signal.throwIfAborted();
+    const why = overdue.aborted ? `is not ready within ${readyMsMax} ms` : "ended during its start";
+    throw failure(ErrorKind.Unavailable, `process ${name} ${why}`);
+  }
+  return fromBinary(DescribeResponseSchema, message).plugins;
+}
+
 /**
- * Asks a process which plugins it carries. Waits for the process to come up, up to a minute.
+ * Asks a process that is not a child which plugins it carries. Waits for the process to come up, up to a minute.
  *
  * @throws {@link FlotillaError} `unavailable` or `deadline_exceeded` when it does not come up, `canceled` when the signal aborts.
  */

@@ -1,4 +1,3 @@
-import { execa } from "execa";
 import type { Logger } from "#fleet/log.ts";
 
 const notifyMsMax = 2_000;
@@ -14,6 +13,7 @@ export async function notifyServiceManager(log: Logger, ...states: string[]): Pr
   if (process.env["NOTIFY_SOCKET"] === undefined) {
     return;
   }
+  const { execa } = await import("execa");
   const { failed, shortMessage } = await execa("systemd-notify", [`--pid=${process.pid}`, ...states], {
     reject: false,
     timeout: notifyMsMax,

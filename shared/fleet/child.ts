@@ -1,4 +1,10 @@
 import { spawn } from "node:child_process";
+import { closeSync, writeFileSync } from "node:fs";
+import { Readable } from "node:stream";
+
+/** Names the descriptor that a child tells its owner on. */
+const tellVariable = "FLOTILLA_TELL_DESCRIPTOR";
+const tellDescriptor = 3;
 
 /** What to run. */
 export interface Program {
@@ -6,6 +12,8 @@ export interface Program {
   readonly args: readonly string[];
   /** Added to the environment of this process. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Whether it says by {@link tellOwner} that it is ready. */
+  readonly tells?: boolean;
 }
 
 /** A child that was started. */
@@ -14,6 +22,8 @@ export interface Child {
   readonly pid: number | undefined;
   /** Resolves, when it has ended, to how: `exit status 1`, `signal SIGKILL`, or why it could not be started. */
   readonly ended: Promise<string>;
+  /** Resolves to what the child has told its owner, which is nothing when it ended before it did. */
+  readonly told: Promise<Buffer>;
   /** Sends a signal, unless it has ended. */
   kill(signal: NodeJS.Signals): void;
 }
@@ -28,10 +38,10 @@ export const endedWell = "exit status 0";
  * By `node:child_process` alone: the gateway needs it before anything can be served, and the library that other programs are run with takes 20 ms to
  * load.
  */
-export function startChild({ command, args, env }: Program): Child {
+export function startChild({ command, args, env, tells = false }: Program): Child {
   const child = spawn("setpriv", ["--pdeathsig", "KILL", command, ...args], {
-    env: { ...process.env, ...env },
-    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, [tellVariable]: tells ? String(tellDescriptor) : "", ...env },
+    stdio: ["ignore", "inherit", "inherit", ...(tells ? (["pipe"] as const) : [])],
     detached: true,
   });
   const ended = new Promise<string>((resolve) => {
@@ -42,5 +52,34 @@ export function startChild({ command, args, env }: Program): Child {
       }
     });
   });
-  return { pid: child.pid, ended, kill: (signal) => void child.kill(signal) };
+  return {
+    pid: child.pid,
+    ended,
+    told: readAll(child.stdio[tellDescriptor]),
+    kill: (signal) => void child.kill(signal),
+  };
+}
+
+/** Tells the process that has started this one that it is ready, and what it wants to know; does nothing when nobody waits for it. Works once. */
+export function tellOwner(message: Uint8Array): void {
+  if (process.env[tellVariable] === String(tellDescriptor)) {
+    delete process.env[tellVariable];
+    writeFileSync(tellDescriptor, message);
+    closeSync(tellDescriptor);
+  }
+}
+
+async function readAll(stream: unknown): Promise<Buffer> {
+  if (!(stream instanceof Readable)) {
+    return Buffer.alloc(0);
+  }
+  const chunks: Buffer[] = [];
+  try {
+    for await (const chunk of stream) {
+      chunks.push(chunk as Buffer);
+    }
+  } catch {
+    // A child that is gone has told what it has told.
+  }
+  return Buffer.concat(chunks);
 }

@@ -1,14 +1,17 @@
+import { create, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { parseDaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";
-import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { DescribeResponseSchema, Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
 import { type FailedCall, serveRpc } from "#wire/server.ts";
+import { tellOwner } from "./child.ts";
 import { type Logger, openLog } from "./log.ts";
 import type { PluginManifest } from "./manifest.ts";
+import { keepMemorySmall } from "./memory-keeper.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, socketOf } from "./process-name.ts";
 import { showSourcePlaces } from "./source-places.ts";
@@ -81,19 +84,22 @@ export async function runProcess(
       connect: (peer) => resources.adopt(connectRpc(socketOf(config.state, peer)), (connection) => connection.close()),
     });
     const { plugins, services } = await initPlugins(manifests, parts.plugins, { config, log });
+    const description = create(DescribeResponseSchema, { plugins: [...plugins] });
     const server = await serveRpc({
       socketPath: socketOf(config.state, name),
       services: [
         ...services,
         ...(parts.services ?? []),
-        bindService(Member, { describe: () => ({ plugins: [...plugins] }) }),
+        bindService(Member, { describe: () => description }),
         bindService(Health, { check: () => ({ status: ServingStatus.SERVING }) }),
       ],
       onFailure: (failed) => logFailedCall(log, failed),
     });
     resources.defer(() => server.close(drainMs));
     await parts.onReady?.();
+    tellOwner(toBinary(DescribeResponseSchema, description));
     log.debug("ready");
+    keepMemorySmall();
   } catch (error) {
     showSourcePlaces(error);
     log.fatal({ err: error }, `failed to start: ${errorMessage(error)}`);

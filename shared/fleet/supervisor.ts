@@ -9,8 +9,12 @@ export interface Member extends Program {
   readonly name: string;
   /** Called before each start. What it throws counts as a death of the member. */
   prepare?(): Promise<void>;
-  /** Resolves when the process serves; rejects when it does not in time, or when the signal aborts. */
-  awaitReady(signal: AbortSignal): Promise<void>;
+  /**
+   * Resolves when the process serves; rejects when it does not in time, or when the signal aborts.
+   *
+   * @param told - Resolves to what the process has told its owner, see {@link Child.told}.
+   */
+  awaitReady(signal: AbortSignal, told: Promise<Buffer>): Promise<void>;
 }
 
 export interface SupervisorOptions {
@@ -124,7 +128,7 @@ class Watch {
     }
     const run = this.#spawn();
     const interrupted = AbortSignal.any([this.#stopping.signal, this.#options.interrupted, run.over.signal]);
-    const ready = this.#member.awaitReady(interrupted).then(() => "ready" as const);
+    const ready = this.#member.awaitReady(interrupted, run.told).then(() => "ready" as const);
     const outcome = await Promise.race([ready, run.ended]);
     if (outcome !== "ready") {
       ready.catch(() => undefined);
@@ -164,7 +168,7 @@ class Watch {
       over.abort();
       this.#child = undefined;
     });
-    return { child, readyMs: undefined, ended, over };
+    return { child, told: child.told, readyMs: undefined, ended, over };
   }
 
   /** Starts the member while others are served. @returns undefined when the fleet is stopping. */
@@ -174,7 +178,13 @@ class Watch {
       return undefined;
     }
     if (failed !== undefined) {
-      return { child: undefined, readyMs: undefined, ended: Promise.resolve(failed), over: new AbortController() };
+      return {
+        child: undefined,
+        told: Promise.resolve(Buffer.alloc(0)),
+        readyMs: undefined,
+        ended: Promise.resolve(failed),
+        over: new AbortController(),
+      };
     }
     const run = this.#spawn();
     this.#watchReadiness(run);
@@ -224,7 +234,7 @@ class Watch {
   /** Notes when a member that was started while others are served is ready. One that never is gets killed, which counts as a death. */
   #watchReadiness(run: Run): void {
     const { log } = this.#options;
-    this.#member.awaitReady(AbortSignal.any([this.#stopping.signal, run.over.signal])).then(
+    this.#member.awaitReady(AbortSignal.any([this.#stopping.signal, run.over.signal]), run.told).then(
       () => {
         run.readyMs = performance.now();
         log.info({ member: this.name, pid: run.child?.pid }, "member is ready again");
@@ -243,6 +253,7 @@ class Watch {
 interface Run {
   /** Undefined when it could not even be prepared. */
   readonly child: Child | undefined;
+  readonly told: Promise<Buffer>;
   /** When it was ready. */
   readyMs: number | undefined;
   /** Resolves to how it ended. */

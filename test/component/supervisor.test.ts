@@ -95,8 +95,8 @@ test("a restarted member that does not get ready is killed, which uses the budge
   const member = shellMember("mute");
   await supervisor.start({
     ...member,
-    awaitReady: async (signal) => {
-      await member.awaitReady(signal);
+    awaitReady: async (signal, told) => {
+      await member.awaitReady(signal, told);
       if (!isFirst) {
         throw new Error("not ready");
       }
@@ -183,4 +183,23 @@ test("a program that is not there is a death that says so", async () => {
     supervisor.start({ ...member, command: "/not/there" }),
     /absent ended during its start \(exit status 1(?:26|27)?\): unavailable/,
   );
+});
+
+test("what a member tells its owner arrives, and one that ends without a word has told nothing", async () => {
+  const heard: string[] = [];
+  const listening = (name: string, body: string): Member => ({
+    ...shellMember(name, body),
+    tells: true,
+    awaitReady: async (_signal, told) => {
+      heard.push((await told).toString());
+    },
+  });
+  await supervisor.start(
+    listening("talker", 'printf "ready %s" "$FLOTILLA_TELL_DESCRIPTOR" >&3; exec 3>&-; while :; do sleep 0.05; done'),
+  );
+  assert.deepEqual(heard, ["ready 3"]);
+  supervisor.keepReady(listening("silent", "exit 1"));
+  supervisor.wake("silent");
+  await until(() => heard.length > 1);
+  assert.deepEqual(heard, ["ready 3", ""]);
 });

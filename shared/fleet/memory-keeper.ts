@@ -1,0 +1,62 @@
+/** What a {@link MemoryKeeper} sees of the process, and what it does. */
+export interface MemoryPort {
+  /** Processor time that the process has used so far. */
+  cpuMs(): number;
+  residentBytes(): number;
+  /** Frees what can be freed. Takes some 40 ms, during which nothing else happens. */
+  collect(): void;
+}
+
+/** How often a process looks at itself. */
+export const checkMs = 3_000;
+/** A process that has used less than this between two looks is idle. */
+const idleCpuMsMax = 30;
+/** What must have been added for a collection to be worth its time. */
+const growthBytesMin = 2 * 1024 * 1024;
+
+/**
+ * Gives memory back to the machine after the start and after bursts of work. V8 keeps what it has needed once, until it needs more: a process that
+ * has become idle would hold on to it for good.
+ *
+ * Collects only when the process was idle since the last look and has grown since the last collection, so never amid work, and once after each burst.
+ */
+export class MemoryKeeper {
+  readonly #port: MemoryPort;
+  #cpuMs: number;
+  /** What was left after the last collection. */
+  #keptBytes = 0;
+
+  constructor(port: MemoryPort) {
+    this.#port = port;
+    this.#cpuMs = port.cpuMs();
+  }
+
+  /** To be called every {@link checkMs}. */
+  check(): void {
+    const cpuMs = this.#port.cpuMs();
+    const isIdle = cpuMs - this.#cpuMs < idleCpuMsMax;
+    if (isIdle && this.#port.residentBytes() >= this.#keptBytes + growthBytesMin) {
+      this.#port.collect();
+      this.#keptBytes = this.#port.residentBytes();
+    }
+    this.#cpuMs = this.#port.cpuMs();
+  }
+}
+
+/** Keeps the memory of this process small for the rest of its life. Does nothing when Node.js runs without `--expose-gc`, as in development. */
+export function keepMemorySmall(): void {
+  const { gc } = globalThis;
+  if (gc === undefined) {
+    return;
+  }
+  const keeper = new MemoryKeeper({
+    cpuMs: () => {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1000;
+    },
+    residentBytes: () => process.memoryUsage.rss(),
+    // Only this flavour gives pages back.
+    collect: () => gc({ type: "major", execution: "sync", flavor: "last-resort" }),
+  });
+  setInterval(() => keeper.check(), checkMs).unref();
+}
