@@ -5,8 +5,10 @@ import type { SnapshotLocation } from "./drivers/driver.ts";
 /** What was found and done at the start. */
 export interface RepairedSnapshotter {
   readonly snapshotter: string;
-  /** Directories that had no record, and are gone. */
-  readonly removedIds: readonly bigint[];
+  /** Directories that nobody knows. */
+  readonly unknownIds: readonly bigint[];
+  /** Where they are now; undefined when they are too many of all to be touched. */
+  readonly aside: string | undefined;
   /** Active snapshots and views whose directories were missing, and are there, empty. */
   readonly madeIds: readonly bigint[];
   /** Snapshots that cannot be had any more: committed ones without data, and others that could not be made. */
@@ -20,9 +22,16 @@ export interface LostSnapshot {
   readonly error?: unknown;
 }
 
+/** The part of a snapshotter's directories that may be unknown before it looks as if the records were lost. */
+const unknownShareMax = 0.5;
+
 /**
- * Compares the directories of all snapshotters with their records and makes them agree: what has no record is deleted, what a
- * crash has left unmade is made.
+ * Compares the directories of all snapshotters with their records: what a crash has left unmade is made, and what nobody knows is put aside.
+ *
+ * A directory without a record is no garbage: what is removed is noted before its record goes, and the collector deletes it. So it is
+ * the records that are lost, or a directory that somebody has brought. Nothing of that is deleted; when more than half of a
+ * snapshotter's directories are unknown, nothing is moved either, since containers may be running on them. Their ids are
+ * never given out again in any case.
  *
  * @throws {@link FlotillaError} when the records cannot be had. The directories are as they were then.
  */
@@ -37,8 +46,11 @@ export async function reconcileSnapshots(
   for (const { snapshotter: name, orphanIds, missing } of await index.reconcile(loaded)) {
     const snapshotter = snapshotters.get(name);
     if (snapshotter !== undefined) {
-      const removedIds = await snapshotter.removeDirectories(orphanIds);
-      repaired.push({ snapshotter: name, removedIds, ...(await makeMissing(snapshotter, missing)) });
+      const onDisk = loaded.find((other) => other.name === name)?.ids.length ?? 0;
+      const isTouched = orphanIds.length > 0 && orphanIds.length <= onDisk * unknownShareMax;
+      const aside = isTouched ? await snapshotter.putAside(orphanIds) : undefined;
+      const made = await makeMissing(snapshotter, missing);
+      repaired.push({ snapshotter: name, unknownIds: orphanIds, aside, ...made });
     }
   }
   return repaired;

@@ -91,6 +91,9 @@ function driverPlugin({ manifest, outcome }: OpenedDriver): PluginDefinition {
   };
 }
 
+/** Ids that one line of the log tells. */
+const idsToldMax = 100;
+
 function logTroubles(log: Logger): SnapshotterWatch {
   return {
     onRecordLeft: ({ namespace, snapshotter, key }, error) =>
@@ -104,9 +107,14 @@ function logTroubles(log: Logger): SnapshotterWatch {
 }
 
 function logRepairs(log: Logger, repaired: readonly RepairedSnapshotter[]): void {
-  for (const { snapshotter, removedIds, madeIds, lost } of repaired) {
-    if (removedIds.length > 0) {
-      log.info({ snapshotter, ids: removedIds.map(String) }, "removed directories of snapshots that had no record");
+  for (const { snapshotter, unknownIds, aside, madeIds, lost } of repaired) {
+    if (unknownIds.length > 0 && aside !== undefined) {
+      log.error({ snapshotter, ids: unknownIds.map(String), path: aside }, "put aside directories without a record");
+    } else if (unknownIds.length > 0) {
+      log.error(
+        { snapshotter, count: unknownIds.length, ids: unknownIds.slice(0, idsToldMax).map(String) },
+        "most directories of snapshots have no record, as if the records were lost: nothing is touched",
+      );
     }
     if (madeIds.length > 0) {
       log.warn({ snapshotter, ids: madeIds.map(String) }, "made the missing directories of snapshots");

@@ -191,6 +191,8 @@ test("directories and records agree before the process serves, whatever a crash 
   await mkdir(`${snapshots.root(overlayfs)}/snapshots/new-61-abc/fs`, { recursive: true });
   await snapshots.restart();
   assert.deepEqual(readdirSync(`${snapshots.root(overlayfs)}/snapshots`).sort(), ["1", "2", "50"]);
+  assert.deepEqual(readdirSync(`${snapshots.root(overlayfs)}/unknown-snapshots`), ["60"], "nothing is deleted");
+  assert.match(snapshots.log, /"ids":\["60"\].*put aside directories without a record/);
   assert.deepEqual(readdirSync(`${snapshots.root("native")}/snapshots`), ["9"]);
   assert.equal(await readFile(`${snapshots.filesOf(2n)}/kept`, "utf8"), "kept");
   assert.match(snapshots.log, /"id":"51".*the directory of a committed snapshot is gone/);
@@ -199,6 +201,21 @@ test("directories and records agree before the process serves, whatever a crash 
     ?.snapshotters.map(({ name }) => name)
     .sort();
   assert.deepEqual(named, ["native", overlayfs]);
+});
+
+test("when the records are lost no directory is touched, and no id is given out again", async () => {
+  await using snapshots = await SnapshotsProcess.start();
+  const { client, index } = snapshots;
+  for (const key of ["a", "b", "c"]) {
+    await client.prepare({ snapshotter: overlayfs, key }, { headers });
+  }
+  await writeFile(`${snapshots.filesOf(2n)}/kept`, "kept");
+  await snapshots.kill();
+  index.snapshots.clear();
+  await snapshots.restart();
+  assert.deepEqual(readdirSync(`${snapshots.root(overlayfs)}/snapshots`).sort(), ["1", "2", "3"]);
+  assert.equal(await readFile(`${snapshots.filesOf(2n)}/kept`, "utf8"), "kept");
+  assert.match(snapshots.log, /"count":3.*as if the records were lost: nothing is touched/);
 });
 
 test("an active snapshot whose directory a crash prevented is made when it is mounted", async () => {

@@ -15,9 +15,12 @@ const writableMode = 0o644;
 /** Blobs as files in containerd's layout. */
 export class BlobDirectories implements BlobFiles {
   readonly #layout: ContentLayout;
+  readonly #flushDirectory: typeof syncDirectory;
 
-  constructor(layout: ContentLayout) {
+  /** @param flushDirectory - Makes the entries of a directory durable. */
+  constructor(layout: ContentLayout, flushDirectory = syncDirectory) {
     this.#layout = layout;
+    this.#flushDirectory = flushDirectory;
   }
 
   path(digest: Digest): string {
@@ -37,14 +40,15 @@ export class BlobDirectories implements BlobFiles {
   }
 
   async place(ingest: IngestFile, digest: Digest): Promise<boolean> {
-    if ((await this.findSizeBytes(digest)) === ingest.offsetBytes) {
-      return false;
-    }
     const directory = this.#layout.blobDirectory(digest);
-    await onDisk("make blob directory", ensureDirectory(directory, directoryMode));
-    await onDisk("move ingest to its blob", rename(this.#layout.ingest(ingest.backendRef).data, this.path(digest)));
-    await onDisk("flush blob directory", syncDirectory(directory));
-    return true;
+    const isThere = (await this.findSizeBytes(digest)) === ingest.offsetBytes;
+    if (!isThere) {
+      await onDisk("make blob directory", ensureDirectory(directory, directoryMode));
+      await onDisk("move ingest to its blob", rename(this.#layout.ingest(ingest.backendRef).data, this.path(digest)));
+    }
+    // Also when it is there: whoever moved it may have been killed before this.
+    await onDisk("flush blob directory", this.#flushDirectory(directory));
+    return !isThere;
   }
 
   async giveBack(ingest: IngestFile, digest: Digest): Promise<void> {

@@ -12,7 +12,7 @@ export interface LoadedSnapshotter {
 /** What the snapshots process has to put right. */
 export interface SnapshotRepair {
   readonly snapshotter: string;
-  /** Directories without a record. */
+  /** Directories that nobody knows: without a record, and not released either, which the collector removes. */
   readonly orphanIds: readonly bigint[];
   /** Records without directories. */
   readonly missing: readonly SnapshotLocation[];
@@ -75,7 +75,8 @@ export class SnapshotterStore {
   #compare({ name, ids }: LoadedSnapshotter): SnapshotRepair {
     this.#load.run(name);
     const onDisk = new Set(ids);
-    for (const id of this.#releases.listSnapshotIds(name)) {
+    const released = new Set(this.#releases.listSnapshotIds(name));
+    for (const id of released) {
       if (!onDisk.has(id)) {
         this.#releases.removeSnapshot(name, id);
       }
@@ -88,7 +89,7 @@ export class SnapshotterStore {
     const known = new Set(recorded.map(({ id }) => id));
     return {
       snapshotter: name,
-      orphanIds: ids.filter((id) => !known.has(id)),
+      orphanIds: ids.filter((id) => !known.has(id) && !released.has(id)),
       missing: recorded
         .filter(({ id }) => !onDisk.has(id))
         .map(({ namespace, key }) => this.#snapshots.resolve({ namespace, snapshotter: name, key }).location),

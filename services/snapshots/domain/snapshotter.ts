@@ -110,6 +110,11 @@ export class Snapshotter {
     return this.#locks.run([location.id], () => this.driver.create(location));
   }
 
+  /** Moves directories that no record knows out of the way. @returns where they are now. */
+  putAside(ids: readonly bigint[]): Promise<string> {
+    return this.#locks.run(ids, () => this.driver.putAside(ids));
+  }
+
   /** Deletes directories. @returns the ids whose directories are gone, whoever deleted them. */
   removeDirectories(ids: readonly bigint[]): Promise<readonly bigint[]> {
     return this.#locks.run(ids, async () => {

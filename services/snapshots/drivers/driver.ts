@@ -97,6 +97,15 @@ export interface SnapshotDriver {
   measure(id: bigint): Promise<SnapshotUsage>;
 
   /**
+   * Moves the directories of snapshots that nobody knows out of the way, for somebody to look at them. Nothing is deleted, and what is
+   * mounted goes on. Those that are gone already are passed over.
+   *
+   * @returns The directory in which they are now, by their ids.
+   * @throws A system error when a directory could not be moved.
+   */
+  putAside(ids: readonly bigint[]): Promise<string>;
+
+  /**
    * Deletes the directories of snapshots. Those that are gone already are passed over.
    *
    * The ids are gone as soon as they have been renamed, even when freeing the space fails afterwards; what is left of them is

@@ -8,6 +8,8 @@ import type { TreeWorkers } from "./trees.ts";
 const newPrefix = "new-";
 /** Half removed directories begin with this. */
 const removedPrefix = "rm-";
+/** Directory beside the snapshots for those that nobody knows. */
+const asideName = "unknown-snapshots";
 
 /**
  * The directories `<root>/snapshots/<id>`, which appear and disappear whole.
@@ -16,10 +18,12 @@ const removedPrefix = "rm-";
  */
 export class SnapshotDirectories {
   readonly #base: string;
+  readonly #aside: string;
   readonly #trees: TreeWorkers;
 
-  private constructor(base: string, trees: TreeWorkers) {
-    this.#base = base;
+  private constructor(root: string, trees: TreeWorkers) {
+    this.#base = `${root}/snapshots`;
+    this.#aside = `${root}/${asideName}`;
     this.#trees = trees;
   }
 
@@ -42,7 +46,7 @@ export class SnapshotDirectories {
     const names = await readdir(base);
     const leftovers = names.filter((name) => name.startsWith(newPrefix) || name.startsWith(removedPrefix));
     await trees.remove(leftovers.map((name) => `${base}/${name}`));
-    return new SnapshotDirectories(base, trees);
+    return new SnapshotDirectories(root, trees);
   }
 
   /** The directory of an id, which need not exist. */
@@ -101,6 +105,16 @@ export class SnapshotDirectories {
       await this.#trees.remove([half]).catch(() => undefined);
       throw error;
     }
+  }
+
+  /** Moves the directories of ids to a directory beside them, whole. @returns that directory. */
+  async putAside(ids: readonly bigint[]): Promise<string> {
+    await mkdir(this.#aside, { recursive: true, mode: 0o700 });
+    for (const id of ids) {
+      const place = `${this.#aside}/${id}`;
+      await renameIfThere(this.path(id), (await exists(place)) ? `${this.#aside}/${unusedName("", id)}` : place);
+    }
+    return this.#aside;
   }
 
   /** Deletes the directories of ids; each is out of sight before its first file goes. */

@@ -25,15 +25,20 @@ const idleMs = 10_000;
  */
 export class WorkerPool implements AsyncDisposable {
   readonly #threadsMax: number;
+  readonly #program: URL;
   readonly #all = new Set<Worker>();
   readonly #idle = new Map<Worker, NodeJS.Timeout>();
   readonly #deaths = new WeakMap<Worker, unknown>();
   readonly #waiting: ((thread: Worker | undefined) => void)[] = [];
   #closed = false;
 
-  /** @param threadsMax - Jobs that are worked on at a time. */
-  constructor(threadsMax: number) {
+  /**
+   * @param threadsMax - Jobs that are worked on at a time.
+   * @param program - What a thread runs.
+   */
+  constructor(threadsMax: number, program = programUrl("services/snapshots/threads/file-thread-main.ts")) {
     this.#threadsMax = threadsMax;
+    this.#program = program;
   }
 
   /**
@@ -80,6 +85,8 @@ export class WorkerPool implements AsyncDisposable {
       for (;;) {
         const response = await inbox.next();
         if (response === undefined) {
+          // Its end is told only later, and meanwhile it must not get another job.
+          await this.#end(thread);
           throw this.#lost(thread);
         }
         if (response.kind === "failed") {
@@ -154,7 +161,7 @@ export class WorkerPool implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const thread = new Worker(programUrl("services/snapshots/threads/thread-main.ts"));
+    const thread = new Worker(this.#program);
     // The port of its job closes when a thread ends, which is how the job learns of it; the reason comes before.
     thread.on("error", (error) => this.#deaths.set(thread, error));
     thread.once("exit", () => void this.#end(thread));

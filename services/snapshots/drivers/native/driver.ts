@@ -56,6 +56,10 @@ class NativeDriver implements SnapshotDriver {
     return await this.#directories.measure(id, this.#directories.path(id));
   }
 
+  putAside(ids: readonly bigint[]): Promise<string> {
+    return this.#directories.putAside(ids);
+  }
+
   remove(ids: readonly bigint[]): Promise<void> {
     return this.#directories.remove(ids);
   }

@@ -95,6 +95,10 @@ class OverlayDriver implements SnapshotDriver {
     return await this.#directories.measure(id, this.#filesOf(id));
   }
 
+  putAside(ids: readonly bigint[]): Promise<string> {
+    return this.#directories.putAside(ids);
+  }
+
   remove(ids: readonly bigint[]): Promise<void> {
     return this.#directories.remove(ids);
   }

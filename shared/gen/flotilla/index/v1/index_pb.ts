@@ -892,7 +892,7 @@ export type SnapshotRepair = Message<"flotilla.index.v1.SnapshotRepair"> & {
   snapshotter: string;
 
   /**
-   * orphan_ids have a directory and no record: remove.
+   * orphan_ids have a directory, no record, and are not released to the collector either: nobody knows them.
    *
    * @generated from field: repeated uint64 orphan_ids = 2;
    */

@@ -1,0 +1,34 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { ErrorKind, isFailure } from "#base/errors.ts";
+import { WorkerPool } from "./worker-pool.ts";
+
+const never = new AbortController().signal;
+
+test("a job whose thread dies fails with the reason, and the next job gets another thread", async () => {
+  const program = new URL(
+    `data:text/javascript,${encodeURIComponent(`
+      import { parentPort } from "node:worker_threads";
+      parentPort.on("message", ({ job, port }) => {
+        if (job.input === "die") {
+          throw new RangeError("out of something");
+        }
+        port.postMessage({ kind: "done", result: job.input });
+        port.close();
+      });
+    `)}`,
+  );
+  await using pool = new WorkerPool(1, program);
+  await assert.rejects(pool.run("measure", "die", never), (error: unknown) => {
+    assert.ok(isFailure(error, ErrorKind.Unavailable), String(error));
+    assert.equal(error.message, "the thread that did the work has ended: out of something: unavailable");
+    assert.ok(error.cause instanceof RangeError);
+    return true;
+  });
+  assert.equal(await pool.run("measure", "live", never), "live" as never);
+});
+
+test("an error of the system keeps its code on the way from the thread", async () => {
+  await using pool = new WorkerPool(1);
+  await assert.rejects(pool.run("measure", "/nowhere/at/all", never), { code: "ENOENT", kind: ErrorKind.Unknown });
+});
