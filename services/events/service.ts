@@ -3,9 +3,10 @@ import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { heldCallMsMax } from "#base/limits.ts";
+import { logFailures } from "#fleet/failed-calls.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
-import { logFailedCall, type ProcessContext, type ProcessParts } from "#fleet/run.ts";
+import { type ProcessContext, type ProcessParts } from "#fleet/run.ts";
 import { Events as TtrpcEvents } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
@@ -71,7 +72,7 @@ async function serveShims(
   const ttrpc = await serveTtrpc({
     socketPath: `${config.state}/events.ttrpc.sock`,
     services: [bindService(TtrpcEvents, ttrpcEventHandlers(intake))],
-    onFailure: (failed) => logFailedCall(log, failed),
+    observer: logFailures(log),
   });
   resources.defer(() => ttrpc.close(drainMs));
 }

@@ -2,27 +2,28 @@ import net from "node:net";
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
 import { aborted } from "#base/aborted.ts";
 import { ErrorKind, failure } from "#base/errors.ts";
-import type { FleetConfig } from "#config/config.ts";
+import type { FleetConfig, ListenerConfig } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import type { DaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";
 import { pluginUri } from "#config/manifest.ts";
+import { logFailures } from "#fleet/failed-calls.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
 import { keepMemorySmall } from "#fleet/memory-keeper.ts";
 import { initPlugins } from "#fleet/plugin.ts";
 import { type ProcessName, socketOf } from "#fleet/process-name.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
-import { endOnBug, forceExitAfter, logFailedCall } from "#fleet/run.ts";
+import { endOnBug, forceExitAfter } from "#fleet/run.ts";
 import { Supervisor } from "#fleet/supervisor.ts";
 import { isOnDemand, routesByPath } from "#fleet/topology.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
 import { peerOf } from "#linux/socket.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
-import { serveRpc } from "#wire/server.ts";
+import { type ListenOptions, listen } from "#wire/listen.ts";
+import { hostRpc } from "#wire/server.ts";
 import { allPlugins } from "../plugins.ts";
 import { createDirectories } from "./directories.ts";
-import { listenPublic } from "./listener.ts";
 import { describeMember, fleetMember, memberNames, promisedPlugins } from "./members.ts";
 import { claimRoot, refuseLiveSocket } from "./ownership.ts";
 import { gatewayDefinitions } from "./plugin-definitions.ts";
@@ -91,7 +92,7 @@ interface StartOptions {
 }
 
 async function startFleet({ config, flags, log, resources, stop }: StartOptions): Promise<void> {
-  for (const address of [config.grpc.address, config.ttrpc.address, socketOf(config.state, "gateway")]) {
+  for (const address of [config.grpc.address, config.ttrpc.address]) {
     await refuseLiveSocket(address);
   }
   resources.use(await claimRoot(config));
@@ -166,15 +167,12 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   if (missing[0] !== undefined) {
     throw failure(ErrorKind.FailedPrecondition, missing[0]);
   }
-  const server = await serveRpc({
-    socketPath: socketOf(config.state, "gateway"),
-    services: own.services,
-    onFailure: (failed) => logFailedCall(log, failed),
-  });
-  resources.defer(() => server.close(drainMs));
+  const host = hostRpc({ services: own.services, observer: logFailures(log) });
+  resources.defer(() => host.close(drainMs));
 
   const relay = new Relay({
     routes: relayRoutes(),
+    local: { upstream: "gateway", host },
     connectUpstream: (upstream) => {
       const name = upstream as ProcessName;
       wake(name);
@@ -186,7 +184,7 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     connectUpstream: () => net.connect(`${config.state}/events.ttrpc.sock`),
     onWarning: (fields, message) => log.warn(fields, message),
   });
-  const ttrpc = await listenPublic(config.ttrpc, (socket) => {
+  const ttrpc = await listen(publicSocket(config.ttrpc), (socket) => {
     if (isOwnPeer(socket)) {
       ttrpcRelay.handleConnection(socket);
     } else {
@@ -197,12 +195,17 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     ttrpc.close();
     await ttrpcRelay.close(drainMs);
   });
-  const grpc = await listenPublic(config.grpc, (socket) => relay.handleConnection(socket));
+  const grpc = await listen(publicSocket(config.grpc), (socket) => relay.handleConnection(socket));
   resources.defer(async () => {
     grpc.close();
     await relay.close(drainMs);
   });
   log.info({ address: config.grpc.address }, "serving...");
+}
+
+/** Clients may use the socket by the user and the group that the configuration names. */
+function publicSocket({ address, uid, gid }: ListenerConfig): ListenOptions {
+  return { socketPath: address, owner: { uid, gid } };
 }
 
 /** Only who runs as the daemon does may tell events of containers. @source containerd/ttrpc unixcreds_linux.go `UnixSocketRequireSameUser` */

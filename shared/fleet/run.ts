@@ -7,8 +7,9 @@ import { DescribeResponseSchema, Member } from "#gen/flotilla/fleet/v1/fleet_pb.
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
-import { type FailedCall, serveRpc } from "#wire/server.ts";
+import { serveRpc } from "#wire/server.ts";
 import { tellOwner } from "./child.ts";
+import { logFailures } from "./failed-calls.ts";
 import { type Logger, openLog } from "./log.ts";
 import type { PluginManifest } from "./manifest.ts";
 import { keepMemorySmall } from "./memory-keeper.ts";
@@ -93,7 +94,7 @@ export async function runProcess(
         bindService(Member, { describe: () => description }),
         bindService(Health, { check: () => ({ status: ServingStatus.SERVING }) }),
       ],
-      onFailure: (failed) => logFailedCall(log, failed),
+      observer: logFailures(log),
     });
     resources.defer(() => server.close(drainMs));
     await parts.onReady?.();
@@ -109,15 +110,6 @@ export async function runProcess(
   }
   await stopped;
   forceExitAfter(stopMsMax);
-}
-
-/** Logs a call that failed, as a line of level debug unless it shows a bug. */
-export function logFailedCall(log: Logger, { rpc, error }: FailedCall): void {
-  const isBug = error.cause instanceof TypeError || error.cause instanceof RangeError;
-  if (isBug) {
-    showSourcePlaces(error.cause);
-  }
-  log[isBug ? "error" : "debug"]({ rpc, err: error.cause ?? error }, "call failed");
 }
 
 /** Logs what nobody caught and ends the process: a restart repairs, going on after a bug does not. */

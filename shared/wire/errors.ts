@@ -28,6 +28,9 @@ const codeOfKind = {
   [ErrorKind.Unauthenticated]: Code.Unauthenticated,
 } satisfies Record<ErrorKind, Code>;
 
+/** The number of success, for which Connect has no name. */
+export const codeOfSuccess: Code = 0 as Code;
+
 const kindOfCode: Record<Code, ErrorKind> = {
   [Code.Canceled]: ErrorKind.Canceled,
   [Code.Unknown]: ErrorKind.Unknown,

@@ -18,20 +18,33 @@ export interface Call {
   readonly signal: AbortSignal;
   /**
    * Tells the client, before there is an answer, that the call is under way, by sending the response headers. Only streams of answers
-   * on the thin path do it; elsewhere the headers wait for the first answer.
+   * in plain gRPC do it; elsewhere the headers wait for the first answer.
    */
   acknowledge?(): void;
 }
 
 /**
- * A response that is encoded already, such as a list put together from records that are kept encoded.
- * Only handlers of unary methods may return it.
+ * A response that is encoded already, such as a list put together from records that are kept encoded, or a block of a file.
+ * Handlers may give it in place of any message of an answer.
  */
 export class EncodedResponse {
-  readonly bytes: Uint8Array;
+  /** The message in pieces, which nobody changes from now on. Large ones are sent as they are, without being copied. */
+  readonly parts: readonly Uint8Array[];
+  readonly sizeBytes: number;
 
-  constructor(bytes: Uint8Array) {
-    this.bytes = bytes;
+  constructor(...parts: readonly Uint8Array[]) {
+    this.parts = parts;
+    let sizeBytes = 0;
+    for (const part of parts) {
+      sizeBytes += part.byteLength;
+    }
+    this.sizeBytes = sizeBytes;
+  }
+
+  /** The message in one piece. */
+  get bytes(): Uint8Array {
+    const [first] = this.parts;
+    return this.parts.length === 1 && first !== undefined ? first : Buffer.concat(this.parts);
   }
 }
 
@@ -46,11 +59,11 @@ type HandlerOf<M extends DescMethod> =
   M extends DescMethodUnary<infer I, infer O>
     ? UnaryHandler<I, O>
     : M extends DescMethodServerStreaming<infer I, infer O>
-      ? (request: MessageShape<I>, call: Call) => AsyncIterable<MessageInitShape<O>>
+      ? (request: MessageShape<I>, call: Call) => AsyncIterable<Answer<O>>
       : M extends DescMethodClientStreaming<infer I, infer O>
-        ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => Promise<MessageInitShape<O>>
+        ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => Promise<Answer<O>>
         : M extends DescMethodBiDiStreaming<infer I, infer O>
-          ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => AsyncIterable<MessageInitShape<O>>
+          ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => AsyncIterable<Answer<O>>
           : never;
 
 /**

@@ -15,7 +15,8 @@ import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { connectRpc, type RpcConnection } from "./client.ts";
 import { bindService, EncodedResponse, type ServiceBinding } from "./handler.ts";
 import { clientHeaders, leaseOf, requireNamespace } from "./headers.ts";
-import { type FailedCall, type RpcServer, serveRpc } from "./server.ts";
+import type { FailedCall } from "./observe.ts";
+import { type RpcServer, serveRpc } from "./server.ts";
 
 let directory: string;
 let socketPath: string;
@@ -56,7 +57,7 @@ const content = bindService(Content, {
 });
 
 function serve(services: readonly ServiceBinding[]): Promise<RpcServer> {
-  return serveRpc({ socketPath, services, onFailure: (failed) => failures.push(failed) });
+  return serveRpc({ socketPath, services, observer: { failed: (failed) => failures.push(failed) } });
 }
 
 before(async () => {
@@ -162,7 +163,7 @@ test("a call under way is sent again to a restarted server if it has no side eff
       delete: () => new Promise(() => undefined),
     }),
   ];
-  const options = { socketPath: path, services: bindings, onFailure: () => undefined };
+  const options = { socketPath: path, services: bindings };
   const first = await serveRpc(options);
   const restarted = connectRpc(path);
   const client = createClient(Containers, restarted.transport);

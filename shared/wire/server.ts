@@ -1,166 +1,241 @@
-import { chmod, mkdir, rm } from "node:fs/promises";
-import http2 from "node:http2";
-import { dirname } from "node:path";
-import type { DescMethod } from "@bufbuild/protobuf";
-import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import type { ConnectError } from "@connectrpc/connect";
+import type { Duplex } from "node:stream";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
-import { socketPathBytesMax } from "#base/limits.ts";
 import { toConnectError } from "./errors.ts";
-import { type FailedCall, takesThinPath, trailersOnly } from "./grpc/thin-answer.ts";
-import { type StreamingMethod, serveThinStream } from "./grpc/thin-stream.ts";
-import { serveThinCall, type UnaryMethod } from "./grpc/thin-unary.ts";
+import { trailersOnly } from "./grpc/answers.ts";
+import type { CallContext } from "./grpc/server-call.ts";
+import { StreamCall } from "./grpc/stream-call.ts";
+import { UnaryCall } from "./grpc/unary-call.ts";
 import type { ServiceBinding } from "./handler.ts";
-import { RunningChanges } from "./running-changes.ts";
-import {
-  connectionWindowBytes,
-  serviceSettings,
-  sessionMemoryMegabytesMax,
-  streamResetLimits,
-} from "./transport-settings.ts";
+import type { EndpointStream, StreamEvents } from "./http2/endpoint-stream.ts";
+import type { HeaderList } from "./http2/header-list.ts";
+import { ErrorCode } from "./http2/protocol.ts";
+import { type ListenOptions, listen } from "./listen.ts";
+import { type MethodTable, tableOfMethods } from "./method-table.ts";
+import type { CallObserver } from "./observe.ts";
+import { ServiceConnection, type StreamAcceptor } from "./service-connection.ts";
 
-export type { FailedCall } from "./grpc/thin-answer.ts";
-
-export interface RpcServerOptions {
-  /** Where to listen. A stale socket is removed first. At most 104 bytes. */
-  readonly socketPath: string;
-  /** Permission bits of the socket, 0o660 unless given. */
-  readonly socketMode?: number;
+/** What a server answers. */
+export interface RpcOptions {
   readonly services: readonly ServiceBinding[];
-  /** Told of every call that failed, exactly once. */
-  readonly onFailure: (failed: FailedCall) => void;
+  /** Told of every call. */
+  readonly observer?: CallObserver;
+  /** Told of clients that break the rules of HTTP/2. */
+  onWarning?(fields: object, message: string): void;
 }
 
-/** A listening server. */
-export interface RpcServer {
+export interface RpcServerOptions extends RpcOptions, ListenOptions {}
+
+/** A server of calls, without a socket of its own. */
+export interface RpcHost {
+  /** Serves a client on a connection that the caller has accepted. */
+  accept(socket: Duplex): void;
+  /** Answers one call on a stream of somebody else's connection. */
+  acceptStream(stream: EndpointStream, request: HeaderList): void;
   /**
-   * Takes no new connection, waits for the running calls that change something, then drops every connection. Calls without
-   * side effects, such as a Wait, are not waited for: who made them sends them again to the next process.
+   * Tells clients by GOAWAY to make no more calls, waits for the running calls that change something, then drops every
+   * connection. Calls without side effects, such as a Wait, are not waited for: who made them sends them again to the next
+   * process.
    *
    * @param drainMs - How long running calls may take.
    */
   close(drainMs: number): Promise<void>;
 }
 
+/** A listening server. */
+export interface RpcServer {
+  /** Takes no new connection, and ends as {@link RpcHost.close} does. */
+  close(drainMs: number): Promise<void>;
+}
+
 /**
  * Serves bound services on a Unix socket by gRPC, gRPC-web and the Connect protocol over HTTP/2.
  *
- * gRPC calls without compression take a thin path straight on the stream, unless the client alone streams; everything else
- * goes through Connect's adapter. Unknown methods get UNIMPLEMENTED. Messages are limited to 16 MiB each way.
+ * gRPC calls without compression are answered straight on their stream; everything else goes through Connect's handlers.
+ * Unknown methods get UNIMPLEMENTED. Messages are limited to 16 MiB each way.
+ *
+ * @throws what {@link listen} throws.
  */
 export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
-  if (Buffer.byteLength(options.socketPath) > socketPathBytesMax) {
-    throw failure(
-      ErrorKind.InvalidArgument,
-      `unix socket path ${options.socketPath} is longer than ${socketPathBytesMax} bytes`,
-    );
-  }
-  const stopped = new AbortController();
-  const thinMethods = collectMethods<UnaryMethod>(options.services, ["unary"]);
-  const streamingMethods = collectMethods<StreamingMethod>(options.services, ["server_streaming", "bidi_streaming"]);
-  const harmless = pathsWithoutSideEffects(options.services);
-  const answered = collectMethods(options.services, [
-    "unary",
-    "server_streaming",
-    "client_streaming",
-    "bidi_streaming",
-  ]);
-  const changes = new RunningChanges();
-  const handling = { stopped: stopped.signal, onFailure: options.onFailure };
-  let adapter: Promise<http2.Http2Server> | undefined;
-  const openAdapter = async (): Promise<http2.Http2Server> => {
-    const { createConnectAdapter } = await import("./connect/connect-adapter.ts");
-    return createConnectAdapter({ services: options.services, ...handling });
-  };
-  const server = http2.createServer({
-    settings: serviceSettings,
-    maxSessionMemory: sessionMemoryMegabytesMax,
-    ...streamResetLimits,
-  });
-  const sessions = new Set<http2.ServerHttp2Session>();
-  server.on("session", (session) => {
-    session.setLocalWindowSize(connectionWindowBytes);
-    sessions.add(session);
-    session.once("close", () => sessions.delete(session));
-    session.on("error", () => session.destroy());
-  });
-  server.on("stream", (stream: http2.ServerHttp2Stream, headers, flags, rawHeaders) => {
-    const path = headers[":path"] ?? "";
-    if (!harmless.has(path)) {
-      changes.add(stream);
-    }
-    const isThin = takesThinPath(headers);
-    const thin = isThin ? thinMethods.get(path) : undefined;
-    const streaming = isThin ? streamingMethods.get(path) : undefined;
-    if (thin !== undefined) {
-      serveThinCall(stream, headers, thin, handling);
-    } else if (streaming !== undefined) {
-      serveThinStream(stream, headers, streaming, handling);
-    } else if (isThin && !answered.has(path)) {
-      stream.respond(trailersOnly(unansweredMethod(path)), { endStream: true });
-    } else {
-      adapter ??= openAdapter();
-      adapter.then(
-        (opened) => opened.emit("stream", stream, headers, flags, rawHeaders),
-        () => stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR),
-      );
-    }
-  });
-
-  await mkdir(dirname(options.socketPath), { recursive: true });
-  await rm(options.socketPath, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(options.socketPath, resolve);
-  });
-  await chmod(options.socketPath, options.socketMode ?? 0o660);
-
+  const host = hostRpc(options);
+  const server = await listen(options, (socket) => host.accept(socket));
   return {
     async close(drainMs) {
       const closed = new Promise<void>((resolve) => {
         server.close(() => resolve());
       });
-      await changes.drained(drainMs);
-      for (const session of sessions) {
-        session.destroy();
-      }
-      stopped.abort(failure(ErrorKind.Unavailable, "the process is stopping"));
+      await host.close(drainMs);
       await closed;
     },
   };
 }
 
-function pathsWithoutSideEffects(services: readonly ServiceBinding[]): Set<string> {
-  return new Set(
-    services.flatMap(({ service }) =>
-      service.methods
-        .filter(({ idempotency }) => idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS)
-        .map(({ name }) => `/${service.typeName}/${name}`),
-    ),
-  );
+/** Serves bound services as {@link serveRpc} does, on connections that are handed over. */
+export function hostRpc(options: RpcOptions): RpcHost {
+  return new Host(options);
+}
+
+class Host implements RpcHost, StreamAcceptor, CallContext {
+  readonly observer: CallObserver | undefined;
+  stopReason: FlotillaError | undefined;
+  readonly #options: RpcOptions;
+  readonly #methods: MethodTable;
+  readonly #connections = new Set<ServiceConnection>();
+  /** The streams whose calls may change something. */
+  readonly #changes = new Set<EndpointStream>();
+  #onNoChanges: (() => void) | undefined;
+  #universal: Promise<{ serve(stream: EndpointStream, request: HeaderList): void }> | undefined;
+
+  constructor(options: RpcOptions) {
+    this.#options = options;
+    this.observer = options.observer;
+    this.#methods = tableOfMethods(options.services);
+  }
+
+  accept(socket: Duplex): void {
+    if (this.stopReason !== undefined) {
+      socket.destroy();
+      return;
+    }
+    const connection = new ServiceConnection(socket, this);
+    this.#connections.add(connection);
+    connection.start();
+  }
+
+  async close(drainMs: number): Promise<void> {
+    this.stopReason = failure(ErrorKind.Unavailable, "the process is stopping");
+    for (const connection of this.#connections) {
+      connection.drain();
+    }
+    await this.#changesEnded(drainMs);
+    for (const connection of this.#connections) {
+      connection.close();
+    }
+  }
+
+  acceptStream(stream: EndpointStream, request: HeaderList): void {
+    const { path } = request.request;
+    const served = this.#methods.get(path);
+    if (served?.isHarmless !== true) {
+      this.#changes.add(stream);
+      stream.onOver = () => this.#changeOver(stream);
+    }
+    if (!isPlainGrpc(request)) {
+      this.#serveUniversally(stream, request);
+    } else if (served === undefined) {
+      stream.events = new HeldBody(stream);
+      stream.endWithHeaders(trailersOnly(toConnectError(unansweredMethod(path))));
+    } else if (served.method.methodKind === "unary") {
+      stream.events = new UnaryCall(stream, served, request, this);
+    } else {
+      const call = new StreamCall(stream, served, request, this);
+      stream.events = call;
+      call.begin();
+    }
+  }
+
+  #changeOver(stream: EndpointStream): void {
+    if (this.#changes.delete(stream) && this.#changes.size === 0) {
+      this.#onNoChanges?.();
+    }
+  }
+
+  connectionGone(connection: ServiceConnection): void {
+    this.#connections.delete(connection);
+  }
+
+  onWarning(error: unknown, message: string): void {
+    this.#options.onWarning?.({ err: error }, message);
+  }
+
+  /** Loads Connect's handlers at the first call that needs them, and keeps what comes until they are there. */
+  #serveUniversally(stream: EndpointStream, request: HeaderList): void {
+    const held = new HeldBody(stream);
+    stream.events = held;
+    this.#universal ??= this.#openUniversal();
+    this.#universal.then(
+      (handlers) => {
+        if (!stream.isOver) {
+          handlers.serve(stream, request);
+          held.replay(stream.events);
+        }
+      },
+      (error: unknown) => {
+        this.onWarning(error, "the handlers of Connect can't be loaded");
+        stream.reset(ErrorCode.InternalError);
+      },
+    );
+  }
+
+  async #openUniversal(): Promise<{ serve(stream: EndpointStream, request: HeaderList): void }> {
+    const { UniversalHandlers } = await import("./connect/universal-handlers.ts");
+    return new UniversalHandlers(this.#methods, this);
+  }
+
+  /** Resolves when no call that may change something runs, or after the limit. */
+  async #changesEnded(limitMs: number): Promise<void> {
+    if (this.#changes.size > 0) {
+      await new Promise<void>((resolve) => {
+        const deadline = setTimeout(resolve, limitMs);
+        this.#onNoChanges = () => {
+          clearTimeout(deadline);
+          resolve();
+        };
+      });
+    }
+  }
+}
+
+/** Keeps what comes of a body until somebody is there for it. */
+class HeldBody implements StreamEvents {
+  readonly #stream: EndpointStream;
+  readonly #pieces: Buffer[] = [];
+  #hasEnded = false;
+
+  constructor(stream: EndpointStream) {
+    this.#stream = stream;
+  }
+
+  onData(chunk: Buffer, start: number, end: number, isLast: boolean): void {
+    if (this.#stream.isEndSent) {
+      this.#stream.consume(end - start);
+      return;
+    }
+    this.#pieces.push(Buffer.from(chunk.subarray(start, end)));
+    this.#hasEnded = isLast;
+  }
+
+  onEnd(): void {
+    this.#hasEnded = true;
+  }
+
+  onAbort(): void {
+    for (const piece of this.#pieces) {
+      this.#stream.consume(piece.length);
+    }
+  }
+
+  replay(events: StreamEvents): void {
+    for (const piece of this.#pieces) {
+      events.onData(piece, 0, piece.length, false);
+    }
+    if (this.#hasEnded) {
+      events.onEnd(undefined);
+    }
+  }
+}
+
+/** Tells whether a call can be answered without Connect's handlers: plain gRPC, nothing compressed. */
+function isPlainGrpc(request: HeaderList): boolean {
+  const { method, contentType } = request.request;
+  if (method !== "POST" || (contentType !== "application/grpc" && contentType !== "application/grpc+proto")) {
+    return false;
+  }
+  const encoding = request.find("grpc-encoding");
+  return encoding === undefined || encoding === "identity";
 }
 
 /** In the words of grpc-go, whose clients look at the code alone. */
-function unansweredMethod(path: string): ConnectError {
+function unansweredMethod(path: string): FlotillaError {
   const [, service, method] = path.split("/");
-  return toConnectError(
-    new FlotillaError(ErrorKind.NotImplemented, `unknown method ${method ?? ""} for service ${service ?? ""}`),
-  );
-}
-
-/** Collects the methods of the given kinds that have a handler, by path. */
-function collectMethods<T>(
-  services: readonly ServiceBinding[],
-  kinds: readonly DescMethod["methodKind"][],
-): Map<string, T> {
-  const methods = new Map<string, T>();
-  for (const { service, handlers } of services) {
-    for (const method of service.methods) {
-      const handler = handlers[method.localName];
-      if (kinds.includes(method.methodKind) && typeof handler === "function") {
-        methods.set(`/${service.typeName}/${method.name}`, { method, handler } as T);
-      }
-    }
-  }
-  return methods;
+  return new FlotillaError(ErrorKind.NotImplemented, `unknown method ${method ?? ""} for service ${service ?? ""}`);
 }

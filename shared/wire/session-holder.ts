@@ -1,9 +1,8 @@
-import http2 from "node:http2";
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { heldCallMsMax } from "#base/limits.ts";
-import { connectionWindowBytes, serviceSettings, sessionMemoryMegabytesMax } from "./transport-settings.ts";
+import { ClientSession, type SessionOwner } from "./http2/client-session.ts";
 
 /** How to reach a process of the fleet. */
 export interface SessionHolderOptions {
@@ -12,27 +11,36 @@ export interface SessionHolderOptions {
   /** How long to wait for the other side to come up, 10 s unless given. */
   readonly heldMsMax?: number;
   /** Opens a connection. */
-  connect(): Socket;
+  connect(): Duplex;
 }
 
 const reconnectDelayMs = 25;
 
-/** The one HTTP/2 session to a process, opened when first needed and again when it has ended. */
-export class SessionHolder {
+/** The HTTP/2 session to a process, opened when first needed, and again when it has ended or is full. */
+export class SessionHolder implements SessionOwner {
   readonly #options: SessionHolderOptions;
-  #session: Promise<http2.ClientHttp2Session> | undefined;
+  /** The session that takes new streams. */
+  #current: ClientSession | undefined;
+  #opening: Promise<void> | undefined;
+  /** All that have not ended. */
+  readonly #sessions = new Set<ClientSession>();
   #isClosed = false;
 
   constructor(options: SessionHolderOptions) {
     this.#options = options;
   }
 
+  /** A session that takes a stream now, if there is one. */
+  find(): ClientSession | undefined {
+    return this.#current?.canOpen === true ? this.#current : undefined;
+  }
+
   /**
-   * A session that takes calls; waits for the other side to come up.
+   * A session that takes a stream now; waits for the other side to come up.
    *
    * @throws {@link FlotillaError} `unavailable` when it does not in time or the holder is closed; why the signal aborted when it did.
    */
-  async get(signal?: AbortSignal): Promise<http2.ClientHttp2Session> {
+  async get(signal?: AbortSignal): Promise<ClientSession> {
     const { name, heldMsMax = heldCallMsMax } = this.#options;
     const deadline = performance.now() + heldMsMax;
     for (;;) {
@@ -42,19 +50,18 @@ export class SessionHolder {
       if (this.#isClosed) {
         throw failure(ErrorKind.Unavailable, `connection to ${name} is closed`);
       }
-      this.#session ??= this.#open();
-      const opening = this.#session;
+      const ready = this.find();
+      if (ready !== undefined) {
+        return ready;
+      }
       let cause: unknown;
       try {
-        const session = await opening;
-        // One that is ending has not told so yet.
-        if (!session.closed && !session.destroyed) {
-          return session;
-        }
+        this.#opening ??= this.#open();
+        await this.#opening;
+        continue;
       } catch (error) {
         cause = error;
       }
-      this.#forget(opening);
       if (performance.now() > deadline) {
         throw failure(ErrorKind.Unavailable, `no connection to ${name} within ${heldMsMax} ms`, { cause });
       }
@@ -62,45 +69,57 @@ export class SessionHolder {
     }
   }
 
-  /** Ends the session and what is under way on it, for good. */
+  /** Ends the sessions and what is under way on them, for good. */
   close(): void {
     this.#isClosed = true;
-    this.#session?.then(
-      (session) => session.destroy(),
-      () => undefined,
-    );
-  }
-
-  /** An ended session must not take the place of the one that followed it. */
-  #forget(ended: Promise<http2.ClientHttp2Session>): void {
-    if (this.#session === ended) {
-      this.#session = undefined;
+    for (const session of this.#sessions) {
+      session.close();
     }
   }
 
-  #open(): Promise<http2.ClientHttp2Session> {
-    const { promise, resolve, reject } = Promise.withResolvers<http2.ClientHttp2Session>();
-    const session = http2.connect("http://localhost", {
-      createConnection: () => this.#options.connect(),
-      settings: serviceSettings,
-      maxSessionMemory: sessionMemoryMegabytesMax,
-    });
-    session.once("connect", () => {
-      session.setLocalWindowSize(connectionWindowBytes);
-      resolve(session);
-    });
-    session.once("goaway", () => this.#forget(promise));
-    session.once("close", () => {
-      this.#forget(promise);
-      reject(failure(ErrorKind.Unavailable, `connection to ${this.#options.name} was closed`));
-    });
-    session.on("error", reject);
-    return promise;
+  sessionLeaving(session: ClientSession): void {
+    if (this.#current === session) {
+      this.#current = undefined;
+    }
+  }
+
+  sessionClosed(session: ClientSession): void {
+    this.sessionLeaving(session);
+    this.#sessions.delete(session);
+  }
+
+  async #open(): Promise<void> {
+    try {
+      const socket = this.#options.connect();
+      if ("connecting" in socket && socket.connecting === true) {
+        await connected(socket);
+      }
+      if (this.#isClosed) {
+        socket.destroy();
+        return;
+      }
+      const session = new ClientSession(socket, this);
+      this.#sessions.add(session);
+      this.#current = session;
+      session.start();
+    } finally {
+      this.#opening = undefined;
+    }
   }
 }
 
+function connected(socket: Duplex): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once("error", reject);
+    socket.once("connect", () => {
+      socket.off("error", reject);
+      resolve();
+    });
+  });
+}
+
 /** Why a signal aborted, as an error that has a class. */
-export function abortReason(signal: AbortSignal | undefined): Error {
+export function abortReason(signal: AbortSignal | undefined): FlotillaError {
   const reason: unknown = signal?.reason;
   return reason instanceof FlotillaError
     ? reason

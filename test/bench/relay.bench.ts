@@ -48,7 +48,7 @@ interface RelayCost {
 
 /** A service as ours are, for unary calls, and a bare server of bytes. */
 async function runService([echoSocket = "", bulkSocket = ""]: readonly string[]): Promise<void> {
-  await serveRpc({ socketPath: echoSocket, services: [bindEcho(plainEcho)], onFailure: () => undefined });
+  await serveRpc({ socketPath: echoSocket, services: [bindEcho(plainEcho)] });
   const server = http2.createServer({ settings: serviceSettings });
   const block = Buffer.alloc(blockBytes);
   server.on("session", (session) => session.setLocalWindowSize(connectionWindowBytes));

@@ -271,7 +271,6 @@ test("publish sends one event and gives the daemon's error", async () => {
         },
       }),
     ],
-    onFailure: () => undefined,
   });
   try {
     const event = create(AnySchema, { typeUrl: "containerd.events.TaskExit", value: new Uint8Array([10, 1, 99]) });

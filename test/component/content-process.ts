@@ -45,7 +45,6 @@ export class ContentProcess {
     const server = await serveRpc({
       socketPath: socketOf(`${directory}/state`, "metadata"),
       services: [index.binding()],
-      onFailure: () => undefined,
     });
     const started = new ContentProcess(directory, index, server);
     await started.ready();

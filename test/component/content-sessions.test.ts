@@ -31,7 +31,7 @@ let parts: WriterParts;
 before(async () => {
   const { path } = resources.use(await makeTemporaryDirectory("sessions"));
   const socketPath = `${path}/metadata.sock`;
-  const server = await serveRpc({ socketPath, services: [index.binding()], onFailure: () => undefined });
+  const server = await serveRpc({ socketPath, services: [index.binding()] });
   resources.defer(() => server.close(0));
   const connection = resources.adopt(connectRpc(socketPath), (opened) => opened.close());
   const layout = new ContentLayout(`${path}/content`);

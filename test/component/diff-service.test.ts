@@ -55,7 +55,7 @@ async function openRig(
   mkdirSync(`${path}/blobs`);
   const serve = async (name: string, ...services: Parameters<typeof serveRpc>[0]["services"]): Promise<string> => {
     const socketPath = `${path}/${name}.sock`;
-    const server = await serveRpc({ socketPath, services, onFailure: () => undefined });
+    const server = await serveRpc({ socketPath, services });
     resources.defer(() => server.close(0));
     return socketPath;
   };

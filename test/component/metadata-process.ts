@@ -49,7 +49,6 @@ export class Neighbours {
     const server = await serveRpc({
       socketPath: socketOf(`${this.#directory}/state`, peer),
       services: [this.#bindings()[peer]],
-      onFailure: () => undefined,
     });
     this.#servers.set(peer, server);
   }

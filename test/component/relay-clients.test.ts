@@ -165,7 +165,6 @@ test("ctr gets the answers of our own services", { skip }, async () => {
         },
       }),
     ],
-    onFailure: () => undefined,
   });
   cleanup.defer(() => server.close(0));
   const version = await runCtr(front, ["version"]);

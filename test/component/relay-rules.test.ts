@@ -75,7 +75,7 @@ const faults: Record<string, readonly [number, ...Buffer[]]> = {
   ],
   "a table larger than the setting": [
     Code.COMPRESSION_ERROR,
-    frame(Type.HEADERS, Flags.END_HEADERS, 1, Buffer.concat([Buffer.from("3fe11f", "hex"), block])),
+    frame(Type.HEADERS, Flags.END_HEADERS, 1, Buffer.concat([Buffer.from("3fe21f", "hex"), block])),
   ],
   "CONTINUATION alone": [Code.PROTOCOL_ERROR, frame(Type.CONTINUATION, Flags.END_HEADERS, 1)],
   "a header block interrupted by another stream's": [
@@ -103,6 +103,14 @@ const faults: Record<string, readonly [number, ...Buffer[]]> = {
     Code.ENHANCE_YOUR_CALM,
     frame(Type.HEADERS, 0, 1, block),
     repeat(100, frame(Type.CONTINUATION, 0, 1)),
+  ],
+  "a table size update behind the fields": [
+    Code.COMPRESSION_ERROR,
+    frame(Type.HEADERS, Flags.END_HEADERS, 1, Buffer.concat([block, Buffer.of(0x21)])),
+  ],
+  "PRIORITY of a stream never opened that depends on itself": [
+    Code.PROTOCOL_ERROR,
+    frame(Type.PRIORITY, 0, 1, Buffer.of(0, 0, 0, 1, 0)),
   ],
   "PRIORITY without stream": [Code.PROTOCOL_ERROR, frame(Type.PRIORITY, 0, 0, Buffer.alloc(5))],
   "RST_STREAM without stream": [Code.PROTOCOL_ERROR, resetStream(0, 0)],
@@ -197,7 +205,7 @@ test("frames that may be ignored are ignored", async () => {
 test("frames of streams that are over are ignored", async () => {
   await using open = await openStream({});
   const { client, service } = open;
-  client.send(resetStream(1, Code.CANCEL), windowUpdate(1, 5), resetStream(1, Code.CANCEL), data(1, Buffer.alloc(5)));
+  client.send(resetStream(1, Code.CANCEL), windowUpdate(1, 5), resetStream(1, Code.CANCEL));
   await service.nextOf(Type.RST_STREAM, 1);
   service.send(headers(1, responseHead), data(1, Buffer.alloc(5)), windowUpdate(1, 1), resetStream(1, 0));
   await service.roundTrip();
@@ -206,6 +214,127 @@ test("frames of streams that are over are ignored", async () => {
     client.frames.filter(({ streamId }) => streamId === 1),
     [],
   );
+});
+
+test("DATA of a stream that the client has ended or reset is answered with STREAM_CLOSED, and the others go on", async () => {
+  await using open = await openStream({});
+  const { client, service } = open;
+  client.send(resetStream(1, Code.CANCEL), data(1, Buffer.alloc(5)));
+  assert.equal((await client.nextOf(Type.RST_STREAM, 1)).payload.readUInt32BE(), Code.STREAM_CLOSED);
+  client.send(headers(3, request, { end: true }));
+  await service.nextOf(Type.HEADERS, 3);
+  service.send(headers(3, responseHead, { end: true }));
+  await client.nextOf(Type.HEADERS, 3);
+  client.send(data(3, Buffer.alloc(5)), data(3, Buffer.alloc(5)));
+  assert.equal((await client.nextOf(Type.RST_STREAM, 3)).payload.readUInt32BE(), Code.STREAM_CLOSED);
+  await client.roundTrip();
+  assert.equal(client.frames.filter(({ type }) => type === Type.RST_STREAM).length, 0, "once is enough");
+  assert.equal(
+    service.frames.some(({ type }) => type === Type.DATA),
+    false,
+  );
+});
+
+/** What makes a request malformed, as the frames of stream 3. */
+const malformed: Record<string, readonly Buffer[]> = {
+  "an empty path": [headers(3, { ...request, ":path": "" }, { end: true })],
+  "no path": [headers(3, without(":path"), { end: true })],
+  "no method": [headers(3, without(":method"), { end: true })],
+  "no scheme": [headers(3, without(":scheme"), { end: true })],
+  "an unknown pseudo-header": [headers(3, { ":test": "x", ...request }, { end: true })],
+  "a pseudo-header of responses": [headers(3, { ":status": "200", ...request }, { end: true })],
+  "a pseudo-header behind others": [headers(3, { te: "trailers", ...request }, { end: true })],
+  "a pseudo-header twice": [
+    frame(
+      Type.HEADERS,
+      Flags.END_HEADERS | Flags.END_STREAM,
+      3,
+      Buffer.concat([headerBlock({ ":path": "/x" }), block]),
+    ),
+  ],
+  "a name in upper case": [headers(3, { ...request, "X-Test": "1" }, { end: true })],
+  "a field of the connection": [headers(3, { ...request, connection: "keep-alive" }, { end: true })],
+  "te that is not trailers": [headers(3, { ...request, te: "trailers, deflate" }, { end: true })],
+  "a body that is announced and does not come": [headers(3, { ...request, "content-length": "1" }, { end: true })],
+  "a body longer than announced": [
+    headers(3, { ...request, "content-length": "4" }),
+    data(3, Buffer.alloc(3)),
+    data(3, Buffer.alloc(2)),
+  ],
+  "a body shorter than announced": [
+    headers(3, { ...request, "content-length": "4" }),
+    data(3, Buffer.alloc(3), { end: true }),
+  ],
+  "a body shorter than announced that ends with trailers": [
+    headers(3, { ...request, "content-length": "4" }),
+    data(3, Buffer.alloc(3)),
+    headers(3, { "x-end": "1" }, { end: true }),
+  ],
+  "pseudo-headers in trailers": [headers(3, request), headers(3, { ":path": "/" }, { end: true })],
+  "HEADERS that depend on themselves": [
+    frame(
+      Type.HEADERS,
+      Flags.END_HEADERS | Flags.END_STREAM | Flags.PRIORITY,
+      3,
+      Buffer.concat([Buffer.of(0, 0, 0, 3, 255), block]),
+    ),
+  ],
+  "PRIORITY that depends on itself": [headers(3, request), frame(Type.PRIORITY, 0, 3, Buffer.of(128, 0, 0, 3, 7))],
+  "WINDOW_UPDATE of 0": [headers(3, request), windowUpdate(3, 0)],
+};
+
+function without(name: string): Record<string, string> {
+  return Object.fromEntries(Object.entries(request).filter(([field]) => field !== name));
+}
+
+for (const [what, frames] of Object.entries(malformed)) {
+  test(`${what} is a fault of the stream alone, and never a call`, async () => {
+    await using open = await openStream({});
+    const { client, service } = open;
+    client.send(...frames);
+    assert.equal((await client.nextOf(Type.RST_STREAM, 3)).payload.readUInt32BE(), Code.PROTOCOL_ERROR);
+    client.send(data(1, Buffer.from("on")));
+    await service.nextOf(Type.DATA, 1);
+    assert.equal(
+      service.frames.some(({ streamId, flags }) => streamId === 3 && (flags & Flags.END_STREAM) !== 0),
+      false,
+    );
+  });
+}
+
+test("PRIORITY of a wrong size is a fault of its stream", async () => {
+  await using open = await openStream({});
+  const { client } = open;
+  client.send(headers(3, request), frame(Type.PRIORITY, 0, 3, Buffer.alloc(4)));
+  assert.equal((await client.nextOf(Type.RST_STREAM, 3)).payload.readUInt32BE(), Code.FRAME_SIZE_ERROR);
+  await client.roundTrip();
+});
+
+test("what a client does wrong with a request that has been answered is told too", async () => {
+  await using stand = await buildRelayStand();
+  const client = await RawConnection.open(stand.socketPath);
+  const unknown = grpcRequest("/no.such/Method");
+  client.send(headers(1, unknown), windowUpdate(1, 0x7fff_ffff));
+  assert.equal((await client.nextOf(Type.RST_STREAM, 1)).payload.readUInt32BE(), Code.FLOW_CONTROL_ERROR);
+  client.send(headers(3, { ...unknown, "content-length": "5" }), data(3, Buffer.alloc(2), { end: true }));
+  assert.equal((await client.nextOf(Type.RST_STREAM, 3)).payload.readUInt32BE(), Code.PROTOCOL_ERROR);
+  client.send(headers(5, unknown), headers(5, { "x-not-the-end": "1" }));
+  assert.equal((await client.nextOf(Type.RST_STREAM, 5)).payload.readUInt32BE(), Code.PROTOCOL_ERROR);
+  client.send(headers(7, unknown), data(7, Buffer.alloc(2), { end: true }));
+  await client.nextOf(Type.HEADERS, 7);
+  await delay(150);
+  await client.roundTrip();
+  assert.equal(client.frames.filter(({ type }) => type === Type.RST_STREAM).length, 0, "a request that has ended");
+  client.close();
+});
+
+test("a client may make its header table as large as it was in the beginning", async () => {
+  await using open = await openStream({});
+  const { client, service } = open;
+  const update = Buffer.from("3f613fe11f", "hex");
+  client.send(frame(Type.HEADERS, Flags.END_HEADERS | Flags.END_STREAM, 3, Buffer.concat([update, block])));
+  const received = await service.nextOf(Type.HEADERS, 3);
+  assert.deepEqual(plainHeaders(received.payload), request);
 });
 
 test("trailers of a client reach the service", async () => {

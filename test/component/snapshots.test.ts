@@ -291,7 +291,6 @@ class SnapshotsProcess implements AsyncDisposable {
     const server = await serveRpc({
       socketPath: socketOf(`${directory.path}/state`, "metadata"),
       services: index.bindings(),
-      onFailure: () => undefined,
     });
     resources.defer(() => server.close(0));
     const started = new SnapshotsProcess(directory, index, resources.move());

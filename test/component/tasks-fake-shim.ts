@@ -104,7 +104,6 @@ async function serve(): Promise<void> {
   await serveTtrpc({
     socketPath: behaviour.socket,
     services: [behaviour.servedVersion === 3 ? bindService(Task, handlers) : bindService(TaskV2, handlers as never)],
-    onFailure: () => undefined,
   });
   process.stdout.write("ready");
 }

@@ -349,7 +349,6 @@ export class TasksRig implements AsyncDisposable {
             },
           }),
         ],
-        onFailure: () => undefined,
       }),
       serveRpc({
         socketPath: socketOf(this.state, "events"),
@@ -366,12 +365,10 @@ export class TasksRig implements AsyncDisposable {
             },
           }),
         ],
-        onFailure: () => undefined,
       }),
       serveRpc({
         socketPath: socketOf(this.state, "content"),
         services: [bindService(Blobs, {}), bindService(Content, { write: (requests) => this.#write(requests) })],
-        onFailure: () => undefined,
       }),
       serveTtrpc({
         socketPath: `${this.directory}/g.sock.ttrpc`,
@@ -383,7 +380,6 @@ export class TasksRig implements AsyncDisposable {
             },
           }),
         ],
-        onFailure: () => undefined,
       }),
     ];
     for (const server of await Promise.all(served)) {

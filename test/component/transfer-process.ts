@@ -70,7 +70,7 @@ export class TransferProcess {
 
   async #serve(neighbour: ProcessName, services: readonly ServiceBinding[]): Promise<void> {
     const socketPath = socketOf(`${this.#directory.path}/state`, neighbour);
-    this.#neighbours.push(await serveRpc({ socketPath, services, onFailure: () => undefined }));
+    this.#neighbours.push(await serveRpc({ socketPath, services }));
   }
 
   async #close(): Promise<void> {

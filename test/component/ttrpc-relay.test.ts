@@ -6,10 +6,10 @@ import { promisify } from "node:util";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { Events } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { bindService } from "#wire/handler.ts";
+import { listen } from "#wire/listen.ts";
 import { connectTtrpc, type TtrpcClient } from "#wire/ttrpc/client.ts";
 import { encodeFrame, FrameParser, FrameType } from "#wire/ttrpc/frame.ts";
 import { serveTtrpc, type TtrpcServer } from "#wire/ttrpc/server.ts";
-import { listenPublic } from "../../services/gateway/listener.ts";
 import { TtrpcRelay } from "../../services/gateway/ttrpc-relay.ts";
 import { until } from "../kit/processes.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
@@ -31,7 +31,7 @@ async function buildStand(): Promise<Stand> {
   const address = `${directory.path}/public.sock`;
   const relay = new TtrpcRelay({ connectUpstream: () => net.connect(upstream), onWarning: () => undefined });
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
-  const listener = await listenPublic({ address, ...owner }, (socket) => relay.handleConnection(socket));
+  const listener = await listen({ socketPath: address, owner }, (socket) => relay.handleConnection(socket));
   const servers: TtrpcServer[] = [];
   return {
     relay,
@@ -47,7 +47,6 @@ async function buildStand(): Promise<Stand> {
       const server = await serveTtrpc({
         socketPath: upstream,
         services: [bindService(Events, { forward })],
-        onFailure: () => undefined,
       });
       servers.push(server);
       return server;

@@ -11,7 +11,7 @@ import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import { RequestSchema, type Response, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
 import { bindService, type Handlers } from "#wire/handler.ts";
 import { requireNamespace } from "#wire/headers.ts";
-import type { FailedCall } from "#wire/server.ts";
+import type { FailedCall } from "#wire/observe.ts";
 import { connectTtrpc, type TtrpcClient } from "#wire/ttrpc/client.ts";
 import { encodeFrame, FrameParser, FrameType } from "#wire/ttrpc/frame.ts";
 import { serveTtrpc, type TtrpcServer } from "#wire/ttrpc/server.ts";
@@ -35,7 +35,7 @@ async function startRig(
   const server = await serveTtrpc({
     socketPath: path,
     services: [bindService(Task, handlers)],
-    onFailure: (failed) => failures.push(failed),
+    observer: { failed: (failed) => failures.push(failed) },
     ...limits,
   });
   const client = await connectTtrpc(`unix://${path}`);
@@ -300,7 +300,7 @@ test("a stale socket is replaced, and a file in its place as well", async (t) =>
   const directory = await mkdtemp(join(tmpdir(), "flotilla-ttrpc-"));
   const path = join(directory, "t.sock");
   await writeFile(path, "");
-  const server = await serveTtrpc({ socketPath: path, services: [], onFailure: () => undefined, socketMode: 0o660 });
+  const server = await serveTtrpc({ socketPath: path, services: [], socketMode: 0o660 });
   t.after(async () => {
     await server.close(0);
     await rm(directory, { recursive: true });

@@ -77,7 +77,7 @@ export class UnpackRig {
     const memory = new MemorySnapshotIndex();
     const serve = async (name: string, services: Parameters<typeof serveRpc>[0]["services"]): Promise<string> => {
       const socketPath = `${path}/${name}.sock`;
-      const server = await serveRpc({ socketPath, services, onFailure: () => undefined });
+      const server = await serveRpc({ socketPath, services });
       resources.defer(() => server.close(0));
       return socketPath;
     };

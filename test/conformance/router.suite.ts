@@ -89,7 +89,6 @@ export function routerSuite(name: string, open: (config: RouterConfig) => Promis
         const server = await serveRpc({
           socketPath: servicePath,
           services: [bindEcho(handlers)],
-          onFailure: () => undefined,
         });
         servers.push(server);
         return server;
@@ -373,12 +372,20 @@ export function routerSuite(name: string, open: (config: RouterConfig) => Promis
 
   test(`${name}: a client that speaks nothing we know is told so and cut off`, async () => {
     await using stand = await build();
-    for (const garbage of ["\x00\x01\x02\x03", "HELO example.com\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"]) {
+    for (const garbage of [
+      "INVALID CONNECTION PREFACE\r\n\r\n",
+      "\x00\x01\x02\x03",
+      "HELO example.com\r\n\r\n",
+      "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
+    ]) {
       const socket = net.connect(stand.socketPath);
       socket.write(garbage, "latin1");
-      const answer = Buffer.concat(await socket.toArray()).toString();
-      assert.match(answer, /^HTTP\/1\.1 (400|505) /);
+      const answer = Buffer.concat(await socket.toArray());
+      assert.deepEqual(answer, goaway(0, 1));
     }
+    const socket = net.connect(stand.socketPath);
+    socket.write("GET / HTTP/1.1\r\nno colon here\r\n\r\n");
+    assert.match(Buffer.concat(await socket.toArray()).toString(), /^HTTP\/1\.1 400 /);
   });
 
   test(`${name}: calls wait for a process that is not there yet`, async () => {

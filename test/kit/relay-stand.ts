@@ -70,7 +70,6 @@ export async function serveEcho(stand: RelayStand, handlers: EchoHandlers = plai
   const server = await serveRpc({
     socketPath: stand.servicePath,
     services: [bindEcho(handlers)],
-    onFailure: () => undefined,
   });
   return { [Symbol.asyncDispose]: () => server.close(0) };
 }

@@ -74,7 +74,7 @@ class Ends implements DataSink, DataSource {
     this.ends += 1;
   }
 
-  holdChunk(): void {}
+  holdChunk(): undefined {}
 
   returnCredit(sizeBytes: number): void {
     this.returnedBytes += sizeBytes;

@@ -1,11 +1,12 @@
 import http from "node:http";
-import http2 from "node:http2";
 import type { Socket } from "node:net";
-import { pipeline } from "node:stream/promises";
+import type { Duplex } from "node:stream";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import { prefaceMsMax } from "#wire/http2/limits.ts";
+import { ErrorCode, FrameType, frameHeadBytes } from "#wire/http2/protocol.ts";
 import { SessionHolder } from "#wire/session-holder.ts";
 import { encodeConnectError, Refusal } from "./answer.ts";
+import { exchange } from "./http1-exchange.ts";
 import { keptRequestBytesMax, resendsMax } from "./limits.ts";
 import { describeMissingRoute, findRoute, type RelayMethod, type RelayRoutes } from "./route.ts";
 
@@ -13,22 +14,8 @@ export interface Http1Options {
   readonly routes: RelayRoutes;
   /** How long a call waits for a process that is being restarted. */
   readonly heldMsMax: number;
-  connectUpstream(upstream: string): Socket;
+  connectUpstream(upstream: string): Duplex;
 }
-
-/** Headers that concern one connection only. @source RFC 9110 section 7.6.1, RFC 9113 section 8.2.2 */
-const hopHeaders = new Set([
-  "connection",
-  "expect",
-  "host",
-  "http2-settings",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
 
 /**
  * Serves clients that speak HTTP/1.1, such as `curl` with the Connect protocol in JSON, and gRPC-web: each request goes
@@ -40,14 +27,18 @@ export class Http1Front {
   readonly #sessions = new Map<string, SessionHolder>();
   readonly #server: http.Server;
   readonly #sockets = new Set<Socket>();
+  /** Sockets that have to send the head of a request in time; the server itself looks after that only when it listens. */
+  readonly #awaitedHeads = new Map<Socket, NodeJS.Timeout>();
   #requests = 0;
   #onIdle: (() => void) | undefined;
 
   constructor(options: Http1Options) {
     this.#options = options;
-    this.#server = http.createServer({ headersTimeout: prefaceMsMax, requestTimeout: 0 }, (request, response) => {
+    this.#server = http.createServer({ requestTimeout: 0 }, (request, response) => {
       this.#requests += 1;
+      this.#headSeen(request.socket);
       response.once("close", () => {
+        this.#awaitHead(request.socket);
         this.#requests -= 1;
         if (this.#requests === 0) {
           this.#onIdle?.();
@@ -55,14 +46,17 @@ export class Http1Front {
       });
       this.#answer(request, response).catch(() => response.destroy());
     });
-    // The server never listens itself; this starts the check of its time limits as listening would.
-    this.#server.emit("listening");
+    this.#server.on("clientError", (error, socket) => endUnreadable(error, socket));
   }
 
   /** Takes a connection over, with what was already read from it. */
   accept(socket: Socket, head: Buffer): void {
     this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      this.#headSeen(socket);
+    });
+    this.#awaitHead(socket);
     socket.unshift(head);
     this.#server.emit("connection", socket);
     socket.resume();
@@ -84,6 +78,21 @@ export class Http1Front {
     }
     this.#server.close();
     this.#sessions.forEach((sessions) => sessions.close());
+  }
+
+  #awaitHead(socket: Socket): void {
+    this.#headSeen(socket);
+    if (!socket.destroyed) {
+      this.#awaitedHeads.set(
+        socket,
+        setTimeout(() => socket.destroy(), prefaceMsMax),
+      );
+    }
+  }
+
+  #headSeen(socket: Socket): void {
+    clearTimeout(this.#awaitedHeads.get(socket));
+    this.#awaitedHeads.delete(socket);
   }
 
   async #answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
@@ -132,8 +141,7 @@ export class Http1Front {
     const kept = canKeep ? Buffer.concat(await request.toArray()) : undefined;
     for (let resends = 0; ; resends++) {
       const session = await this.#sessionsTo(method.upstream).get(gone);
-      const stream = session.request(requestHeaders(request), { endStream: kept?.length === 0 });
-      const isOver = await exchange(stream, kept ?? request, response, gone);
+      const isOver = await exchange(session, { request, response, kept, gone });
       if (isOver) {
         return;
       }
@@ -144,62 +152,28 @@ export class Http1Front {
   }
 }
 
-/** Makes one try. Resolves to false when the stream was lost before the response began. */
-function exchange(
-  stream: http2.ClientHttp2Stream,
-  body: Buffer | http.IncomingMessage,
-  response: http.ServerResponse,
-  gone: AbortSignal,
-): Promise<boolean> {
-  return new Promise((resolve) => {
-    let hasResponse = false;
-    const cancel = (): void => stream.close(http2.constants.NGHTTP2_CANCEL);
-    gone.addEventListener("abort", cancel, { once: true });
-    stream.once("response", (headers) => {
-      hasResponse = true;
-      response.writeHead(headers[":status"] ?? 200, responseHeaders(headers));
-      response.flushHeaders();
-      stream.on("trailers", (trailers: http2.IncomingHttpHeaders) => response.addTrailers(responseHeaders(trailers)));
-      pipeline(stream, response).catch(() => response.destroy());
-    });
-    stream.on("error", () => undefined);
-    stream.once("close", () => {
-      gone.removeEventListener("abort", cancel);
-      resolve(hasResponse || gone.aborted);
-    });
-    if (Buffer.isBuffer(body)) {
-      if (body.length > 0) {
-        stream.end(body);
-      }
-    } else {
-      pipeline(body, stream).catch(() => stream.close(http2.constants.NGHTTP2_CANCEL));
-    }
-  });
+/**
+ * Ends a connection whose bytes can't be read: one that speaks HTTP/1.1 is told so in HTTP/1.1; any other has sent no preface of
+ * either protocol, which HTTP/2 calls a fault of the connection.
+ *
+ * @source RFC 9113 section 3.4
+ */
+function endUnreadable(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const isHttp1 = error.code !== "HPE_INVALID_METHOD" && error.code !== "HPE_INVALID_VERSION";
+  const status = error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
+  socket.end(isHttp1 ? `HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n` : encodeGoaway(ErrorCode.ProtocolError));
 }
 
-function requestHeaders(request: http.IncomingMessage): http2.OutgoingHttpHeaders {
-  const headers: http2.OutgoingHttpHeaders = {
-    ":method": request.method ?? "POST",
-    ":path": request.url ?? "/",
-    ":authority": request.headers.host ?? "localhost",
-  };
-  const named = (request.headers.connection ?? "").toLowerCase().split(/\s*,\s*/);
-  for (const [name, value] of Object.entries(request.headers)) {
-    if (value !== undefined && !hopHeaders.has(name) && !named.includes(name)) {
-      headers[name] = value;
-    }
-  }
-  return headers;
-}
-
-function responseHeaders(received: http2.IncomingHttpHeaders): http.OutgoingHttpHeaders {
-  const headers: http.OutgoingHttpHeaders = {};
-  for (const [name, value] of Object.entries(received)) {
-    if (value !== undefined && !name.startsWith(":")) {
-      headers[name] = value;
-    }
-  }
-  return headers;
+function encodeGoaway(code: number): Buffer {
+  const goaway = Buffer.alloc(frameHeadBytes + 8);
+  goaway[2] = 8;
+  goaway[3] = FrameType.Goaway;
+  goaway.writeUInt32BE(code, frameHeadBytes + 4);
+  return goaway;
 }
 
 function refuse(response: http.ServerResponse, refusal: Refusal, message: string): void {

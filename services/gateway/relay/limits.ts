@@ -26,3 +26,6 @@ export const resendsMax = 3;
 
 /** A process that lives this long with a request did not die of it. */
 export const harmlessMs = 10_000;
+
+/** How long a client whose call has been answered may take to end its request before it is told to stop. */
+export const unfinishedRequestMs = 100;

@@ -1,7 +1,8 @@
 import type { Socket } from "node:net";
+import { type Duplex, duplexPair } from "node:stream";
 import { heldCallMsMax } from "#base/limits.ts";
 import { sniffPreface } from "#wire/http2/preface.ts";
-import { ClientConnection } from "./client-connection.ts";
+import { ClientConnection, type LocalAnswers } from "./client-connection.ts";
 import { Http1Front } from "./http1.ts";
 import type { RelayRoutes } from "./route.ts";
 
@@ -9,14 +10,16 @@ export type { RelayMethod, RelayRoutes } from "./route.ts";
 
 export interface RelayOptions {
   readonly routes: RelayRoutes;
+  /** What the relay's own process answers, if anything. */
+  readonly local?: LocalAnswers;
   /**
    * How long a call waits for a process that is not there.
    *
    * @defaultValue `heldCallMsMax`
    */
   readonly heldMsMax?: number;
-  /** Opens a fresh connection to the socket of a process. The relay owns it. */
-  connectUpstream(upstream: string): Socket;
+  /** Opens a fresh connection to a process. The relay owns it. */
+  connectUpstream(upstream: string): Duplex;
   /** Told of peers that break the rules and of processes that can't be reached. */
   onWarning(fields: object, message: string): void;
 }
@@ -39,7 +42,11 @@ export class Relay {
   constructor(options: RelayOptions) {
     this.#options = options;
     this.#heldMsMax = options.heldMsMax ?? heldCallMsMax;
-    this.#http1 = new Http1Front({ ...options, heldMsMax: this.#heldMsMax });
+    this.#http1 = new Http1Front({
+      routes: options.routes,
+      heldMsMax: this.#heldMsMax,
+      connectUpstream: (upstream) => this.#connect(upstream),
+    });
   }
 
   /** Takes over a connection that was just accepted. */
@@ -78,9 +85,21 @@ export class Relay {
     await Promise.all([this.#http1.close(drainMs), this.#drainConnections(drainMs)]);
   }
 
+  /** Opens a connection to a process, be it this one. */
+  #connect(upstream: string): Duplex {
+    const { local } = this.#options;
+    if (local?.upstream !== upstream) {
+      return this.#options.connectUpstream(upstream);
+    }
+    const [here, there] = duplexPair();
+    local.host.accept(there);
+    return here;
+  }
+
   #serveHttp2(socket: Socket, rest: Buffer): void {
     const connection = new ClientConnection(socket, {
       routes: this.#options.routes,
+      local: this.#options.local,
       heldMsMax: this.#heldMsMax,
       connectUpstream: (upstream) => this.#options.connectUpstream(upstream),
       onWarning: (fields, message) => this.#options.onWarning(fields, message),

@@ -1,6 +1,9 @@
 import { ByteQueue } from "#wire/http2/byte-queue.ts";
+import { wholeBuffer } from "#wire/http2/connection.ts";
 import type { HeaderBytes } from "#wire/http2/data-flow.ts";
 import type { FrameWriter } from "#wire/http2/frame-writer.ts";
+import type { HeaderList } from "#wire/http2/header-list.ts";
+import type { ServedStream } from "#wire/http2/server-connection.ts";
 import { Direction } from "./flow-control.ts";
 import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
 import type { RelayMethod } from "./route.ts";
@@ -21,8 +24,16 @@ export interface StreamCarrier {
   streamGone(): void;
 }
 
+/** The client connection that a stream belongs to. */
+export interface StreamKeeper {
+  /** Removes a stream that is over from all that knows it. */
+  drop(stream: RelayedStream): void;
+  /** The request of a stream without a service has ended. */
+  requestEnded(stream: RelayedStream): void;
+}
+
 /** The head of a request. */
-export interface RequestHead {
+export interface StreamHead {
   readonly id: number;
   readonly method: RelayMethod | undefined;
   readonly contentType: string;
@@ -36,7 +47,7 @@ export interface RequestHead {
  * A stream is held while no connection to its process takes it, then sent, and its request is kept until the first
  * response header, so that it can be sent again. It is gone when both directions have ended or one side has reset it.
  */
-export class RelayedStream {
+export class RelayedStream implements ServedStream {
   readonly id: number;
   readonly method: RelayMethod | undefined;
   readonly contentType: string;
@@ -52,18 +63,22 @@ export class RelayedStream {
    * after getting it goes on with the same wait.
    */
   heldSinceMs: number | undefined;
+  /** Whether the client will be told to send no more. */
+  isToldToStop = false;
   /** Whether a part of the response has gone out. */
   hasResponse = false;
   /** The head of a response that is held back until the response is complete; what follows it waits in `down`. */
   gatedHead: HeaderBytes | undefined;
   /** The service reset the stream behind its end; what waits goes out first. */
   resetBehindEnd: number | undefined;
+  readonly #keeper: StreamKeeper;
   readonly #budget: KeepBudget;
   #kept: ByteQueue | undefined = new ByteQueue();
   #sentAtMs = 0;
   #quickDeaths = 0;
 
-  constructor(head: RequestHead, budget: KeepBudget) {
+  constructor(head: StreamHead, keeper: StreamKeeper, budget: KeepBudget) {
+    this.#keeper = keeper;
     this.id = head.id;
     this.method = head.method;
     this.contentType = head.contentType;
@@ -71,6 +86,64 @@ export class RelayedStream {
     this.#budget = budget;
     this.up = new Direction(head.id, { passesCreditAtOnce: false });
     this.down = new Direction(head.id, { passesCreditAtOnce: true });
+  }
+
+  get isEnded(): boolean {
+    return this.up.isEnded;
+  }
+
+  get receiveWindowBytes(): number {
+    return this.up.receiveWindowBytes;
+  }
+
+  get sendWindowBytes(): number {
+    return this.down.sendWindowBytes;
+  }
+
+  receiveData(
+    chunk: Buffer,
+    start: number,
+    end: number,
+    headStart: number,
+    missingBytes: number,
+    isLast: boolean,
+  ): void {
+    this.keep(chunk, start, end);
+    this.up.pass(chunk, start, end, headStart, missingBytes, isLast);
+    if (isLast && this.upstream === undefined) {
+      this.#keeper.requestEnded(this);
+    }
+  }
+
+  receiveTrailers(list: HeaderList): void {
+    this.releaseKept();
+    this.up.passTrailers(wholeBuffer(list.block));
+    if (this.upstream === undefined) {
+      this.#keeper.requestEnded(this);
+    }
+  }
+
+  abort(code: number): void {
+    this.upstream?.writer.resetStream(this.id, code);
+    this.#keeper.drop(this);
+  }
+
+  /** The links that carry the streams of a client end with its connection. */
+  connectionLost(): void {}
+
+  widen(incrementBytes: number): void {
+    this.down.widen(incrementBytes);
+  }
+
+  changeInitialWindow(differenceBytes: number): void {
+    if (differenceBytes < 0) {
+      // The service may not be able to complete a response that is held back.
+      this.upstream?.openGate(this);
+    }
+    if (this.upstream !== undefined) {
+      this.down.receiveWindowBytes += differenceBytes;
+    }
+    this.down.widen(differenceBytes);
   }
 
   /** Keeps a part of the request body, if all of it can be kept. */

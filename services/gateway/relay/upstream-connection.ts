@@ -1,6 +1,6 @@
-import type { Socket } from "node:net";
-import { Http2Connection, type ReceivedHeaders } from "#wire/http2/connection.ts";
-import type { HeaderBytes } from "#wire/http2/data-flow.ts";
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { Http2Connection, type ReceivedHeaders, wholeBuffer } from "#wire/http2/connection.ts";
 import { connectionWindowBytes, headerListBytesMax } from "#wire/http2/limits.ts";
 import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
@@ -9,7 +9,8 @@ import type { RelayedStream, StreamCarrier } from "./stream.ts";
 
 /** The client connection that an upstream connection works for. */
 export interface StreamOwner extends Http2Connection {
-  readonly streams: ReadonlyMap<number, RelayedStream>;
+  findStream(streamId: number): RelayedStream | undefined;
+  relayedStreams(): readonly RelayedStream[];
   /** The service, or the relay on its behalf, reset a stream. */
   resetByService(stream: RelayedStream, code: number): void;
   /** The end of the request or of the response has been sent. */
@@ -39,15 +40,15 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
   /** What the service was told that each new stream may send. */
   #announcedWindowBytes = defaultWindowBytes;
 
-  constructor(socket: Socket, group: WriterGroup, client: StreamOwner, owner: UpstreamOwner) {
-    super(socket, group, "response");
+  constructor(socket: Duplex, group: WriterGroup, client: StreamOwner, owner: UpstreamOwner) {
+    super(socket, group, { windowBytes: connectionWindowBytes, headerTableBytes: 0 });
     this.#client = client;
     this.#owner = owner;
   }
 
   /** Greets the service as soon as the socket is open. */
   start(): void {
-    if (this.socket.connecting) {
+    if (this.socket instanceof Socket && this.socket.connecting) {
       this.socket.once("connect", () => this.handle(() => this.#greet()));
     } else {
       this.#greet();
@@ -95,7 +96,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     down.receiveWindowBytes = this.#announcedWindowBytes;
     const endsWithHeaders = up.hasOnlyEnd;
     if (headers === undefined) {
-      this.sendHeaders(id, { buffer: stream.requestBlock, start: 0, end: stream.requestBlock.length }, endsWithHeaders);
+      this.sendHeaders(id, wholeBuffer(stream.requestBlock), endsWithHeaders);
     } else {
       this.#client.forwardHeaders(this, headers);
     }
@@ -159,7 +160,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     if (stream === undefined || stream.down.isEnded) {
       return;
     }
-    if (this.block.isTooLarge) {
+    if (headers.list.isTooLarge) {
       this.writer.resetStream(stream.id, ErrorCode.EnhanceYourCalm);
       this.#client.resetByService(stream, ErrorCode.InternalError);
       return;
@@ -167,12 +168,12 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     const { down } = stream;
     if (this.#canGate(stream) && !headers.endStream) {
       this.#gatedStreams += 1;
-      stream.gatedHead = this.#copyBlock();
+      stream.gatedHead = wholeBuffer(headers.list.block);
       down.sink = undefined;
       return;
     }
     if (headers.endStream && (stream.gatedHead !== undefined || down.waitingBytes > 0)) {
-      down.passTrailers(this.#copyBlock());
+      down.passTrailers(wholeBuffer(headers.list.block));
       this.openGate(stream);
       return;
     }
@@ -234,10 +235,18 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
   }
 
   protected onInitialWindow(differenceBytes: number): void {
-    for (const stream of this.#client.streams.values()) {
+    for (const stream of this.#client.relayedStreams()) {
       if (stream.upstream === this) {
         stream.up.widen(differenceBytes);
       }
+    }
+  }
+
+  protected onStreamFault(streamId: number, code: number): void {
+    const stream = this.#find(streamId);
+    if (stream !== undefined) {
+      this.writer.resetStream(streamId, code);
+      this.#client.resetByService(stream, ErrorCode.InternalError);
     }
   }
 
@@ -285,15 +294,8 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     );
   }
 
-  #copyBlock(): HeaderBytes {
-    const { buffer, start, end } = this.block;
-    const copy = Buffer.allocUnsafe(end - start);
-    buffer.copy(copy, 0, start, end);
-    return { buffer: copy, start: 0, end: copy.length };
-  }
-
   #find(streamId: number): RelayedStream | undefined {
-    const stream = this.#client.streams.get(streamId);
+    const stream = this.#client.findStream(streamId);
     return stream?.upstream === this ? stream : undefined;
   }
 

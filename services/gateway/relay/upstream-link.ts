@@ -1,4 +1,4 @@
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
 import { Refusal } from "./answer.ts";
@@ -19,7 +19,7 @@ export interface LinkOptions {
   /** Name of the process. */
   readonly upstream: string;
   readonly heldMsMax: number;
-  connect(): Socket;
+  connect(): Duplex;
   onWarning(fields: object, message: string): void;
 }
 
@@ -162,7 +162,7 @@ export class UpstreamLink implements UpstreamOwner {
     if (this.#reconnectTimer !== undefined) {
       return;
     }
-    let socket: Socket;
+    let socket: Duplex;
     try {
       socket = this.#options.connect();
     } catch (error) {
@@ -227,7 +227,7 @@ export class UpstreamLink implements UpstreamOwner {
   }
 
   #streamsOf(upstream: UpstreamConnection): RelayedStream[] {
-    return [...this.#client.streams.values()].filter((stream) => stream.upstream === upstream);
+    return this.#client.relayedStreams().filter((stream) => stream.upstream === upstream);
   }
 }
 

@@ -3,11 +3,17 @@
 /** Size of what stands before each message: whether it is compressed, and its length. */
 export const messagePrefixBytes = 5;
 
-/** Puts the prefix (not compressed, length) before a message. */
-export function frameMessage(message: Uint8Array): Buffer {
-  const framed = Buffer.allocUnsafe(messagePrefixBytes + message.byteLength);
-  writePrefix(framed, message.byteLength);
-  framed.set(message, messagePrefixBytes);
+/** Puts the prefix (not compressed, length) before a message, given in one piece or in several. */
+export function frameMessage(parts: Uint8Array | readonly Uint8Array[], sizeBytes?: number): Buffer {
+  const pieces = parts instanceof Uint8Array ? [parts] : parts;
+  const lengthBytes = sizeBytes ?? pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
+  const framed = Buffer.allocUnsafe(messagePrefixBytes + lengthBytes);
+  writePrefix(framed, lengthBytes);
+  let at = messagePrefixBytes;
+  for (const piece of pieces) {
+    framed.set(piece, at);
+    at += piece.byteLength;
+  }
   return framed;
 }
 
@@ -24,33 +30,6 @@ export function messagePrefix(lengthBytes: number): Buffer {
 function writePrefix(target: Buffer, lengthBytes: number): void {
   target[0] = 0;
   target.writeUInt32BE(lengthBytes, 1);
-}
-
-export type UnframedMessage =
-  | { readonly message: Uint8Array }
-  | { readonly fault: "compressed" | "truncated" | "surplus" };
-
-/** Takes the one message of a unary body out of its frame. */
-export function unframeMessage(body: Buffer): UnframedMessage {
-  if (body.length < messagePrefixBytes) {
-    return { fault: "truncated" };
-  }
-  if (body[0] !== 0) {
-    return { fault: "compressed" };
-  }
-  const lengthBytes = body.readUInt32BE(1);
-  if (body.length < messagePrefixBytes + lengthBytes) {
-    return { fault: "truncated" };
-  }
-  if (body.length > messagePrefixBytes + lengthBytes) {
-    return { fault: "surplus" };
-  }
-  return { message: body.subarray(messagePrefixBytes) };
-}
-
-/** The length that the prefix of an incomplete body announces, or undefined before the prefix is there. */
-export function announcedBytes(body: Buffer): number | undefined {
-  return body.length < messagePrefixBytes ? undefined : body.readUInt32BE(1);
 }
 
 /** Encodes `grpc-message`: everything but printable ASCII, and `%`, is percent-encoded as UTF-8. */

@@ -1,20 +1,34 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
+import type { Chunk } from "../http2/chunk.ts";
+import { tooLarge } from "./answers.ts";
 import { messagePrefixBytes } from "./grpc-wire.ts";
-import { tooLarge } from "./thin-answer.ts";
+
+/** Keeps the chunk that is being read, for as long as its bytes are needed. */
+export interface ChunkKeeper {
+  keepChunk(): Chunk | undefined;
+}
 
 /**
- * Puts the messages of a gRPC stream together from the chunks in which they arrive.
+ * Puts the messages of a gRPC stream together from the pieces in which they arrive.
  *
- * A message that lies whole in a chunk is a view of it; any other is copied once, into memory of its own.
+ * A message that lies whole in a piece is a view of it; any other is copied once, when its last piece has come, so that no more
+ * memory is taken than has arrived.
  *
  * @source grpc/grpc doc/PROTOCOL-HTTP2.md, Length-Prefixed-Message
  */
 export class MessageAssembler {
-  readonly #prefix = Buffer.alloc(messagePrefixBytes);
+  readonly #keeper: ChunkKeeper;
+  readonly #prefix = Buffer.allocUnsafe(messagePrefixBytes);
   #prefixBytes = 0;
-  #body: Buffer | undefined;
+  #lengthBytes = 0;
+  #pieces: Buffer[] = [];
+  #chunks: Chunk[] = [];
   #bodyBytes = 0;
+
+  constructor(keeper: ChunkKeeper) {
+    this.#keeper = keeper;
+  }
 
   /** Whether the last message is incomplete. */
   get isInside(): boolean {
@@ -22,51 +36,78 @@ export class MessageAssembler {
   }
 
   /**
-   * Takes a chunk and gives the messages that end in it.
+   * Takes a piece and gives the messages that end in it.
    *
    * @throws {@link FlotillaError} `internal` for a compressed message, `resource_exhausted` for one of more than 16 MiB, of
    *   which nothing has been stored then. The stream is of no use afterwards.
    */
-  push(chunk: Buffer): Uint8Array[] {
+  push(chunk: Buffer, start: number, end: number): Uint8Array[] {
     const messages: Uint8Array[] = [];
-    for (let at = 0; at < chunk.length; ) {
+    let at = start;
+    while (at < end || (this.#prefixBytes === messagePrefixBytes && this.#lengthBytes === this.#bodyBytes)) {
       if (this.#prefixBytes < messagePrefixBytes) {
-        at += this.#takePrefix(chunk, at);
+        at += this.#takePrefix(chunk, at, end);
         if (this.#prefixBytes < messagePrefixBytes) {
           break;
         }
       }
-      const lengthBytes = this.#prefix.readUInt32BE(1);
-      if (this.#body === undefined && chunk.length - at >= lengthBytes) {
-        messages.push(chunk.subarray(at, at + lengthBytes));
+      const missingBytes = this.#lengthBytes - this.#bodyBytes;
+      const taken = Math.min(missingBytes, end - at);
+      if (taken === missingBytes && this.#bodyBytes === 0) {
+        if (taken > 0) {
+          this.#keeper.keepChunk();
+        }
+        messages.push(chunk.subarray(at, at + taken));
         this.#prefixBytes = 0;
-        at += lengthBytes;
-        continue;
+      } else if (taken > 0) {
+        this.#keep(chunk.subarray(at, at + taken));
+        if (taken === missingBytes) {
+          messages.push(this.#join());
+        }
       }
-      this.#body ??= Buffer.allocUnsafeSlow(lengthBytes);
-      const taken = chunk.copy(this.#body, this.#bodyBytes, at);
-      this.#bodyBytes += taken;
       at += taken;
-      if (this.#bodyBytes === lengthBytes) {
-        messages.push(this.#body);
-        this.#prefixBytes = 0;
-        this.#body = undefined;
-        this.#bodyBytes = 0;
-      }
     }
     return messages;
   }
 
-  #takePrefix(chunk: Buffer, at: number): number {
-    const taken = chunk.copy(this.#prefix, this.#prefixBytes, at, at + messagePrefixBytes - this.#prefixBytes);
+  #keep(piece: Buffer): void {
+    const chunk = this.#keeper.keepChunk();
+    if (chunk !== undefined) {
+      this.#chunks.push(chunk);
+    }
+    this.#pieces.push(piece);
+    this.#bodyBytes += piece.length;
+  }
+
+  #join(): Uint8Array {
+    const message = Buffer.allocUnsafeSlow(this.#bodyBytes);
+    let at = 0;
+    for (const piece of this.#pieces) {
+      at += piece.copy(message, at);
+    }
+    for (const chunk of this.#chunks) {
+      chunk.release();
+    }
+    this.#pieces = [];
+    this.#chunks = [];
+    this.#bodyBytes = 0;
+    this.#prefixBytes = 0;
+    return message;
+  }
+
+  #takePrefix(chunk: Buffer, at: number, end: number): number {
+    const taken = Math.min(messagePrefixBytes - this.#prefixBytes, end - at);
+    for (let offset = 0; offset < taken; offset++) {
+      this.#prefix[this.#prefixBytes + offset] = chunk[at + offset] as number;
+    }
     this.#prefixBytes += taken;
     if (this.#prefixBytes === messagePrefixBytes) {
       if (this.#prefix[0] !== 0) {
         throw failure(ErrorKind.Internal, "a message of the stream is compressed");
       }
-      const lengthBytes = this.#prefix.readUInt32BE(1);
-      if (lengthBytes > messageBytesMax) {
-        throw tooLarge("grpc: received message larger than max", lengthBytes);
+      this.#lengthBytes = this.#prefix.readUInt32BE(1);
+      if (this.#lengthBytes > messageBytesMax) {
+        throw tooLarge("grpc: received message larger than max", this.#lengthBytes);
       }
     }
     return taken;

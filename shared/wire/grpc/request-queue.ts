@@ -1,33 +1,39 @@
 /**
  * The messages of a client, on their way from the socket to the handler that asks for them one by one.
  *
- * It holds what came in one read at most: it asks its source to stop whenever a message waits, and to go on when the handler
- * waits.
+ * While one waits, the client gets no credit for what comes behind it, so that it sends a window at most in advance.
  */
 export class RequestQueue<T> implements AsyncIterableIterator<T, void> {
-  readonly #source: { pause(): void; resume(): void };
-  readonly #messages: T[] = [];
+  readonly #decode: (message: Uint8Array) => T;
+  readonly #giveCredit: (sizeBytes: number) => void;
+  readonly #messages: Uint8Array[] = [];
   #waiting: PromiseWithResolvers<IteratorResult<T, void>> | undefined;
   #end: { readonly error?: unknown } | undefined;
+  #owedBytes = 0;
 
-  constructor(source: { pause(): void; resume(): void }) {
-    this.#source = source;
+  /**
+   * @param decode - Reads a message when the handler gets it; what it throws is what the handler is told.
+   * @param giveCredit - Lets the client send as much more.
+   */
+  constructor(decode: (message: Uint8Array) => T, giveCredit: (sizeBytes: number) => void) {
+    this.#decode = decode;
+    this.#giveCredit = giveCredit;
   }
 
-  push(messages: readonly T[]): void {
+  /** Takes the messages that were complete with a piece of that size. */
+  push(messages: readonly Uint8Array[], pieceBytes: number): void {
     if (this.#end !== undefined) {
+      this.#giveCredit(pieceBytes);
       return;
     }
+    this.#owedBytes += pieceBytes;
     this.#messages.push(...messages);
     const waiting = this.#waiting;
-    const next = waiting === undefined ? undefined : this.#messages.shift();
-    if (waiting !== undefined && next !== undefined) {
+    if (waiting !== undefined && this.#messages.length > 0) {
       this.#waiting = undefined;
-      waiting.resolve({ done: false, value: next });
+      waiting.resolve(this.next());
     }
-    if (this.#messages.length > 0) {
-      this.#source.pause();
-    }
+    this.#payCredit();
   }
 
   /** No more messages come. Those that wait are still handed out. */
@@ -35,30 +41,39 @@ export class RequestQueue<T> implements AsyncIterableIterator<T, void> {
     this.#finish({});
   }
 
-  /** No more messages come, and whoever asks for one is told why. */
-  fail(error: unknown): void {
-    this.#messages.length = 0;
+  /** No more messages come. Those that wait are still handed out, then whoever asks is told why. */
+  endWith(error: unknown): void {
     this.#finish({ error });
   }
 
-  next(): Promise<IteratorResult<T, void>> {
+  /** No more messages come, and whoever asks for one is told why at once. */
+  fail(error: unknown): void {
+    this.#messages.length = 0;
+    this.#finish({ error });
+    this.#payCredit();
+  }
+
+  async next(): Promise<IteratorResult<T, void>> {
     const message = this.#messages.shift();
     if (message !== undefined) {
-      return Promise.resolve({ done: false, value: message });
+      this.#payCredit();
+      return { done: false, value: this.#decode(message) };
     }
     if (this.#end !== undefined) {
-      return "error" in this.#end ? Promise.reject(this.#end.error) : Promise.resolve({ done: true, value: undefined });
+      if ("error" in this.#end) {
+        throw this.#end.error;
+      }
+      return { done: true, value: undefined };
     }
     this.#waiting ??= Promise.withResolvers();
-    this.#source.resume();
     return this.#waiting.promise;
   }
 
-  /** The handler wants no more. What still comes is read and dropped, so that the answer is not cut off by a reset. */
+  /** The handler wants no more. What still comes is dropped, so that the answer is not cut off by a reset. */
   return(): Promise<IteratorResult<T, void>> {
     this.#messages.length = 0;
     this.#finish({});
-    this.#source.resume();
+    this.#payCredit();
     return Promise.resolve({ done: true, value: undefined });
   }
 
@@ -66,16 +81,20 @@ export class RequestQueue<T> implements AsyncIterableIterator<T, void> {
     return this;
   }
 
+  #payCredit(): void {
+    if (this.#messages.length === 0 && this.#owedBytes > 0) {
+      const owedBytes = this.#owedBytes;
+      this.#owedBytes = 0;
+      this.#giveCredit(owedBytes);
+    }
+  }
+
   #finish(end: { readonly error?: unknown }): void {
     this.#end ??= end;
     const waiting = this.#waiting;
-    this.#waiting = undefined;
     if (waiting !== undefined) {
-      if ("error" in this.#end) {
-        waiting.reject(this.#end.error);
-      } else {
-        waiting.resolve({ done: true, value: undefined });
-      }
+      this.#waiting = undefined;
+      waiting.resolve(this.next());
     }
   }
 }

@@ -1,12 +1,11 @@
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { Chunk } from "./chunk.ts";
 import type { DataSink, DataSource, HeaderBytes, WindowWaiter } from "./data-flow.ts";
 import { FloodBudget } from "./flood-budget.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { HeaderAssembly } from "./header-assembly.ts";
-import { HeaderBlock } from "./header-block.ts";
-import { HeaderDecoder } from "./header-decoder.ts";
+import { type HeaderList, HeaderReader } from "./header-list.ts";
 import { frameBytesMax, idleFramesBurst, idleFramesPerSecond } from "./limits.ts";
 import {
   ConnectionFault,
@@ -29,12 +28,28 @@ const idleFramesEarned = 4;
 /** SETTINGS may touch every stream, so one counts as many idle frames. */
 const settingsCost = 16;
 
-/** A header block has arrived; the connection's {@link HeaderBlock} holds it. */
+/** A header block that has arrived. */
 export interface ReceivedHeaders {
   readonly streamId: number;
   readonly endStream: boolean;
-  /** Where the HEADERS frame begins if it may be forwarded as it lies, or -1. It ends where the block ends. */
-  readonly frameStart: number;
+  readonly list: HeaderList;
+  /** The HEADERS frame as it lies, if it may be forwarded so. */
+  readonly frame: HeaderBytes | undefined;
+  /** Whether the frame makes its stream depend on itself, which is a fault. */
+  readonly dependsOnItself: boolean;
+}
+
+/** Who is told when a socket takes more. */
+interface DrainWaiter {
+  socketDrained(): void;
+}
+
+/** How a connection is opened. */
+export interface ConnectionOptions {
+  /** What the peer may send on all streams together before it gets credit back. */
+  readonly windowBytes: number;
+  /** What the peer is told of the header table, which it may use otherwise. */
+  readonly headerTableBytes?: 0;
 }
 
 /**
@@ -48,29 +63,31 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
   /** What the peer lets each new stream send. */
   peerInitialWindowBytes = defaultWindowBytes;
   sendWindowBytes = defaultWindowBytes;
-  protected readonly socket: Socket;
+  protected readonly socket: Duplex;
   protected readonly group: WriterGroup;
   protected readonly reader: FrameReader = new FrameReader(this);
-  protected readonly block: HeaderBlock;
   protected peerStreamsMax = Number.POSITIVE_INFINITY;
   /** Whether the peer's first SETTINGS have arrived. */
   protected hasPeerSettings = false;
-  readonly #decoder = new HeaderDecoder();
+  readonly #headers = new HeaderReader();
+  readonly #tableBytesMax: number | undefined;
   readonly #idleFrames = new FloodBudget(idleFramesBurst, idleFramesPerSecond);
   #assembly: HeaderAssembly | undefined;
   #owesTableReset = false;
   #hasResetTable = false;
-  readonly #receiveWindow = new ReceiveWindow();
+  readonly #receiveWindow: ReceiveWindow;
   /** Credit that sources get back when this socket has drained. */
   readonly #parkedCredit = new Map<DataSource, number>();
+  readonly #awaitingDrain = new Set<DrainWaiter>();
   #waiting: WindowWaiter[] = [];
   #isClosed = false;
 
-  protected constructor(socket: Socket, group: WriterGroup, blocks: "request" | "response") {
+  protected constructor(socket: Duplex, group: WriterGroup, options: ConnectionOptions) {
     this.socket = socket;
     this.group = group;
     this.writer = new FrameWriter(socket, group);
-    this.block = new HeaderBlock(blocks);
+    this.#receiveWindow = new ReceiveWindow(options.windowBytes);
+    this.#tableBytesMax = options.headerTableBytes;
     socket.on("data", (chunk: Buffer) => this.receive(chunk));
     socket.on("drain", () => this.handle(() => this.#drained()));
     socket.on("error", () => undefined);
@@ -82,8 +99,9 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     return this.#isClosed;
   }
 
-  holdChunk(): void {
+  holdChunk(): Chunk | undefined {
     this.group.chunk?.hold();
+    return this.group.chunk;
   }
 
   /** Reads what arrived on the socket; the bytes are the connection's from now on. */
@@ -133,6 +151,19 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     }
   }
 
+  /** Tells a stream when everything is written. */
+  waitForDrain(waiter: DrainWaiter): void {
+    this.#awaitingDrain.add(waiter);
+  }
+
+  flush(): void {
+    this.group.flush();
+  }
+
+  flushSoon(): void {
+    this.group.flushSoon();
+  }
+
   sendHeaders(streamId: number, block: HeaderBytes, endStream: boolean): void {
     this.writer.headers(streamId, block, { endStream, resetsTable: this.#owesTableReset });
     this.#owesTableReset = false;
@@ -178,8 +209,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
       case FrameType.Continuation:
         throw new ConnectionFault(ErrorCode.ProtocolError, "CONTINUATION without a header block");
       case FrameType.Priority:
-        this.#requireStream();
-        this.#spendIdleFrame();
+        this.#receivePriority(buffer, payloadStart, frameEnd);
         return;
       default:
         this.#spendIdleFrame();
@@ -203,20 +233,21 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
 
   /** Does something and then writes what came of it; a fault ends the connection with GOAWAY. */
   protected handle(action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      this.onFault(error);
-    }
-    this.group.flush();
+    this.group.run(() => {
+      try {
+        action();
+      } catch (error) {
+        this.onFault(error);
+      }
+    });
   }
 
   /** Forwards the header block that was read last, in the frame it came in where that is possible. */
-  forwardHeaders(to: Http2Connection, { streamId, endStream, frameStart }: ReceivedHeaders): void {
-    if (frameStart >= 0 && !to.#owesTableReset) {
-      to.writer.appendControl(this.block.buffer, frameStart, this.block.end);
+  forwardHeaders(to: Http2Connection, { streamId, endStream, frame, list }: ReceivedHeaders): void {
+    if (frame !== undefined && !to.#owesTableReset) {
+      to.writer.appendControl(frame.buffer, frame.start, frame.end);
     } else {
-      to.sendHeaders(streamId, this.block, endStream);
+      to.sendHeaders(streamId, wholeBuffer(list.block), endStream);
     }
   }
 
@@ -232,6 +263,8 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
   protected abstract onReset(streamId: number, code: number): void;
   protected abstract onStreamWindow(streamId: number, incrementBytes: number): void;
   protected abstract onInitialWindow(differenceBytes: number): void;
+  /** A frame breaks a rule that concerns its stream alone. */
+  protected abstract onStreamFault(streamId: number, code: number, message: string): void;
   protected abstract onGoaway(lastStreamId: number, code: number): void;
   /** SETTINGS of the peer have been applied. */
   protected abstract onSettings(): void;
@@ -250,7 +283,9 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
       end -= start < frameEnd ? (buffer[start] as number) : 0;
       start += 1;
     }
+    let dependsOnItself = false;
     if ((flags & Flag.Priority) !== 0) {
+      dependsOnItself = start + 5 <= end && dependencyAt(buffer, start) === streamId;
       start += 5;
     }
     if (start > end) {
@@ -258,13 +293,14 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     }
     const endStream = (flags & Flag.EndStream) !== 0;
     if ((flags & Flag.EndHeaders) === 0) {
-      this.#assembly = new HeaderAssembly(streamId, endStream, buffer.subarray(start, end));
+      this.#assembly = new HeaderAssembly({ streamId, endStream, dependsOnItself }, buffer.subarray(start, end));
       return;
     }
     this.#idleFrames.earn(idleFramesEarned);
-    this.block.read(this.#decoder, buffer, start, end);
-    const isWholeFrame = (flags & (Flag.Padded | Flag.Priority)) === 0 && this.block.isVerbatim;
-    this.onHeaders({ streamId, endStream, frameStart: isWholeFrame ? frameStart : -1 });
+    const list = this.#headers.read(buffer, start, end);
+    const isWholeFrame = (flags & (Flag.Padded | Flag.Priority)) === 0 && this.#headers.isVerbatim;
+    const frame = isWholeFrame ? { buffer, start: frameStart, end } : undefined;
+    this.onHeaders({ streamId, endStream, list, frame, dependsOnItself });
   }
 
   #continueHeaders(buffer: Buffer, start: number, end: number): void {
@@ -272,7 +308,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     if (
       assembly === undefined ||
       this.reader.type !== FrameType.Continuation ||
-      this.reader.streamId !== assembly.streamId
+      this.reader.streamId !== assembly.head.streamId
     ) {
       throw new ConnectionFault(ErrorCode.ProtocolError, "a header block is interrupted");
     }
@@ -280,8 +316,8 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     if ((this.reader.flags & Flag.EndHeaders) !== 0) {
       this.#assembly = undefined;
       const block = assembly.join();
-      this.block.read(this.#decoder, block, 0, block.length);
-      this.onHeaders({ streamId: assembly.streamId, endStream: assembly.endStream, frameStart: -1 });
+      const list = this.#headers.read(block, 0, block.length);
+      this.onHeaders({ ...assembly.head, list, frame: undefined });
     }
   }
 
@@ -312,7 +348,9 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
       if (end !== start) {
         throw new ConnectionFault(ErrorCode.FrameSizeError, "acknowledgement of SETTINGS with payload");
       }
-      this.#decoder.limitTable(0);
+      if (this.#tableBytesMax !== undefined) {
+        this.#headers.limitTable(this.#tableBytesMax);
+      }
       return;
     }
     if (this.hasPeerSettings) {
@@ -335,6 +373,18 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     }
     this.hasPeerSettings = true;
     this.onSettings();
+  }
+
+  /** Priorities are not kept, since they are no more; but a frame that is wrong is. @source RFC 9113 sections 5.3.2 and 6.3 */
+  #receivePriority(buffer: Buffer, start: number, end: number): void {
+    this.#requireStream();
+    this.#spendIdleFrame();
+    const { streamId } = this.reader;
+    if (end - start !== 5) {
+      this.onStreamFault(streamId, ErrorCode.FrameSizeError, "PRIORITY is not 5 bytes long");
+    } else if (dependencyAt(buffer, start) === streamId) {
+      this.onStreamFault(streamId, ErrorCode.ProtocolError, "a stream depends on itself");
+    }
   }
 
   #receivePing(buffer: Buffer, start: number, end: number): void {
@@ -393,6 +443,11 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
   #drained(): void {
     this.writer.drained();
     this.#returnParkedCredit();
+    const waiting = [...this.#awaitingDrain];
+    this.#awaitingDrain.clear();
+    for (const waiter of waiting) {
+      waiter.socketDrained();
+    }
   }
 
   #returnParkedCredit(): void {
@@ -426,4 +481,13 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
       throw new ConnectionFault(ErrorCode.ProtocolError, "frame belongs to no stream");
     }
   }
+}
+
+/** All of a buffer, as a header block. */
+export function wholeBuffer(buffer: Buffer): HeaderBytes {
+  return { buffer, start: 0, end: buffer.length };
+}
+
+function dependencyAt(buffer: Buffer, start: number): number {
+  return buffer.readUInt32BE(start) & 0x7fff_ffff;
 }

@@ -1,3 +1,4 @@
+import type { Chunk } from "./chunk.ts";
 import type { FrameWriter } from "./frame-writer.ts";
 
 /** A header block that waits behind DATA. */
@@ -12,8 +13,8 @@ export interface DataSource {
   readonly writer: FrameWriter;
   /** Payload was passed on, used or thrown away, so that the sender may send as much again on the connection. */
   returnCredit(sizeBytes: number, sink: DataSink | undefined): void;
-  /** The chunk that is being read must stay, since a part of it has to wait. */
-  holdChunk(): void;
+  /** The chunk that is being read must stay, since a part of it has to wait. Returns it, if it is one that can be released. */
+  holdChunk(): Chunk | undefined;
 }
 
 /** A connection that bytes go to. */

@@ -9,6 +9,8 @@ export class DynamicTable {
   readonly #oldestFirst: HeaderField[] = [];
   #sizeBytes = 0;
   #sizeBytesMax = defaultHeaderTableBytes;
+  /** Counts what changed the table: an index means the same as long as this stays. */
+  changes = 0;
 
   get sizeBytes(): number {
     return this.#sizeBytes;
@@ -21,6 +23,7 @@ export class DynamicTable {
   /** Adds a field; one larger than the whole table empties it. @source RFC 7541 section 4.4 */
   insert(field: HeaderField): void {
     const fieldBytes = sizeOfField(field[0].length, field[1].length);
+    this.changes += 1;
     this.#evictDownTo(this.#sizeBytesMax - fieldBytes);
     if (fieldBytes <= this.#sizeBytesMax) {
       this.#oldestFirst.push(field);
@@ -29,6 +32,7 @@ export class DynamicTable {
   }
 
   resize(sizeBytesMax: number): void {
+    this.changes += 1;
     this.#sizeBytesMax = sizeBytesMax;
     this.#evictDownTo(sizeBytesMax);
   }

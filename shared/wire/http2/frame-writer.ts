@@ -1,4 +1,4 @@
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Chunk } from "./chunk.ts";
 import { controlBacklogBytesMax, frameBytesMax, slowSocketBytes } from "./limits.ts";
 import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
@@ -24,7 +24,7 @@ export interface WriterSchedule {
  * itself in the same buffer is one piece, small pieces are copied together, nothing else is copied.
  */
 export class FrameWriter {
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
   readonly #group: WriterSchedule;
   /** Pieces that are complete, before the open piece. */
   readonly #pieces: Buffer[] = [];
@@ -43,7 +43,7 @@ export class FrameWriter {
   /** Whether so much is unwritten that senders should get no more credit until it drains. */
   isSlow = false;
 
-  constructor(socket: Socket, group: WriterSchedule) {
+  constructor(socket: Duplex, group: WriterSchedule) {
     this.#socket = socket;
     this.#group = group;
   }

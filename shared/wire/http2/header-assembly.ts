@@ -1,16 +1,21 @@
 import { headerBlockBytesMax, headerBlockFramesMax } from "./limits.ts";
 import { ConnectionFault, ErrorCode } from "./protocol.ts";
 
-/** A header block that arrives in several frames. */
-export class HeaderAssembly {
+/** What the first frame of a header block says. */
+export interface AssemblyHead {
   readonly streamId: number;
   readonly endStream: boolean;
+  readonly dependsOnItself: boolean;
+}
+
+/** A header block that arrives in several frames. */
+export class HeaderAssembly {
+  readonly head: AssemblyHead;
   readonly #parts: Buffer[];
   #sizeBytes: number;
 
-  constructor(streamId: number, endStream: boolean, first: Buffer) {
-    this.streamId = streamId;
-    this.endStream = endStream;
+  constructor(head: AssemblyHead, first: Buffer) {
+    this.head = head;
     this.#parts = [Buffer.from(first)];
     this.#sizeBytes = first.length;
   }

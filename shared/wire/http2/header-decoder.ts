@@ -55,6 +55,11 @@ export class HeaderDecoder {
     this.#tableBytesMax = tableBytesMax;
   }
 
+  /** Counts the changes of the dynamic table: a block means the same as long as this stays. */
+  get tableChanges(): number {
+    return this.#table.changes;
+  }
+
   /** Bytes that the dynamic table holds now. */
   get tableBytes(): number {
     return this.#table.sizeBytes;

@@ -53,3 +53,12 @@ export const lastStreamMsMax = 1_000;
 
 /** Streams that a server remembers to have reset, since frames of them may still come. */
 export const resetsRemembered = 256;
+
+/**
+ * Receive window of each stream of an endpoint: what a handler that reads slowly makes it hold. Wide, since these sockets
+ * never leave the machine and bulk data would otherwise wait for updates.
+ */
+export const endpointStreamWindowBytes = 1024 * 1024;
+
+/** Receive window of a whole connection of an endpoint. */
+export const endpointConnectionWindowBytes = 16 * 1024 * 1024;

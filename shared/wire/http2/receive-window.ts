@@ -1,13 +1,16 @@
-import { connectionWindowBytes } from "./limits.ts";
 import { ConnectionFault, ErrorCode } from "./protocol.ts";
-
-/** Credit goes back when this much has come together, so that not every frame costs an update. */
-const stepBytes = connectionWindowBytes / 4;
 
 /** What the peer of a connection may still send on all its streams together. */
 export class ReceiveWindow {
-  #leftBytes = connectionWindowBytes;
+  /** Credit goes back when this much has come together, so that not every frame costs an update. */
+  readonly #stepBytes: number;
+  #leftBytes: number;
   #returnedBytes = 0;
+
+  constructor(windowBytes: number) {
+    this.#leftBytes = windowBytes;
+    this.#stepBytes = windowBytes / 4;
+  }
 
   /**
    * Counts payload that has arrived.
@@ -24,7 +27,7 @@ export class ReceiveWindow {
   /** Counts payload that is done with. Returns what the peer is to be told that it may send in addition, often 0. */
   giveBack(sizeBytes: number): number {
     this.#returnedBytes += sizeBytes;
-    if (this.#returnedBytes < stepBytes) {
+    if (this.#returnedBytes < this.#stepBytes) {
       return 0;
     }
     const incrementBytes = this.#returnedBytes;

@@ -1,4 +1,4 @@
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Chunk } from "./chunk.ts";
 import type { FrameWriter, WriterSchedule } from "./frame-writer.ts";
 
@@ -6,9 +6,34 @@ import type { FrameWriter, WriterSchedule } from "./frame-writer.ts";
 export class WriterGroup implements WriterSchedule {
   readonly #unflushed: FrameWriter[] = [];
   readonly #overloaded = new Set<FrameWriter>();
-  readonly #paused = new Set<Socket>();
+  readonly #paused = new Set<Duplex>();
   /** The chunk that is being read. Whoever refers to its bytes beyond that holds it. */
   chunk: Chunk | undefined;
+  /** How many actions run whose frames are written behind them. */
+  #actions = 0;
+  #isFlushScheduled = false;
+
+  /** Runs an action, and then writes what it and all that came with it collected. */
+  run(action: () => void): void {
+    this.#actions += 1;
+    try {
+      action();
+    } finally {
+      this.#actions -= 1;
+      this.flush();
+    }
+  }
+
+  /** Writes what was collected when the events that are there have been handled, so that many answers leave by one write. */
+  flushSoon(): void {
+    if (this.#actions === 0 && !this.#isFlushScheduled) {
+      this.#isFlushScheduled = true;
+      setImmediate(() => {
+        this.#isFlushScheduled = false;
+        this.flush();
+      });
+    }
+  }
 
   add(writer: FrameWriter): void {
     this.#unflushed.push(writer);
@@ -26,7 +51,7 @@ export class WriterGroup implements WriterSchedule {
   }
 
   /** Stops reading a socket while a receiver is overloaded with frames that no window limits. */
-  pauseIfOverloaded(source: Socket): void {
+  pauseIfOverloaded(source: Duplex): void {
     if (this.#overloaded.size > 0) {
       source.pause();
       this.#paused.add(source);

@@ -1,6 +1,4 @@
-import { chmod, mkdir, rm } from "node:fs/promises";
-import net from "node:net";
-import { dirname } from "node:path";
+import type net from "node:net";
 import {
   create,
   type DescMessage,
@@ -13,13 +11,14 @@ import {
 } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
-import { socketPathBytesMax, timerMsMax } from "#base/limits.ts";
+import { timerMsMax } from "#base/limits.ts";
 import type { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { type Request, RequestSchema, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
-import { codeOf, toConnectError } from "../errors.ts";
+import { codeOf, codeOfSuccess, toConnectError } from "../errors.ts";
 import { type Call, EncodedResponse, type ServiceBinding } from "../handler.ts";
 import { namespaceHeader } from "../headers.ts";
-import type { FailedCall } from "../server.ts";
+import { type ListenOptions, listen } from "../listen.ts";
+import type { CallObserver } from "../observe.ts";
 import { encodeFrame, type Frame, FrameParser, FrameType, type OversizedFrame, oversizedMessage } from "./frame.ts";
 import { ttrpcNamespaceHeader } from "./status.ts";
 
@@ -27,24 +26,16 @@ import { ttrpcNamespaceHeader } from "./status.ts";
 const concurrentCallsMaxDefault = 256;
 /** How many connections a server keeps unless the options say otherwise: one for each shim, and room. */
 const connectionsMaxDefault = 8192;
+const socketModeDefault = 0o600;
 
-/** How to serve. */
-export interface TtrpcServerOptions {
-  /** Where to listen. A stale socket is removed first. At most 104 bytes. */
-  readonly socketPath: string;
-  /**
-   * Permission bits of the socket, 0o600 unless given, in force from the moment that it exists. They are what keeps
-   * others out: the user of a peer is not asked for.
-   */
-  readonly socketMode?: number;
+/** How to serve. The socket is for its owner alone unless a mode is given: the user of a peer is not asked for. */
+export interface TtrpcServerOptions extends ListenOptions {
   /** Unary methods are served; others answer UNIMPLEMENTED. */
   readonly services: readonly ServiceBinding[];
-  /** Told of every call that failed in its handler, exactly once. */
-  readonly onFailure: (failed: FailedCall) => void;
+  /** Told of every call. */
+  readonly observer?: CallObserver;
   /** Calls of one connection that run at the same time, 256 unless given. Beyond them the connection is not read. */
   readonly concurrentCallsMax?: number;
-  /** Connections that are open at the same time, 8192 unless given. Beyond them new ones are closed. */
-  readonly connectionsMax?: number;
 }
 
 /** A listening server. */
@@ -67,23 +58,18 @@ export interface TtrpcServer {
  * @source containerd/ttrpc PROTOCOL.md; server.go and services.go for statuses of malformed requests
  */
 export async function serveTtrpc(options: TtrpcServerOptions): Promise<TtrpcServer> {
-  if (Buffer.byteLength(options.socketPath) > socketPathBytesMax) {
-    throw failure(
-      ErrorKind.InvalidArgument,
-      `unix socket path ${options.socketPath} is longer than ${socketPathBytesMax} bytes`,
-    );
-  }
   const methods = collectMethods(options.services);
   const connections = new Set<ServerConnection>();
-  const server = net.createServer((socket) => {
+  const listening = {
+    ...options,
+    socketMode: options.socketMode ?? socketModeDefault,
+    connectionsMax: options.connectionsMax ?? connectionsMaxDefault,
+  };
+  const server = await listen(listening, (socket) => {
     const connection = new ServerConnection(socket, methods, options);
     connections.add(connection);
     socket.once("close", () => connections.delete(connection));
   });
-  server.maxConnections = options.connectionsMax ?? connectionsMaxDefault;
-  await mkdir(dirname(options.socketPath), { recursive: true });
-  await rm(options.socketPath, { force: true });
-  await listen(server, options.socketPath, options.socketMode ?? 0o600);
 
   return {
     async close(drainMs) {
@@ -102,20 +88,6 @@ export async function serveTtrpc(options: TtrpcServerOptions): Promise<TtrpcServ
       clearTimeout(deadline);
     },
   };
-}
-
-/** Binding happens within the call of `listen`, so the file mode mask holds for the socket and nothing else. */
-async function listen(server: net.Server, socketPath: string, mode: number): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    const mask = process.umask(0o777 & ~mode);
-    try {
-      server.listen(socketPath, resolve);
-    } finally {
-      process.umask(mask);
-    }
-  });
-  await chmod(socketPath, mode);
 }
 
 type UnaryFunction = (
@@ -165,6 +137,7 @@ class ServerConnection {
     this.#options = options;
     socket.on("error", () => socket.destroy());
     socket.on("data", (chunk: Buffer) => this.#receive(chunk));
+    socket.on("end", () => socket.end());
     socket.on("drain", () => this.#adjustFlow());
     socket.once("close", () => this.#abort(new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled)));
   }
@@ -257,12 +230,19 @@ class ServerConnection {
             Math.min(timeoutMs, timerMsMax),
           )
         : undefined;
+    const rpc = `/${method.parent.typeName}/${method.name}`;
+    const { observer } = this.#options;
+    const watcher = observer?.start?.({ side: "server", rpc, header: headerOf(request) });
+    watcher?.requestMessage(request.payload.byteLength);
     try {
-      const answer = callHandler(method, handler, request, controller.signal);
-      this.#answer(streamId, undefined, await settleOrAbort(answer, controller.signal));
+      const answer = await settleOrAbort(callHandler(method, handler, request, controller.signal), controller.signal);
+      watcher?.responseMessage(answer.byteLength);
+      watcher?.end(codeOfSuccess);
+      this.#answer(streamId, undefined, answer);
     } catch (thrown) {
       const error = toConnectError(thrown);
-      this.#options.onFailure({ rpc: `/${method.parent.typeName}/${method.name}`, error });
+      observer?.failed?.({ rpc, error });
+      watcher?.end(error.code);
       this.#answer(streamId, { code: error.code, message: error.rawMessage });
     } finally {
       clearTimeout(deadline);
@@ -276,7 +256,7 @@ class ServerConnection {
   }
 
   #answer(streamId: number, status: MessageInitShape<typeof StatusSchema> | undefined, payload?: Uint8Array): void {
-    if (this.#socket.destroyed) {
+    if (!this.#socket.writable) {
       return;
     }
     const response = create(ResponseSchema, {

@@ -1,0 +1,160 @@
+import type http from "node:http";
+import type { ClientSession } from "#wire/http2/client-session.ts";
+import { wholeBuffer } from "#wire/http2/connection.ts";
+import type { HeaderBytes } from "#wire/http2/data-flow.ts";
+import type { EndpointStream, StreamEvents } from "#wire/http2/endpoint-stream.ts";
+import { HeaderBlockBuilder } from "#wire/http2/header-encoder.ts";
+import type { HeaderList } from "#wire/http2/header-list.ts";
+import { ErrorCode } from "#wire/http2/protocol.ts";
+
+/** Headers that concern one connection only. @source RFC 9110 section 7.6.1, RFC 9113 section 8.2.2 */
+const hopHeaders = new Set([
+  "connection",
+  "expect",
+  "host",
+  "http2-settings",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/** A request of HTTP/1.1 and what answers it. */
+export interface Http1Call {
+  readonly request: http.IncomingMessage;
+  readonly response: http.ServerResponse;
+  /** The whole body, if it was kept so that it can be sent again. */
+  readonly kept: Buffer | undefined;
+  /** Aborts when the client is gone. */
+  readonly gone: AbortSignal;
+}
+
+/** Makes one try. Resolves to false when the stream was lost before the response began. */
+export function exchange(session: ClientSession, call: Http1Call): Promise<boolean> {
+  return new Promise((resolve) => {
+    new Exchange(call, resolve).begin(session);
+  });
+}
+
+class Exchange implements StreamEvents {
+  readonly #call: Http1Call;
+  readonly #resolve: (isOver: boolean) => void;
+  #stream: EndpointStream | undefined;
+  #hasResponse = false;
+  readonly #cancel = (): void => this.#stream?.reset(ErrorCode.Cancel);
+  readonly #sendPiece = (chunk: Buffer): void => {
+    this.#stream?.write(chunk);
+    if (this.#stream?.isSlow === true && !this.#stream.isOver) {
+      this.#call.request.pause();
+    }
+  };
+  readonly #sendEnd = (): void => this.#stream?.end();
+
+  constructor(call: Http1Call, resolve: (isOver: boolean) => void) {
+    this.#call = call;
+    this.#resolve = resolve;
+  }
+
+  begin(session: ClientSession): void {
+    const { request, kept, gone } = this.#call;
+    const stream = session.open(encodeRequestHead(request), this);
+    this.#stream = stream;
+    gone.addEventListener("abort", () => this.#end(true), { once: true });
+    if (kept !== undefined) {
+      stream.endWith(kept);
+      return;
+    }
+    request.on("data", this.#sendPiece);
+    request.once("end", this.#sendEnd);
+    request.once("error", this.#cancel);
+  }
+
+  onHeaders(list: HeaderList): void {
+    const status = Number(list.find(":status"));
+    if (status >= 200) {
+      this.#begin(list, status);
+      this.#call.response.flushHeaders();
+    }
+  }
+
+  onData(chunk: Buffer, start: number, end: number, isLast: boolean): void {
+    const stream = this.#stream as EndpointStream;
+    const held = stream.keepChunk();
+    this.#call.response.write(chunk.subarray(start, end), () => {
+      held?.release();
+      stream.consume(end - start);
+    });
+    if (isLast) {
+      this.onEnd(undefined);
+    }
+  }
+
+  onEnd(trailers: HeaderList | undefined): void {
+    const { response } = this.#call;
+    if (!this.#hasResponse) {
+      this.#begin(trailers, Number(trailers?.find(":status") ?? 502));
+    } else if (trailers !== undefined) {
+      response.addTrailers(pairsOf(trailers));
+    }
+    response.end();
+    this.#end(true);
+  }
+
+  onAbort(): void {
+    if (this.#hasResponse) {
+      this.#call.response.destroy();
+    }
+    this.#end(this.#hasResponse);
+  }
+
+  onDrained(): void {
+    if (this.#call.kept === undefined) {
+      this.#call.request.resume();
+    }
+  }
+
+  #begin(list: HeaderList | undefined, status: number): void {
+    this.#hasResponse = true;
+    this.#call.response.writeHead(status, list === undefined ? [] : pairsOf(list).flat());
+  }
+
+  #end(isOver: boolean): void {
+    const { request } = this.#call;
+    request.off("data", this.#sendPiece);
+    request.off("end", this.#sendEnd);
+    request.off("error", this.#cancel);
+    request.resume();
+    this.#stream?.reset(ErrorCode.Cancel);
+    this.#resolve(isOver);
+  }
+}
+
+function encodeRequestHead(request: http.IncomingMessage): HeaderBytes {
+  const block = new HeaderBlockBuilder();
+  block.add(":method", request.method ?? "POST", 0x00);
+  block.add(":scheme", "http", 0x00);
+  block.add(":path", request.url ?? "/", 0x00);
+  block.add(":authority", request.headers.host ?? "localhost", 0x00);
+  const named = (request.headers.connection ?? "").toLowerCase().split(/\s*,\s*/);
+  const { rawHeaders } = request;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = (rawHeaders[at] as string).toLowerCase();
+    if (!hopHeaders.has(name) && !named.includes(name)) {
+      block.add(name, rawHeaders[at + 1] as string, 0x00);
+    }
+  }
+  return wholeBuffer(block.build());
+}
+
+function pairsOf({ fields }: HeaderList): [name: string, value: string][] {
+  const pairs: [string, string][] = [];
+  for (let at = 0; at < fields.length; at += 2) {
+    const name = fields[at] as string;
+    if (!name.startsWith(":")) {
+      pairs.push([name, fields[at + 1] as string]);
+    }
+  }
+  return pairs;
+}

@@ -1,0 +1,233 @@
+import { type DescMethod, type DescMethodUnary, fromBinary } from "@bufbuild/protobuf";
+import {
+  type ConnectError,
+  type ContextKey,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  type HandlerContext,
+} from "@connectrpc/connect";
+import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { messageBytesMax } from "#base/limits.ts";
+import { toConnectError } from "../errors.ts";
+import { canceled, trailersOnly } from "../grpc/answers.ts";
+import { RequestQueue } from "../grpc/request-queue.ts";
+import type { CallContext } from "../grpc/server-call.ts";
+import { type Call, EncodedResponse } from "../handler.ts";
+import { wholeBuffer } from "../http2/connection.ts";
+import type { EndpointStream, StreamEvents } from "../http2/endpoint-stream.ts";
+import { encodeHeaderBlock } from "../http2/header-encoder.ts";
+import type { HeaderList } from "../http2/header-list.ts";
+import { ErrorCode } from "../http2/protocol.ts";
+import type { ManyAnswers, MethodTable, OneAnswer, ServedMethod } from "../method-table.ts";
+import type { CallWatcher } from "../observe.ts";
+import { acceptedCompression } from "./compression.ts";
+import { typeRegistry } from "./type-registry.ts";
+
+/** What a call is told besides what Connect gives its handler. */
+interface CallSource {
+  readonly request: HeaderList;
+  readonly watcher: CallWatcher | undefined;
+}
+
+const sourceKey: ContextKey<CallSource | undefined> = createContextKey<CallSource | undefined>(undefined);
+
+/**
+ * Answers calls by all protocols that Connect knows (its own, gRPC-web, gRPC with compression) on the streams of the fleet's
+ * own engine. A module of its own, loaded at the first call that needs it.
+ */
+export class UniversalHandlers {
+  readonly #handlers = new Map<string, UniversalHandler>();
+  readonly #context: CallContext;
+
+  constructor(methods: MethodTable, context: CallContext) {
+    this.#context = context;
+    const router = createConnectRouter({
+      acceptCompression: acceptedCompression,
+      jsonOptions: { registry: typeRegistry },
+      readMaxBytes: messageBytesMax,
+      writeMaxBytes: messageBytesMax,
+    });
+    for (const served of methods.values()) {
+      const report = (thrown: unknown): ConnectError => {
+        const error = toConnectError(thrown);
+        context.observer?.failed?.({ rpc: served.path, error });
+        return error;
+      };
+      router.rpc(served.method as DescMethodUnary, adaptHandler(served, report) as never);
+    }
+    for (const handler of router.handlers) {
+      this.#handlers.set(handler.requestPath, handler);
+    }
+  }
+
+  /** Answers a call. What has come of its body so far, and its end, are given to the events of the stream afterwards. */
+  serve(stream: EndpointStream, request: HeaderList): void {
+    const { path } = request.request;
+    const query = path.indexOf("?");
+    const rpc = query === -1 ? path : path.slice(0, query);
+    const handler = this.#handlers.get(rpc);
+    if (handler === undefined) {
+      stream.events = ignoredBody(stream);
+      stream.endWithHeaders(
+        trailersOnly(toConnectError(new FlotillaError(ErrorKind.NotImplemented, "unknown service or method"))),
+      );
+      return;
+    }
+    const watcher = this.#context.observer?.start?.({ side: "server", rpc, header: (name) => request.find(name) });
+    new UniversalCall(stream, request, this.#context, watcher).run(handler);
+  }
+}
+
+/** A body that nobody reads. */
+export function ignoredBody(stream: EndpointStream): StreamEvents {
+  return {
+    onData: (_chunk, start, end) => stream.consume(end - start),
+    onEnd: () => undefined,
+    onAbort: () => undefined,
+  };
+}
+
+class UniversalCall implements StreamEvents {
+  readonly #stream: EndpointStream;
+  readonly #request: HeaderList;
+  readonly #context: CallContext;
+  readonly #watcher: CallWatcher | undefined;
+  readonly #controller = new AbortController();
+  readonly #body: RequestQueue<Uint8Array>;
+  #drained: (() => void) | undefined;
+
+  constructor(stream: EndpointStream, request: HeaderList, context: CallContext, watcher: CallWatcher | undefined) {
+    this.#stream = stream;
+    this.#request = request;
+    this.#context = context;
+    this.#watcher = watcher;
+    this.#body = new RequestQueue(
+      (piece) => piece,
+      (sizeBytes) => stream.consume(sizeBytes),
+    );
+    stream.events = this;
+  }
+
+  run(handler: UniversalHandler): void {
+    this.#answer(handler)
+      .catch(() => this.#stream.reset(ErrorCode.InternalError))
+      .finally(() => {
+        void this.#body.return();
+        this.#watcher?.end(undefined);
+      });
+  }
+
+  onData(chunk: Buffer, start: number, end: number, isLast: boolean): void {
+    this.#stream.keepChunk();
+    this.#body.push(start === end ? [] : [chunk.subarray(start, end)], end - start);
+    if (isLast) {
+      this.onEnd();
+    }
+  }
+
+  onEnd(): void {
+    this.#body.end();
+  }
+
+  onAbort(): void {
+    const reason = toConnectError(this.#context.stopReason ?? canceled());
+    this.#controller.abort(reason);
+    this.#body.fail(reason);
+    this.#drained?.();
+  }
+
+  onDrained(): void {
+    this.#drained?.();
+  }
+
+  async #answer(handler: UniversalHandler): Promise<void> {
+    const { method, path } = this.#request.request;
+    const header = new Headers();
+    const { fields } = this.#request;
+    for (let at = 0; at < fields.length; at += 2) {
+      const name = fields[at] as string;
+      if (!name.startsWith(":")) {
+        header.append(name, fields[at + 1] as string);
+      }
+    }
+    const response = await handler({
+      httpVersion: "2.0",
+      url: new URL(path, "http://localhost").toString(),
+      method,
+      header,
+      body: this.#body,
+      signal: this.#controller.signal,
+      contextValues: createContextValues().set(sourceKey, { request: this.#request, watcher: this.#watcher }),
+    });
+    await this.#send(response);
+  }
+
+  async #send({ status, header, body, trailer }: UniversalServerResponse): Promise<void> {
+    const stream = this.#stream;
+    let isBegun = false;
+    const begin = (): void => {
+      isBegun = true;
+      stream.sendHeaders(wholeBuffer(encodeHeaderBlock([[":status", String(status)], ...entriesOf(header)])));
+    };
+    for await (const piece of body ?? []) {
+      // The implementation may set fields until it gives its first piece.
+      if (!isBegun) {
+        begin();
+      }
+      stream.write(Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength));
+      if (stream.isSlow && !stream.isOver) {
+        await new Promise<void>((resolve) => {
+          this.#drained = resolve;
+        });
+      }
+    }
+    if (!isBegun) {
+      begin();
+    }
+    const trailers = entriesOf(trailer);
+    if (trailers.length > 0) {
+      stream.endWithHeaders(wholeBuffer(encodeHeaderBlock(trailers)));
+    } else {
+      stream.end();
+    }
+  }
+}
+
+function entriesOf(headers: Headers | undefined): [name: string, value: string][] {
+  return headers === undefined ? [] : [...headers.entries()];
+}
+
+function adaptHandler({ method, handler }: ServedMethod, report: (thrown: unknown) => ConnectError): unknown {
+  if (method.methodKind === "unary" || method.methodKind === "client_streaming") {
+    return async (request: Parameters<OneAnswer>[0], context: HandlerContext) => {
+      try {
+        return asMessage(method, await (handler as OneAnswer)(request, callOf(context)));
+      } catch (error) {
+        throw report(error);
+      }
+    };
+  }
+  return async function* (request: Parameters<ManyAnswers>[0], context: HandlerContext) {
+    try {
+      for await (const answer of (handler as ManyAnswers)(request, callOf(context))) {
+        yield asMessage(method, answer);
+      }
+    } catch (error) {
+      throw report(error);
+    }
+  };
+}
+
+function asMessage(method: DescMethod, answer: unknown): unknown {
+  return answer instanceof EncodedResponse ? fromBinary(method.output, answer.bytes) : answer;
+}
+
+function callOf(context: HandlerContext): Call {
+  const source = context.values.get(sourceKey);
+  return {
+    header: (name) => source?.request.find(name),
+    signal: context.signal,
+  };
+}

@@ -1,0 +1,105 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import type { ConnectError } from "@connectrpc/connect";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { messageBytesMax } from "#base/limits.ts";
+import { EncodedResponse } from "../handler.ts";
+import { wholeBuffer } from "../http2/connection.ts";
+import type { HeaderBytes } from "../http2/data-flow.ts";
+import type { EndpointStream } from "../http2/endpoint-stream.ts";
+import { encodeHeaderBlock } from "../http2/header-encoder.ts";
+import { encodeGrpcMessage, frameMessage, joinedBytesMax, messagePrefix } from "./grpc-wire.ts";
+
+/** The fields that begin an answer of messages. */
+export const answerHead: HeaderBytes = wholeBuffer(
+  encodeHeaderBlock([
+    [":status", "200"],
+    ["content-type", "application/grpc"],
+  ]),
+);
+
+/** The fields that end an answer that went well. */
+export const okTrailers: HeaderBytes = wholeBuffer(encodeHeaderBlock([["grpc-status", "0"]]));
+
+/** The fields that end an answer that failed. */
+export function failureTrailers(error: ConnectError): HeaderBytes {
+  return wholeBuffer(encodeHeaderBlock(failureFields(error)));
+}
+
+/** The whole answer to a call that failed before it answered anything. */
+export function trailersOnly(error: ConnectError): HeaderBytes {
+  return wholeBuffer(
+    encodeHeaderBlock([[":status", "200"], ["content-type", "application/grpc"], ...failureFields(error)]),
+  );
+}
+
+function failureFields(error: ConnectError): [name: string, value: string][] {
+  return [
+    ["grpc-status", String(error.code)],
+    ["grpc-message", encodeGrpcMessage(error.rawMessage)],
+  ];
+}
+
+/** Decodes a request message. @throws {@link FlotillaError} `internal`, as grpc-go answers. */
+export function decodeRequest(method: DescMethod, message: Uint8Array): MessageShape<DescMessage> {
+  try {
+    return fromBinary(method.input, message);
+  } catch (error) {
+    throw new FlotillaError(ErrorKind.Internal, `grpc: error unmarshalling request: ${String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** An encoded message in pieces. */
+export interface EncodedMessage {
+  readonly parts: readonly Uint8Array[];
+  readonly sizeBytes: number;
+}
+
+/**
+ * Encodes a message of an answer.
+ *
+ * @throws {@link FlotillaError} `resource_exhausted` when it is larger than 16 MiB.
+ */
+export function encodeAnswer(
+  schema: DescMessage,
+  message: MessageInitShape<DescMessage> | EncodedResponse,
+): EncodedMessage {
+  const encoded =
+    message instanceof EncodedResponse ? message : new EncodedResponse(toBinary(schema, create(schema, message)));
+  if (encoded.sizeBytes > messageBytesMax) {
+    throw tooLarge("grpc: trying to send message larger than max", encoded.sizeBytes);
+  }
+  return encoded;
+}
+
+/** Sends a message: a small one in one piece with its prefix, a large one without copying it. */
+export function sendMessage(stream: EndpointStream, { parts, sizeBytes }: EncodedMessage): void {
+  if (sizeBytes <= joinedBytesMax) {
+    stream.write(frameMessage(parts, sizeBytes));
+  } else {
+    stream.writeAll([messagePrefix(sizeBytes), ...parts.map(asBuffer)]);
+  }
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The error for a message beyond 16 MiB, in grpc-go's words. */
+export function tooLarge(context: string, bytes: number): FlotillaError {
+  return new FlotillaError(ErrorKind.ResourceExhausted, `${context} (${bytes} vs. ${messageBytesMax})`);
+}
+
+/** Why the calls of a client that went away are over. */
+export function canceled(): FlotillaError {
+  return new FlotillaError(ErrorKind.Canceled, ErrorKind.Canceled);
+}

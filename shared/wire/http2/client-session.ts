@@ -1,0 +1,197 @@
+import type { Duplex } from "node:stream";
+import { Http2Connection, type ReceivedHeaders } from "./connection.ts";
+import type { HeaderBytes } from "./data-flow.ts";
+import { type EndpointConnection, EndpointStream, type StreamEvents } from "./endpoint-stream.ts";
+import { endpointConnectionWindowBytes, endpointStreamWindowBytes, headerListBytesMax } from "./limits.ts";
+import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
+import { WriterGroup } from "./writer-group.ts";
+
+/** Told of what becomes of a session. */
+export interface SessionOwner {
+  /** The session takes no more streams. */
+  sessionLeaving(session: ClientSession): void;
+  /** The session has ended. */
+  sessionClosed(session: ClientSession): void;
+}
+
+/** The client's end of a connection to a process of the fleet. */
+export class ClientSession extends Http2Connection implements EndpointConnection {
+  readonly #owner: SessionOwner;
+  readonly #streams = new Map<number, EndpointStream>();
+  #nextStreamId = 1;
+  #isLeaving = false;
+  /** The rule that the other side broke, if that is why the session ended. */
+  fault: unknown;
+
+  constructor(socket: Duplex, owner: SessionOwner) {
+    super(socket, new WriterGroup(), { windowBytes: endpointConnectionWindowBytes, headerTableBytes: 0 });
+    this.#owner = owner;
+  }
+
+  /** Greets the other side; the socket is open. */
+  start(): void {
+    this.handle(() => {
+      this.writer.appendControl(clientPreface, 0, clientPreface.length);
+      this.writer.settings([
+        [SettingId.HeaderTableSize, 0],
+        [SettingId.EnablePush, 0],
+        [SettingId.InitialWindowSize, endpointStreamWindowBytes],
+        [SettingId.MaxHeaderListSize, headerListBytesMax],
+      ]);
+      this.writer.windowUpdate(0, endpointConnectionWindowBytes - defaultWindowBytes);
+    });
+  }
+
+  /** Whether a stream can be opened now. */
+  get canOpen(): boolean {
+    return !this.#isLeaving && !this.isClosed && this.#streams.size < this.peerStreamsMax;
+  }
+
+  /** Whether no stream can be opened any more. */
+  get isLeaving(): boolean {
+    return this.#isLeaving || this.isClosed;
+  }
+
+  /** Whether the other side has shown that it is there; before that it has certainly handled no request. */
+  get hasAnswered(): boolean {
+    return this.hasPeerSettings;
+  }
+
+  /**
+   * Opens a stream with the head of a request. The body is to follow. Only to be called when {@link canOpen} says so.
+   */
+  open(head: HeaderBytes, events: StreamEvents): EndpointStream {
+    const id = this.#nextStreamId;
+    this.#nextStreamId += 2;
+    const windows = { sendBytes: this.peerInitialWindowBytes, receiveBytes: endpointStreamWindowBytes };
+    const stream = new EndpointStream(id, this, windows, events);
+    this.#streams.set(id, stream);
+    stream.sendHeaders(head);
+    if (this.#nextStreamId > windowBytesMax) {
+      this.leave();
+    }
+    return stream;
+  }
+
+  /** Opens no more streams, and ends the connection when those that are open are over. */
+  leave(): void {
+    if (!this.#isLeaving) {
+      this.#isLeaving = true;
+      this.#owner.sessionLeaving(this);
+    }
+    this.#closeIfUnused();
+  }
+
+  streamOver(stream: EndpointStream): void {
+    this.#streams.delete(stream.id);
+    this.#closeIfUnused();
+  }
+
+  resetStream(stream: EndpointStream, code: number): void {
+    this.writer.resetStream(stream.id, code);
+    this.streamOver(stream);
+  }
+
+  endSent(_streamId: number): void {}
+
+  protected onHeaders({ streamId, list, endStream }: ReceivedHeaders): void {
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) {
+      return;
+    }
+    if (list.isTooLarge || stream.isEnded) {
+      this.#fail(stream, list.isTooLarge ? ErrorCode.EnhanceYourCalm : ErrorCode.StreamClosed);
+    } else if (endStream) {
+      stream.receiveTrailers(list);
+    } else {
+      stream.events.onHeaders?.(list);
+    }
+  }
+
+  protected onData(
+    chunk: Buffer,
+    start: number,
+    end: number,
+    headStart: number,
+    missingBytes: number,
+    isLast: boolean,
+  ): void {
+    const stream = this.#streams.get(this.reader.streamId);
+    if (stream === undefined || stream.isEnded || end - start > stream.receiveWindowBytes) {
+      this.returnCredit(end - start, undefined);
+      if (stream !== undefined) {
+        this.#fail(stream, stream.isEnded ? ErrorCode.StreamClosed : ErrorCode.FlowControlError);
+      }
+    } else {
+      stream.receiveData(chunk, start, end, headStart, missingBytes, isLast);
+    }
+  }
+
+  protected onPadding(streamId: number, paddingBytes: number): void {
+    if (this.#streams.has(streamId)) {
+      this.writer.windowUpdate(streamId, paddingBytes);
+    }
+  }
+
+  protected onReset(streamId: number, code: number): void {
+    this.#streams.get(streamId)?.abort(code);
+  }
+
+  protected onStreamWindow(streamId: number, incrementBytes: number): void {
+    const stream = this.#streams.get(streamId);
+    if (stream !== undefined) {
+      if (incrementBytes === 0 || stream.sendWindowBytes + incrementBytes > windowBytesMax) {
+        this.#fail(stream, incrementBytes === 0 ? ErrorCode.ProtocolError : ErrorCode.FlowControlError);
+      } else {
+        stream.widen(incrementBytes);
+      }
+    }
+  }
+
+  protected onInitialWindow(differenceBytes: number): void {
+    for (const stream of this.#streams.values()) {
+      stream.changeInitialWindow(differenceBytes);
+    }
+  }
+
+  protected onStreamFault(streamId: number, code: number): void {
+    const stream = this.#streams.get(streamId);
+    if (stream !== undefined) {
+      this.#fail(stream, code);
+    }
+  }
+
+  protected onGoaway(lastStreamId: number): void {
+    for (const stream of this.#streams.values()) {
+      if (stream.id > lastStreamId) {
+        stream.abort(ErrorCode.RefusedStream);
+      }
+    }
+    this.leave();
+  }
+
+  protected onSettings(): void {}
+
+  protected onFault(error: unknown): void {
+    this.fault = error;
+    this.close();
+  }
+
+  protected onClosed(): void {
+    for (const stream of this.#streams.values()) {
+      stream.connectionLost();
+    }
+    this.#owner.sessionClosed(this);
+  }
+
+  #fail(stream: EndpointStream, code: number): void {
+    this.writer.resetStream(stream.id, code);
+    stream.abort(ErrorCode.InternalError);
+  }
+
+  #closeIfUnused(): void {
+    if (this.#isLeaving && this.#streams.size === 0) {
+      this.close();
+    }
+  }
+}

@@ -1,0 +1,330 @@
+import type { Chunk } from "./chunk.ts";
+import type { DataSink, DataSource, HeaderBytes, WindowWaiter } from "./data-flow.ts";
+import type { HeaderList } from "./header-list.ts";
+import { frameBytesMax } from "./limits.ts";
+
+/** Pieces that leave at once, so that the peer can begin with them while more is made. */
+const flushedBytesMin = 64 * 1024;
+
+/** The connection that an {@link EndpointStream} belongs to. */
+export interface EndpointConnection extends DataSink, DataSource {
+  readonly isClosed: boolean;
+  /** Writes what was collected. */
+  flush(): void;
+  /** Writes what was collected when the events that are there have been handled. */
+  flushSoon(): void;
+  /** Calls {@link EndpointStream.socketDrained} when everything is written. */
+  waitForDrain(stream: EndpointStream): void;
+  /** The stream is over on both sides, or reset. */
+  streamOver(stream: EndpointStream): void;
+  /** Tells the peer that a stream is over before its time, and forgets it. */
+  resetStream(stream: EndpointStream, code: number): void;
+}
+
+/** What comes from the peer on a stream. */
+export interface StreamEvents {
+  /** The fields that begin a response, or those that come before it. */
+  onHeaders?(list: HeaderList): void;
+  /**
+   * A piece of the body, as the socket gave it. Who keeps it beyond the call says so by {@link EndpointStream.keepChunk}, and
+   * who has used it by {@link EndpointStream.consume}.
+   *
+   * @param isLast - Whether nothing more comes; `onEnd` is not called then.
+   */
+  onData(chunk: Buffer, start: number, end: number, isLast: boolean): void;
+  /** Nothing more comes. */
+  onEnd(trailers: HeaderList | undefined): void;
+  /** The stream is over before both sides have ended it: the peer reset it, or the connection is lost. */
+  onAbort(code: number | undefined): void;
+  /** What had to wait has been sent. */
+  onDrained?(): void;
+}
+
+/** What a stream tells while nobody wants to know. */
+export const ignoredStream: StreamEvents = {
+  onData: () => undefined,
+  onEnd: () => undefined,
+  onAbort: () => undefined,
+};
+
+/** One stream of a server or a client of the fleet: what is sent waits here for the peer's windows. */
+export class EndpointStream implements WindowWaiter {
+  readonly id: number;
+  readonly #connection: EndpointConnection;
+  /** Who is told of what comes. */
+  events: StreamEvents;
+  sendWindowBytes: number;
+  receiveWindowBytes: number;
+  isWaitingForWindow = false;
+  /** Whether the peer's END_STREAM has arrived. */
+  isEnded = false;
+  /** Whether our END_STREAM has been sent. */
+  isEndSent = false;
+  /** Whether the stream is over, so that nothing can be sent and nothing comes. */
+  isOver = false;
+  /** Called once when the stream is over, however it ended. */
+  onOver: (() => void) | undefined;
+  #queue: Buffer[] = [];
+  #firstAt = 0;
+  #queuedBytes = 0;
+  #endsBehindQueue = false;
+  #trailers: HeaderBytes | undefined;
+  #consumedBytes = 0;
+  readonly #windowStepBytes: number;
+
+  constructor(
+    id: number,
+    connection: EndpointConnection,
+    windows: { readonly sendBytes: number; readonly receiveBytes: number },
+    events: StreamEvents,
+  ) {
+    this.id = id;
+    this.#connection = connection;
+    this.sendWindowBytes = windows.sendBytes;
+    this.receiveWindowBytes = windows.receiveBytes;
+    this.#windowStepBytes = windows.receiveBytes / 4;
+    this.events = events;
+  }
+
+  /** Whether so much waits that more should be made only when {@link StreamEvents.onDrained} is called. */
+  get isSlow(): boolean {
+    return this.#queuedBytes > 0 || this.#connection.writer.isSlow;
+  }
+
+  /** Sends header fields that do not end the stream. Nothing may have been sent before them but such fields. */
+  sendHeaders(block: HeaderBytes): void {
+    if (!this.isOver) {
+      this.#connection.sendHeaders(this.id, block, false);
+      this.#connection.flushSoon();
+    }
+  }
+
+  /** Sends the fields that end the stream, behind what waits. */
+  endWithHeaders(block: HeaderBytes): void {
+    if (this.isOver || this.isEndSent) {
+      return;
+    }
+    if (this.#queuedBytes > 0) {
+      this.#trailers = block;
+      this.#endsBehindQueue = true;
+    } else {
+      this.#connection.sendHeaders(this.id, block, true);
+      this.#endSent();
+    }
+    this.#connection.flushSoon();
+  }
+
+  /** Sends bytes, which nobody changes from now on. */
+  write(bytes: Buffer): void {
+    this.#push(bytes);
+    this.#sendSoon(bytes.length);
+  }
+
+  /** Sends pieces that belong together, such as a prefix and its message. */
+  writeAll(pieces: readonly Buffer[]): void {
+    let sizeBytes = 0;
+    for (const piece of pieces) {
+      this.#push(piece);
+      sizeBytes += piece.length;
+    }
+    this.#sendSoon(sizeBytes);
+  }
+
+  /** Sends the last bytes, which nobody changes from now on, and ends what is sent with them. */
+  endWith(bytes: Buffer): void {
+    this.#push(bytes);
+    this.end();
+  }
+
+  /** Ends what is sent. */
+  end(): void {
+    if (this.isOver || this.isEndSent) {
+      return;
+    }
+    this.#endsBehindQueue = true;
+    if (this.#queuedBytes > 0) {
+      this.flow();
+    } else {
+      this.#connection.writer.dataHead(this.id, 0, true);
+      this.#endSent();
+    }
+    this.#connection.flushSoon();
+  }
+
+  /** Ends the stream at once; what waits is thrown away, and what comes is ignored. */
+  reset(code: number): void {
+    if (!this.isOver) {
+      this.isOver = true;
+      this.#forget();
+      this.#connection.resetStream(this, code);
+      this.#connection.flushSoon();
+      this.onOver?.();
+    }
+  }
+
+  /** The piece that is being received must stay as it is, for ever or until the chunk that it is a part of is released. */
+  keepChunk(): Chunk | undefined {
+    return this.#connection.holdChunk();
+  }
+
+  /** Whoever got bytes has used them, so that the peer may send as many more. */
+  consume(sizeBytes: number): void {
+    this.#connection.returnCredit(sizeBytes, undefined);
+    if (this.isEnded || this.isOver) {
+      return;
+    }
+    this.#consumedBytes += sizeBytes;
+    if (this.#consumedBytes >= this.#windowStepBytes) {
+      this.#connection.writer.windowUpdate(this.id, this.#consumedBytes);
+      this.receiveWindowBytes += this.#consumedBytes;
+      this.#consumedBytes = 0;
+      this.#connection.flushSoon();
+    }
+  }
+
+  /** Takes a piece of DATA. */
+  receiveData(chunk: Buffer, start: number, end: number, _headStart: number, _missing: number, isLast: boolean): void {
+    this.receiveWindowBytes -= end - start;
+    this.isEnded = isLast;
+    this.events.onData(chunk, start, end, isLast);
+    if (isLast) {
+      this.#finish();
+    }
+  }
+
+  /** Takes the fields that end what the peer sends. */
+  receiveTrailers(list: HeaderList | undefined): void {
+    this.isEnded = true;
+    this.events.onEnd(list);
+    this.#finish();
+  }
+
+  /** Ends the stream, since the peer reset it or broke a rule, or the connection is lost. */
+  abort(code: number | undefined): void {
+    if (!this.isOver) {
+      this.isOver = true;
+      this.#forget();
+      this.#connection.streamOver(this);
+      this.onOver?.();
+      this.events.onAbort(code);
+    }
+  }
+
+  widen(incrementBytes: number): void {
+    this.sendWindowBytes += incrementBytes;
+    if (incrementBytes > 0 && this.#queuedBytes > 0) {
+      this.flow();
+    }
+  }
+
+  changeInitialWindow(differenceBytes: number): void {
+    this.widen(differenceBytes);
+  }
+
+  connectionLost(): void {
+    this.abort(undefined);
+  }
+
+  /** The connection has written everything. */
+  socketDrained(): void {
+    if (!this.isOver && this.#queuedBytes === 0) {
+      this.events.onDrained?.();
+    }
+  }
+
+  flow(turnBytes = Number.POSITIVE_INFINITY): void {
+    const connection = this.#connection;
+    let leftBytes = turnBytes;
+    while (this.#queuedBytes > 0) {
+      const allowedBytes = Math.min(leftBytes, this.sendWindowBytes, connection.sendWindowBytes, frameBytesMax);
+      if (allowedBytes <= 0) {
+        if (this.sendWindowBytes > 0) {
+          connection.waitForWindow(this);
+        }
+        return;
+      }
+      const sizeBytes = Math.min(allowedBytes, this.#queuedBytes);
+      const isLast = this.#endsBehindQueue && this.#trailers === undefined && sizeBytes === this.#queuedBytes;
+      leftBytes -= sizeBytes;
+      this.sendWindowBytes -= sizeBytes;
+      connection.sendWindowBytes -= sizeBytes;
+      connection.writer.dataHead(this.id, sizeBytes, isLast);
+      this.#takeQueued(sizeBytes);
+      if (isLast) {
+        this.#endSent();
+      }
+    }
+    this.#queueSent();
+  }
+
+  /** Called when nothing waits any more. */
+  #queueSent(): void {
+    if (this.#trailers !== undefined) {
+      this.#connection.sendHeaders(this.id, this.#trailers, true);
+      this.#endSent();
+    } else if (this.events.onDrained !== undefined && !this.isEndSent && !this.isOver) {
+      if (this.#connection.writer.isSlow) {
+        this.#connection.waitForDrain(this);
+      } else {
+        this.events.onDrained();
+      }
+    }
+  }
+
+  #push(bytes: Buffer): void {
+    if (!this.isOver && !this.isEndSent && bytes.length > 0) {
+      this.#queue.push(bytes);
+      this.#queuedBytes += bytes.length;
+    }
+  }
+
+  #sendSoon(sizeBytes: number): void {
+    if (this.isOver || this.isWaitingForWindow) {
+      return;
+    }
+    this.flow();
+    if (sizeBytes >= flushedBytesMin) {
+      this.#connection.flush();
+      if (this.#queuedBytes === 0 && this.#connection.writer.isSlow) {
+        this.#connection.waitForDrain(this);
+      }
+    } else {
+      this.#connection.flushSoon();
+    }
+  }
+
+  #takeQueued(sizeBytes: number): void {
+    const { writer } = this.#connection;
+    this.#queuedBytes -= sizeBytes;
+    for (let neededBytes = sizeBytes; neededBytes > 0; ) {
+      const piece = this.#queue[0] as Buffer;
+      const taken = Math.min(neededBytes, piece.length - this.#firstAt);
+      writer.appendData(piece, this.#firstAt, this.#firstAt + taken);
+      neededBytes -= taken;
+      this.#firstAt += taken;
+      if (this.#firstAt === piece.length) {
+        this.#queue.shift();
+        this.#firstAt = 0;
+      }
+    }
+  }
+
+  #endSent(): void {
+    this.isEndSent = true;
+    this.#finish();
+  }
+
+  #finish(): void {
+    if (!this.isOver && this.isEnded && this.isEndSent) {
+      this.isOver = true;
+      this.#connection.streamOver(this);
+      this.onOver?.();
+    }
+  }
+
+  #forget(): void {
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    this.#trailers = undefined;
+  }
+}

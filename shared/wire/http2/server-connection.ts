@@ -1,0 +1,378 @@
+import type { Duplex } from "node:stream";
+import { type ConnectionOptions, Http2Connection, type ReceivedHeaders } from "./connection.ts";
+import type { EndpointConnection } from "./endpoint-stream.ts";
+import { FloodBudget } from "./flood-budget.ts";
+import type { HeaderList } from "./header-list.ts";
+import {
+  headerListBytesMax,
+  lastStreamMsMax,
+  lingerMs,
+  resetsBurst,
+  resetsPerSecond,
+  resetsRemembered,
+  streamsMax,
+} from "./limits.ts";
+import { ConnectionFault, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
+import { faultOfTrailers, type RequestHead } from "./request-head.ts";
+import { WriterGroup } from "./writer-group.ts";
+
+/** A stream that the client opened, as its connection sees it. */
+export interface ServedStream {
+  readonly id: number;
+  /** Whether the client's END_STREAM has arrived. */
+  readonly isEnded: boolean;
+  /** What the client may still send on the stream. */
+  readonly receiveWindowBytes: number;
+  /** What the client allows to be sent on the stream. */
+  readonly sendWindowBytes: number;
+  /** Takes a piece of DATA; the parameters are those of `FrameSink.onDataPiece`. */
+  receiveData(
+    chunk: Buffer,
+    start: number,
+    end: number,
+    headStart: number,
+    missingBytes: number,
+    isLast: boolean,
+  ): void;
+  /** Takes the fields that end the request. */
+  receiveTrailers(list: HeaderList): void;
+  /** The stream is over: the client reset it, or broke a rule on it. Nothing can be sent any more. */
+  abort(code: number): void;
+  /** The client allows more on this stream. */
+  widen(incrementBytes: number): void;
+  /** The connection has ended. */
+  connectionLost(): void;
+  /** The client's SETTINGS changed what every stream may send. */
+  changeInitialWindow(differenceBytes: number): void;
+}
+
+/** How a server connection is opened. */
+export interface ServerConnectionOptions extends ConnectionOptions {
+  /** What each new stream of the client may send. */
+  readonly streamWindowBytes: number;
+}
+
+/**
+ * The server's end of a connection: which streams there are, and the rules for what a client may do with them. What becomes
+ * of a stream is left to the subclass.
+ *
+ * @source RFC 9113 sections 5.1, 6 and 8
+ */
+export abstract class ServerConnection<S extends ServedStream> extends Http2Connection implements EndpointConnection {
+  readonly #options: ServerConnectionOptions;
+  readonly #streams = new Map<number, S>();
+  readonly #resets = new FloodBudget(resetsBurst, resetsPerSecond);
+  /** Streams that were reset lately from this side; frames that the client sent before it knew are no fault. */
+  readonly #lateStreams = new Set<number>();
+  /** How many bytes of body are to come on streams that said so. */
+  readonly #announcedBytes = new Map<number, number>();
+  #lastStreamId = 0;
+  #draining: "no" | "announced" | "refusing" = "no";
+  #drainTimer: NodeJS.Timeout | undefined;
+  #lingerTimer: NodeJS.Timeout | undefined;
+
+  constructor(socket: Duplex, options: ServerConnectionOptions) {
+    super(socket, new WriterGroup(), options);
+    this.#options = options;
+  }
+
+  get streams(): ReadonlyMap<number, S> {
+    return this.#streams;
+  }
+
+  /** Sends the settings. */
+  start(): void {
+    const { windowBytes, streamWindowBytes, headerTableBytes } = this.#options;
+    this.handle(() => {
+      this.writer.settings([
+        ...(headerTableBytes === undefined ? [] : [[SettingId.HeaderTableSize, headerTableBytes] as const]),
+        [SettingId.MaxConcurrentStreams, streamsMax],
+        ...(streamWindowBytes === defaultWindowBytes
+          ? []
+          : [[SettingId.InitialWindowSize, streamWindowBytes] as const]),
+        [SettingId.MaxHeaderListSize, headerListBytesMax],
+      ]);
+      this.writer.windowUpdate(0, windowBytes - defaultWindowBytes);
+    });
+  }
+
+  /**
+   * Lets the streams that are open end, takes no new ones, and then closes the connection. First the client learns that
+   * it shall open no more, then, when what it had sent before must have arrived, which was the last.
+   */
+  drain(): void {
+    if (this.#draining !== "no" || this.isClosed) {
+      return;
+    }
+    this.#draining = "announced";
+    this.#drainTimer = setTimeout(() => this.handle(() => this.#refuseNewStreams()), lastStreamMsMax);
+    this.handle(() => {
+      this.writer.goaway(windowBytesMax, ErrorCode.NoError, "");
+      this.writer.ping(Buffer.alloc(8), 0, 0);
+    });
+  }
+
+  /** Takes a stream that has been opened. */
+  protected abstract openStream(head: RequestHead, headers: ReceivedHeaders): void;
+  /** Told of a fault that ends the connection. */
+  protected abstract onWarning(error: unknown, message: string): void;
+  /** The connection is going to end, or has ended; nothing more is wanted for it. */
+  protected abstract onEnding(): void;
+
+  /** Adds a stream to the table. */
+  protected addStream(stream: S): void {
+    this.#streams.set(stream.id, stream);
+  }
+
+  /** Removes a stream that is over on both sides, or reset. */
+  protected removeStream(streamId: number): void {
+    this.#streams.delete(streamId);
+    if (this.#announcedBytes.size > 0) {
+      this.#announcedBytes.delete(streamId);
+    }
+    if (this.#draining === "refusing" && this.#streams.size === 0 && !this.isClosed) {
+      this.#endGently();
+    }
+  }
+
+  streamOver(stream: { readonly id: number }): void {
+    this.removeStream(stream.id);
+  }
+
+  resetStream(stream: { readonly id: number }, code: number): void {
+    this.sendReset(stream.id, code);
+    this.removeStream(stream.id);
+  }
+
+  endSent(_streamId: number): void {}
+
+  /** Tells the client that a stream is over. Frames of it that are under way are no fault of the client's. */
+  protected sendReset(streamId: number, code: number): void {
+    this.writer.resetStream(streamId, code);
+    this.#lateStreams.add(streamId);
+    if (this.#lateStreams.size > resetsRemembered) {
+      const [oldest = streamId] = this.#lateStreams;
+      this.#lateStreams.delete(oldest);
+    }
+  }
+
+  protected onHeaders(headers: ReceivedHeaders): void {
+    const { streamId, list, endStream } = headers;
+    const stream = this.#streams.get(streamId);
+    if (stream !== undefined) {
+      this.#receiveTrailers(stream, headers);
+      return;
+    }
+    if (this.#lateStreams.has(streamId)) {
+      if (!endStream) {
+        this.#refuseFrame(streamId, ErrorCode.ProtocolError);
+      }
+      return;
+    }
+    if (this.#draining === "refusing" && streamId > this.#lastStreamId) {
+      return;
+    }
+    if (streamId % 2 === 0 || streamId <= this.#lastStreamId) {
+      throw new ConnectionFault(ErrorCode.ProtocolError, `stream ${streamId} can't be opened`);
+    }
+    this.#lastStreamId = streamId;
+    if (this.#streams.size >= streamsMax) {
+      this.sendReset(streamId, ErrorCode.RefusedStream);
+    } else if (list.isTooLarge) {
+      this.sendReset(streamId, ErrorCode.EnhanceYourCalm);
+    } else {
+      this.#open(headers);
+    }
+  }
+
+  protected onData(
+    chunk: Buffer,
+    start: number,
+    end: number,
+    headStart: number,
+    missingBytes: number,
+    isLast: boolean,
+  ): void {
+    const { streamId } = this.reader;
+    const stream = this.#streams.get(streamId);
+    const sizeBytes = end - start;
+    if (stream === undefined) {
+      this.returnCredit(sizeBytes, undefined);
+      this.#receiveDataOfClosed(streamId);
+    } else if (stream.isEnded || sizeBytes > stream.receiveWindowBytes) {
+      this.returnCredit(sizeBytes, undefined);
+      this.#abortStream(stream, stream.isEnded ? ErrorCode.StreamClosed : ErrorCode.FlowControlError);
+    } else if (this.#announcedBytes.size > 0 && !this.#fitsAnnouncement(streamId, sizeBytes, isLast)) {
+      this.returnCredit(sizeBytes, undefined);
+      this.#abortStream(stream, ErrorCode.ProtocolError);
+    } else {
+      stream.receiveData(chunk, start, end, headStart, missingBytes, isLast);
+    }
+  }
+
+  protected onPadding(streamId: number, paddingBytes: number): void {
+    if (this.#streams.has(streamId)) {
+      this.writer.windowUpdate(streamId, paddingBytes);
+    }
+  }
+
+  protected onReset(streamId: number, code: number): void {
+    this.#requireOpened(streamId);
+    this.#spendReset();
+    this.#lateStreams.delete(streamId);
+    this.#streams.get(streamId)?.abort(code);
+  }
+
+  protected onStreamWindow(streamId: number, incrementBytes: number): void {
+    this.#requireOpened(streamId);
+    const stream = this.#streams.get(streamId);
+    if (incrementBytes === 0) {
+      this.onStreamFault(streamId, ErrorCode.ProtocolError);
+    } else if (stream === undefined) {
+      return;
+    } else if (stream.sendWindowBytes + incrementBytes > windowBytesMax) {
+      this.#abortStream(stream, ErrorCode.FlowControlError);
+    } else {
+      stream.widen(incrementBytes);
+    }
+  }
+
+  protected onInitialWindow(differenceBytes: number): void {
+    for (const stream of this.#streams.values()) {
+      if (stream.sendWindowBytes + differenceBytes > windowBytesMax) {
+        throw new ConnectionFault(ErrorCode.FlowControlError, "SETTINGS make the window of a stream too large");
+      }
+      stream.changeInitialWindow(differenceBytes);
+    }
+  }
+
+  protected onStreamFault(streamId: number, code: number, message = "a frame breaks a rule"): void {
+    const stream = this.#streams.get(streamId);
+    if (stream !== undefined) {
+      this.#abortStream(stream, code);
+    } else if (streamId > this.#lastStreamId) {
+      throw new ConnectionFault(code, message);
+    } else {
+      this.#refuseFrame(streamId, code);
+    }
+  }
+
+  protected onSettings(): void {}
+
+  protected onGoaway(): void {}
+
+  protected override onPingAck(): void {
+    if (this.#draining === "announced") {
+      this.#refuseNewStreams();
+    }
+  }
+
+  protected onFault(error: unknown): void {
+    const isFault = error instanceof ConnectionFault;
+    this.onWarning(error, isFault ? "a client broke the rules of HTTP/2" : "the connection failed");
+    this.reader.stop();
+    this.writer.goaway(
+      this.#lastStreamId,
+      isFault ? error.code : ErrorCode.InternalError,
+      isFault ? error.message : "internal error",
+    );
+    this.#endGently();
+  }
+
+  protected onClosed(): void {
+    clearTimeout(this.#drainTimer);
+    clearTimeout(this.#lingerTimer);
+    this.onEnding();
+    for (const stream of this.#streams.values()) {
+      stream.connectionLost();
+    }
+    this.#streams.clear();
+  }
+
+  #open(headers: ReceivedHeaders): void {
+    const { streamId, endStream, list, dependsOnItself } = headers;
+    const head = list.request;
+    const lacksBody = endStream && head.contentLength !== undefined && head.contentLength > 0;
+    if (head.fault !== undefined || dependsOnItself || lacksBody) {
+      this.#spendReset();
+      this.sendReset(streamId, ErrorCode.ProtocolError);
+      return;
+    }
+    if (head.contentLength !== undefined && !endStream) {
+      this.#announcedBytes.set(streamId, head.contentLength);
+    }
+    this.openStream(head, headers);
+  }
+
+  #receiveTrailers(stream: S, { endStream, list }: ReceivedHeaders): void {
+    if (stream.isEnded) {
+      this.#abortStream(stream, ErrorCode.StreamClosed);
+    } else if (!endStream || faultOfTrailers(list) !== undefined || !this.#fitsAnnouncement(stream.id, 0, true)) {
+      this.#abortStream(stream, ErrorCode.ProtocolError);
+    } else if (list.isTooLarge) {
+      this.#abortStream(stream, ErrorCode.EnhanceYourCalm);
+    } else {
+      stream.receiveTrailers(list);
+    }
+  }
+
+  /** Counts off what content-length said. */
+  #fitsAnnouncement(streamId: number, sizeBytes: number, isLast: boolean): boolean {
+    const announcedBytes = this.#announcedBytes.get(streamId);
+    if (announcedBytes === undefined) {
+      return true;
+    }
+    const leftBytes = announcedBytes - sizeBytes;
+    this.#announcedBytes.set(streamId, leftBytes);
+    return isLast ? leftBytes === 0 : leftBytes >= 0;
+  }
+
+  #receiveDataOfClosed(streamId: number): void {
+    this.#requireOpened(streamId);
+    if (!this.#lateStreams.has(streamId) && streamId <= this.#lastStreamId) {
+      this.#refuseFrame(streamId, ErrorCode.StreamClosed);
+    }
+  }
+
+  /** Says what is wrong with a frame of a stream that is over. */
+  #refuseFrame(streamId: number, code: number): void {
+    this.#spendReset();
+    this.sendReset(streamId, code);
+  }
+
+  #abortStream(stream: S, code: number): void {
+    this.sendReset(stream.id, code);
+    stream.abort(ErrorCode.Cancel);
+  }
+
+  #spendReset(): void {
+    if (!this.#resets.spend(1)) {
+      throw new ConnectionFault(ErrorCode.EnhanceYourCalm, "too many streams are reset");
+    }
+  }
+
+  #refuseNewStreams(): void {
+    if (this.#draining === "announced") {
+      this.#draining = "refusing";
+      clearTimeout(this.#drainTimer);
+      this.writer.goaway(this.#lastStreamId, ErrorCode.NoError, "");
+      if (this.#streams.size === 0) {
+        this.#endGently();
+      }
+    }
+  }
+
+  /** Lets the client read what was written, and closes the connection then. */
+  #endGently(): void {
+    this.onEnding();
+    this.group.flush();
+    this.socket.end();
+    this.#lingerTimer ??= setTimeout(() => this.close(), lingerMs);
+  }
+
+  #requireOpened(streamId: number): void {
+    if (streamId > this.#lastStreamId && this.#draining !== "refusing") {
+      throw new ConnectionFault(ErrorCode.ProtocolError, `stream ${streamId} was never opened`);
+    }
+  }
+}
