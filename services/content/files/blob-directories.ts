@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { chmod, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { chmod, open, readdir, rename, stat, unlink } from "node:fs/promises";
 import { syncDirectory } from "#base/durable-file.ts";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
 import { type Digest, isDigest } from "#containerd/digest.ts";
@@ -58,7 +58,7 @@ export class BlobDirectories implements BlobFiles {
   }
 
   async remove(digest: Digest): Promise<void> {
-    await onDisk(`remove blob ${digest}`, rm(this.path(digest), { force: true }));
+    await onDisk(`remove blob ${digest}`, unlink(this.path(digest)).catch(ignoreAbsent));
   }
 
   async list(): Promise<Digest[]> {
@@ -89,6 +89,12 @@ export class BlobDirectories implements BlobFiles {
       }
       throw diskFailure(error, `open blob ${digest}`);
     }
+  }
+}
+
+function ignoreAbsent(error: unknown): void {
+  if (systemErrorCode(error) !== "ENOENT") {
+    throw error;
   }
 }
 
