@@ -39,7 +39,7 @@ interface Question {
  * manifests, and among the blobs when no host has it there.
  *
  * @param options.accept - What the client accepts, if it says so.
- * @throws {@link FlotillaError} `not_found` in containerd's words; `not_implemented` for the manifests of old dockers.
+ * @throws {@link FlotillaError} `not_found` in containerd's words; `invalid_argument` for the manifests of old dockers.
  * @source containerd v2.3.4 core/remotes/docker/resolver.go `dockerResolver.Resolve`
  */
 export async function resolveReference(
@@ -167,9 +167,10 @@ async function readWhole({ name }: Question, response: HttpResponse, said: Diges
   if (said === undefined && mediaType === mediaTypes.dockerSchema1) {
     await response.discard();
     const [old, next, oci] = [mediaTypes.dockerSchema1, mediaTypes.dockerManifest, mediaTypes.ociManifest].map(quote);
-    throw new FlotillaError(
-      ErrorKind.NotImplemented,
-      `not implemented: media type ${old} is no longer supported since containerd v2.0, please rebuild the image as ${next} or ${oci}`,
+    // containerd says `not implemented` here, which makes clients look for another way to pull instead of telling the reason.
+    throw failure(
+      ErrorKind.InvalidArgument,
+      `media type ${old} is no longer supported since containerd v2.0, please rebuild the image as ${next} or ${oci}`,
     );
   }
   const hash = createHash("sha256");

@@ -6,6 +6,7 @@ import { describeRequest, describeResponse } from "./exchange-text.ts";
 import { HostConnections } from "./host-connections.ts";
 import { type HttpRequest, type HttpResponse, headerOf, headersOf, type RequestBody } from "./http-message.ts";
 import { RegistryError } from "./registry-error.ts";
+import { describeAttempt } from "./safe-url.ts";
 import { Warnings } from "./warnings.ts";
 
 /** @source Go net/http/client.go `defaultCheckRedirect` */
@@ -91,7 +92,10 @@ export class Exchanges implements AsyncDisposable {
       }
       await response.discard();
       if (redirects === redirectsMax - 1) {
-        throw new RegistryError(ErrorKind.Unknown, `stopped after ${redirectsMax} redirects`);
+        throw new RegistryError(
+          ErrorKind.Unknown,
+          `${describeAttempt(response)}: stopped after ${redirectsMax} redirects`,
+        );
       }
       url = location;
     }
@@ -156,11 +160,12 @@ function redirectOf({ method, body }: ClientRequest, response: HttpResponse): UR
     return undefined;
   }
   if (!URL.canParse(location, response.url)) {
-    throw new RegistryError(ErrorKind.Unknown, "failed to parse Location header of a redirect");
+    throw new RegistryError(ErrorKind.Unknown, `${describeAttempt(response)}: failed to parse Location header`);
   }
   const url = new URL(location, response.url);
   if (url.protocol !== "https:" && url.protocol !== "http:") {
-    throw new RegistryError(ErrorKind.Unknown, `unsupported protocol scheme "${url.protocol.replace(/:$/, "")}"`);
+    const scheme = url.protocol.replace(/:$/, "");
+    throw new RegistryError(ErrorKind.Unknown, `${describeAttempt(response)}: unsupported protocol scheme "${scheme}"`);
   }
   url.username = "";
   url.password = "";

@@ -4,7 +4,7 @@ import { abortReason } from "#wire/session-holder.ts";
 import type { HostTls, RegistryHost } from "../hosts/host.ts";
 import { connectionError, isConnectionRefused, isNotTls } from "./connection-error.ts";
 import type { HttpRequest, HttpResponse, RequestBody } from "./http-message.ts";
-import { safeUrl } from "./safe-url.ts";
+import { describeAttempt } from "./safe-url.ts";
 import { SendingWatch } from "./sending-watch.ts";
 import { loadTlsSettings } from "./tls-settings.ts";
 
@@ -66,7 +66,7 @@ export class HostConnections implements AsyncDisposable {
 
   async #sendOnce(request: HttpRequest): Promise<HttpResponse> {
     const { method, url, headers, body, signal } = request;
-    const context = `failed to do request: ${method[0]}${method.slice(1).toLowerCase()} "${safeUrl(url)}"`;
+    const context = describeAttempt(request);
     const answerMs = request.answerMsMax ?? this.#noProgressMs;
     const fail = (error: unknown, waitedMs: number): Error =>
       signal.aborted ? abortReason(signal) : connectionError(error, context, url, waitedMs);

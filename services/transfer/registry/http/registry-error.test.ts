@@ -76,8 +76,13 @@ test("how long a server asks to be left alone", () => {
 });
 
 test("URLs are told without what lets somebody in", () => {
-  const url = new URL("https://user:secret@h.example:8443/p/a?X-Amz-Signature=secret&ns=docker.io&empty=#secret");
-  assert.equal(safeUrl(url), "https://h.example:8443/p/a?X-Amz-Signature=REDACTED&ns=docker.io&empty=REDACTED");
+  const url = new URL(
+    "https://user:secret@h.example:8443/p/a?X-Amz-Signature=secret&ns=docker.io&scope=a:b&empty=#secret",
+  );
+  assert.equal(
+    safeUrl(url),
+    "https://h.example:8443/p/a?X-Amz-Signature=REDACTED&ns=docker.io&scope=a%3Ab&empty=REDACTED",
+  );
 });
 
 test("warnings are told once, cut, without control characters, and not without end", () => {
