@@ -1,17 +1,19 @@
+import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { nsPerSecond, wallClock } from "#base/times.ts";
 import { formatDuration } from "#config/duration.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
+import { type AppendedEvent, connectEventLog } from "#fleet/peers/event-log.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
+import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { lockFile } from "#sqlite/lock.ts";
 import type { ServiceBinding } from "#wire/handler.ts";
 import { readMetadataConfig, readSchedulerConfig } from "./config.ts";
-import { connectEventLog } from "./event-log.ts";
 import { connectFileOwners } from "./file-owners.ts";
 import { collectGarbage } from "./gc/collect.ts";
 import { CollectionScheduler } from "./gc/schedule.ts";
-import { OutboxPublisher } from "./outbox-publisher.ts";
+import { OutboxPublisher, type OutgoingEvent, type Publish } from "./outbox-publisher.ts";
 import {
   containersGrpcPlugin,
   containersServicePlugin,
@@ -85,7 +87,9 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
         stores.records.database.close();
       });
       log.info({ policy }, "metadata content store policy set");
-      const publisher = new OutboxPublisher(stores.records, connectEventLog(context.connect("events")), {
+      const append = connectEventLog(context.connect("events"));
+      const publish: Publish = (events, signal) => append(events.map(recordOf), signal);
+      const publisher = new OutboxPublisher(stores.records, publish, {
         onFailure: (error) => log.warn({ err: error }, "events could not be published"),
         onRefused: (error) => log.error({ err: error }, "an event is too large to be published and was left out"),
         onWaiting: ({ count, oldestNs = wallClock() }) => {
@@ -174,4 +178,8 @@ function requireLoaded<T>(part: T | undefined, type: string): T {
     throw new FlotillaError(ErrorKind.NotFound, `no plugins registered for ${type}: plugin: not found`);
   }
   return part;
+}
+
+function recordOf({ messageId, envelope }: OutgoingEvent): AppendedEvent {
+  return { messageId, envelope: fromBinary(EnvelopeSchema, envelope) };
 }

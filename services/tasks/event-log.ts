@@ -1,23 +1,20 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { timestampNow } from "#base/times.ts";
 import type { Logger } from "#fleet/log.ts";
-import { EventLog as EventLogService } from "#gen/flotilla/events/v1/log_pb.ts";
+import { connectEventLog } from "#fleet/peers/event-log.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import type { EventLog } from "./domain/ports.ts";
 
-/** How long one try may take. */
-const appendMsMax = 30_000;
 const retryDelayMsMin = 100;
 const retryDelayMsMax = 5_000;
 
-/** The stream of events, which the events process keeps. */
-export function connectEventLog(
+/** Publishes what becomes of tasks, again and again until it is taken. */
+export function openEventLog(
   connection: RpcConnection,
   { log, stopping }: { readonly log: Logger; readonly stopping: AbortSignal },
 ): EventLog {
-  const client = createClient(EventLogService, connection.transport);
+  const append = connectEventLog(connection);
   return {
     async publish(events) {
       const records = events.map(({ messageId, namespace, topic, event }) => ({
@@ -27,7 +24,7 @@ export function connectEventLog(
       for (let waitMs = retryDelayMsMin; ; waitMs = Math.min(2 * waitMs, retryDelayMsMax)) {
         stopping.throwIfAborted();
         try {
-          await client.append({ records }, { signal: stopping, timeoutMs: appendMsMax });
+          await append(records, stopping);
           return;
         } catch (error) {
           if (isFailure(error, ErrorKind.ResourceExhausted)) {

@@ -10,7 +10,7 @@ import { daemonVersion } from "#fleet/version.ts";
 import { connectBlobs } from "./blobs.ts";
 import { Bundles } from "./bundle.ts";
 import { TaskTable } from "./domain/task-table.ts";
-import { connectEventLog } from "./event-log.ts";
+import { openEventLog } from "./event-log.ts";
 import { type Task, TaskLifecycle } from "./lifecycle.ts";
 import { runtimePlugin, shimPlugin, tasksGrpcPlugin, tasksServicePlugin } from "./plugins.ts";
 import { reconnectTasks } from "./reconnect.ts";
@@ -26,7 +26,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   const bundles = new Bundles({ state: pluginState(config, directory), root: pluginRoot(config, directory) });
   const records = connectRecords(context.connect("metadata"));
   const blobs = connectBlobs(context.connect("content"));
-  const events = connectEventLog(context.connect("events"), { log, stopping });
+  const events = openEventLog(context.connect("events"), { log, stopping });
   const table = new TaskTable<Task>();
   let lifecycle: TaskLifecycle | undefined;
   let socketDirectory: string | undefined;
