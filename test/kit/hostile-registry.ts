@@ -42,6 +42,8 @@ export class HostileRegistry implements AsyncDisposable {
   readonly stored = new Map<string, Stored>();
   /** Digests by tag. */
   readonly tags = new Map<string, string>();
+  /** How fast good answers are: so many bytes, and then a pause. */
+  pace = { pieceBytes: 64 * 1024, pauseMs: 0 };
   /** Bytes of bodies handed to the kernel. */
   sentBytes = 0;
   readonly #uploads = new Map<string, Buffer[]>();
@@ -150,8 +152,9 @@ export class HostileRegistry implements AsyncDisposable {
     response.end();
   }
 
-  /** Sends bytes as fast as they are taken. */
-  async send(response: ServerResponse, bytes: Buffer, pieceBytes = 64 * 1024, pauseMs = 0): Promise<void> {
+  /** Sends bytes as they are taken, and no faster than the pace. */
+  async send(response: ServerResponse, bytes: Buffer, pace = this.pace): Promise<void> {
+    const { pieceBytes, pauseMs } = pace;
     for (let start = 0; start < bytes.length && !response.destroyed; start += pieceBytes) {
       const piece = bytes.subarray(start, start + pieceBytes);
       this.sentBytes += piece.length;
@@ -292,7 +295,7 @@ export function dawdle(pieceBytes: number, pauseMs: number): Act {
     const stored = registry.stored.get(/sha256:[0-9a-f]+/.exec(request.url ?? "")?.[0] ?? "");
     const bytes = stored?.bytes ?? Buffer.alloc(0);
     response.writeHead(200, { "content-length": bytes.length });
-    await registry.send(response, bytes, pieceBytes, pauseMs);
+    await registry.send(response, bytes, { pieceBytes, pauseMs });
     response.end();
   };
 }
