@@ -1,4 +1,4 @@
-import { create, fromBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { ContainerSchema, Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
@@ -18,7 +18,7 @@ export function containersService(containers: ContainerStore): ServiceBinding {
       const filter = compileListFilters(filters);
       for (const record of containers.table.list(namespace)) {
         if (filter === undefined || filter(containerFields(record))) {
-          yield { container: fromBinary(ContainerSchema, record) };
+          yield encodedResponse([record]);
         }
       }
     },

@@ -1,9 +1,8 @@
-import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { isDigest, parseDigest } from "#containerd/digest.ts";
-import { Content, InfoSchema, ListContentResponseSchema } from "#gen/containerd/services/content/v1/content_pb.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { Content, InfoSchema } from "#gen/containerd/services/content/v1/content_pb.ts";
+import { bindService, EncodedResponse, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import { encodedResponse } from "./encoded.ts";
@@ -40,7 +39,7 @@ export function contentInfoService(blobs: BlobStore): ServiceBinding {
         fieldsOf: blobFields,
       });
       for (const page of pages) {
-        yield fromBinary(ListContentResponseSchema, page);
+        yield new EncodedResponse(page);
       }
     },
     delete: async ({ digest }, call) => {

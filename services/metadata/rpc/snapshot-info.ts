@@ -1,13 +1,7 @@
-import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
 import type { Filter } from "#containerd/filter.ts";
-import {
-  InfoSchema,
-  Kind,
-  ListSnapshotsResponseSchema,
-  Snapshots,
-} from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { InfoSchema, Kind, Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import { bindService, type Call, EncodedResponse, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { SnapshotterStore } from "../store/snapshotters.ts";
@@ -63,7 +57,7 @@ export function snapshotInfoService(snapshots: SnapshotStore, snapshotters: Snap
         fieldsOf: snapshotFields,
       });
       for (const page of pages) {
-        yield fromBinary(ListSnapshotsResponseSchema, page);
+        yield new EncodedResponse(page);
       }
     },
   } satisfies Pick<Handlers<typeof Snapshots>, "stat" | "update" | "remove" | "list">);
