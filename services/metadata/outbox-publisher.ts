@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import { nsPerMs } from "#base/times.ts";
 import type { Outbox, OutboxState, WaitingEvent } from "./store/outbox.ts";
 import type { Records } from "./store/records.ts";
 
@@ -26,12 +27,12 @@ export interface PublisherReports {
   onFailure(error: unknown): void;
   /** An event that is never taken and was left out. */
   onRefused(error: unknown): void;
-  /** Again and again while events wait because publishing fails. */
+  /** Again and again while the oldest event has waited for long, because publishing fails or is too slow. */
   onWaiting(state: OutboxState): void;
 }
 
-/** How often {@link PublisherReports.onWaiting} is told at most. */
-const reportMsMin = 30_000;
+/** How long an event waits before {@link PublisherReports.onWaiting} is told, and how often it is told. */
+const reportMsDefault = 30_000;
 
 /**
  * Takes events out of the outbox, in order, each after it was published. Starts as soon as an event is committed, and tries again
@@ -44,8 +45,9 @@ export class OutboxPublisher {
   readonly #reports: PublisherReports;
   readonly #reportMs: number;
   #wake = Promise.withResolvers<void>();
+  #lookedMs = performance.now();
 
-  constructor(records: Records, publish: Publish, reports: PublisherReports, reportMs = reportMsMin) {
+  constructor(records: Records, publish: Publish, reports: PublisherReports, reportMs = reportMsDefault) {
     this.#records = records;
     this.#outbox = records.outbox;
     this.#publish = publish;
@@ -59,7 +61,6 @@ export class OutboxPublisher {
     signal.addEventListener("abort", () => this.#wake.resolve(), { once: true });
     let retryMs = retryMsMin;
     let countMax = eventsPerCallMax;
-    let reportedMs = performance.now();
     while (!signal.aborted) {
       this.#wake = Promise.withResolvers();
       const batch = limitBytes(this.#outbox.next(countMax));
@@ -68,6 +69,7 @@ export class OutboxPublisher {
         await this.#wake.promise;
         continue;
       }
+      this.#reportWaiting();
       try {
         if (!(await this.#publishOrRefuse(batch, signal))) {
           countMax = Math.max(1, batch.length >> 1);
@@ -77,7 +79,6 @@ export class OutboxPublisher {
         this.#records.maintainLazily(() => this.#outbox.forget());
         retryMs = retryMsMin;
         countMax = eventsPerCallMax;
-        reportedMs = performance.now();
       } catch (error) {
         if (signal.aborted) {
           break;
@@ -85,15 +86,24 @@ export class OutboxPublisher {
         if (retryMs === retryMsMin) {
           this.#reports.onFailure(error);
         }
-        if (performance.now() - reportedMs >= this.#reportMs) {
-          reportedMs = performance.now();
-          this.#reports.onWaiting(this.#outbox.state());
-        }
         await delay(retryMs, undefined, { ref: false, signal }).catch(() => undefined);
         retryMs = Math.min(retryMs * 2, retryMsMax);
       }
     }
-    await this.#records.maintain(() => this.#outbox.forget());
+    // What cannot be forgotten now is published again after the next start.
+    await this.#records.maintain(() => this.#outbox.forget()).catch(() => undefined);
+  }
+
+  #reportWaiting(): void {
+    if (performance.now() - this.#lookedMs < this.#reportMs) {
+      return;
+    }
+    this.#lookedMs = performance.now();
+    const state = this.#outbox.state();
+    const waitedNs = this.#records.clock() - (state.oldestNs ?? this.#records.clock());
+    if (state.count > 0 && waitedNs >= BigInt(this.#reportMs) * nsPerMs) {
+      this.#reports.onWaiting(state);
+    }
   }
 
   /**
