@@ -25,6 +25,8 @@ export class MemorySnapshotIndex {
   /** What was asked, in order. */
   readonly prepared: PrepareSnapshotRequest[] = [];
   readonly committed: CommitSnapshotRequest[] = [];
+  /** Keys that were looked up, in order. */
+  readonly resolved: string[] = [];
   readonly reconciled: ReconcileSnapshotsRequest[] = [];
   /** Methods whose next answer gets lost after the work is done. */
   readonly lostAnswers = new Set<"prepare" | "commit">();
@@ -36,6 +38,7 @@ export class MemorySnapshotIndex {
       bindService(SnapshotIndex, {
         prepareSnapshot: (request) => this.#prepare(request),
         resolveSnapshot: ({ snapshotter, key }) => {
+          this.resolved.push(key);
           const found = this.#get(snapshotter, key);
           return { location: this.locationOf(snapshotter, found), ...(found.usage && { usage: found.usage }) };
         },

@@ -58,6 +58,25 @@ test("a snapshot is recorded with lease and labels, made, committed with its usa
   assert.equal((await client.usage({ snapshotter: overlayfs, key: "v" }, { headers })).inodes, 0n);
 });
 
+test("preparing and committing take one call of the index each, and a key that was removed is not mistaken", async () => {
+  await using snapshots = await SnapshotsProcess.start();
+  const { client, index } = snapshots;
+  await client.prepare({ snapshotter: overlayfs, key: "a" }, { headers });
+  await client.commit({ snapshotter: overlayfs, key: "a", name: "one" }, { headers });
+  assert.deepEqual(index.resolved, []);
+  assert.equal(index.committed[0]?.usage?.inodes, 1n);
+  await client.prepare({ snapshotter: overlayfs, key: "a" }, { headers });
+  index.snapshots.delete("overlayfs/a");
+  await rm(`${snapshots.root(overlayfs)}/snapshots/2`, { recursive: true });
+  await assert.rejects(client.commit({ snapshotter: overlayfs, key: "a", name: "two" }, { headers }), {
+    message: "snapshot a does not exist: not found",
+  });
+  await client.prepare({ snapshotter: overlayfs, key: "a" }, { headers });
+  await snapshots.restart();
+  await client.commit({ snapshotter: overlayfs, key: "a", name: "two" }, { headers });
+  assert.equal(index.committed.at(-1)?.usage?.inodes, 1n);
+});
+
 test("errors have containerd's classes and texts", async () => {
   await using snapshots = await SnapshotsProcess.start();
   const { client } = snapshots;

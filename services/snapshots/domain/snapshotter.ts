@@ -25,6 +25,8 @@ export class Snapshotter {
   readonly #index: SnapshotIndex;
   readonly #watch: SnapshotterWatch;
   readonly #locks = new KeyedLock<bigint>();
+  /** Active snapshots that were made here, by namespace and key, so that a commit need not look them up first. */
+  readonly #active = new Map<string, SnapshotLocation>();
 
   constructor(name: string, driver: SnapshotDriver, index: SnapshotIndex, watch: SnapshotterWatch) {
     this.name = name;
@@ -40,6 +42,8 @@ export class Snapshotter {
    * stays and can be used.
    */
   async prepare(snapshot: NewSnapshot): Promise<Mount[]> {
+    const remembered = rememberedBy(snapshot);
+    this.#active.delete(remembered);
     const location = await this.#record(snapshot);
     try {
       await this.create(location);
@@ -47,6 +51,7 @@ export class Snapshotter {
       await this.#index.remove(snapshot).catch((left: unknown) => this.#watch.onRecordLeft(snapshot, left));
       throw error;
     }
+    this.#remember(remembered, location);
     return this.driver.mounts(location);
   }
 
@@ -62,8 +67,7 @@ export class Snapshotter {
 
   /** Turns an active snapshot into a committed one. No file is touched; the usage is measured and recorded with it. */
   async commit(commit: SnapshotCommit): Promise<void> {
-    const active = await this.#findActive(commit);
-    const usage = active === undefined ? undefined : await this.driver.measure(active.id);
+    const { active, usage } = await this.#measureActive(commit);
     try {
       await this.#index.commit(commit, usage);
     } catch (error) {
@@ -129,6 +133,17 @@ export class Snapshotter {
     });
   }
 
+  /** The oldest is forgotten when there are many: it is looked up then. */
+  #remember(key: string, location: SnapshotLocation): void {
+    if (location.kind === "active") {
+      this.#active.set(key, location);
+      const [oldest] = this.#active.size > rememberedMax ? this.#active.keys() : [];
+      if (oldest !== undefined) {
+        this.#active.delete(oldest);
+      }
+    }
+  }
+
   /** Records a new snapshot, over a loss of the connection too. */
   async #record(snapshot: NewSnapshot): Promise<SnapshotLocation> {
     try {
@@ -168,6 +183,27 @@ export class Snapshotter {
     }
   }
 
+  /** What is to be committed, and what it takes. What was made here and is still there need not be looked up. */
+  async #measureActive(
+    name: SnapshotName,
+  ): Promise<{ readonly active: SnapshotLocation | undefined; readonly usage: SnapshotUsage | undefined }> {
+    const key = rememberedBy(name);
+    const remembered = this.#active.get(key);
+    this.#active.delete(key);
+    if (remembered !== undefined) {
+      try {
+        return { active: remembered, usage: await this.driver.measure(remembered.id) };
+      } catch (error) {
+        if (!isFailure(error, ErrorKind.NotFound)) {
+          throw error;
+        }
+        // It was removed meanwhile, and the index says what the key means now.
+      }
+    }
+    const active = await this.#findActive(name);
+    return { active, usage: active === undefined ? undefined : await this.driver.measure(active.id) };
+  }
+
   /** The location of what is to be committed; undefined when it is not there or not active, which the index then refuses. */
   async #findActive(name: SnapshotName): Promise<SnapshotLocation | undefined> {
     const location = (await this.#find(name))?.location;
@@ -184,6 +220,13 @@ export class Snapshotter {
       throw error;
     }
   }
+}
+
+/** Active snapshots that are remembered; most are committed or removed soon. */
+const rememberedMax = 4096;
+
+function rememberedBy({ namespace, key }: SnapshotName): string {
+  return `${namespace}/${key}`;
 }
 
 /**

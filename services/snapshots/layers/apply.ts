@@ -5,6 +5,7 @@ import { TarReader } from "#tar/tar-reader.ts";
 import { BlobSource, type ExpectedBlob } from "./blob-source.ts";
 import { decompress } from "./compression.ts";
 import { type ExtractionTarget, Extractor } from "./extractor.ts";
+import { findGzipProgram } from "./gzip-program.ts";
 import type { ProcessorStep } from "./media-type.ts";
 
 /** A layer to apply and where to. Made of plain data, so that it can go to another thread. */
@@ -94,13 +95,21 @@ async function* openLayer(
   let stream: AsyncIterable<Buffer> = source.read(signal);
   for (const step of steps) {
     if (step.kind === "decompress") {
-      stream = decompress(stream);
+      stream = decompress(stream, { program: gzipProgram(), signal });
     } else {
       const { processStream } = await import("./stream-processor.ts");
       stream = processStream(stream, { ...step, payload: payloads.get(step.id), signal });
     }
   }
   yield* stream;
+}
+
+let foundProgram: { readonly path: string | undefined } | undefined;
+
+/** Looked for once in the life of a thread. */
+function gzipProgram(): string | undefined {
+  foundProgram ??= { path: findGzipProgram(process.env) };
+  return foundProgram.path;
 }
 
 function writeOut(root: string): void {

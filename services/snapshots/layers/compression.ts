@@ -26,15 +26,26 @@ export function detectCompression(head: Buffer): Compression {
   return magic === 0xfd2fb528 || isSkippableFrame ? "zstd" : "none";
 }
 
+/** How to decompress. */
+export interface Decompression {
+  /** Program for gzip in place of zlib; see `findGzipProgram`. */
+  readonly program: string | undefined;
+  /** Ends the program. */
+  readonly signal: AbortSignal;
+}
+
 /**
  * Decompresses a stream, whatever its compression is; a stream without passes as it is, an empty one too.
  *
  * gzip of several members and zstd of several frames are read to the end. What comes after them and is neither is an error, as
- * in Go. Decompression runs on threads of the pool, ahead of the reader.
+ * in Go. Decompression runs on threads of the pool or in a program of its own, ahead of the reader.
  *
  * @throws {@link FlotillaError} with the words of Go's decompressors where they have the same reason.
  */
-export async function* decompress(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+export async function* decompress(
+  source: AsyncIterable<Buffer>,
+  { program, signal }: Decompression,
+): AsyncGenerator<Buffer> {
   const chunks = source[Symbol.asyncIterator]();
   try {
     let head: Buffer = Buffer.alloc(0);
@@ -47,9 +58,27 @@ export async function* decompress(source: AsyncIterable<Buffer>): AsyncGenerator
     }
     const compression = detectCompression(head);
     const all = prepend(head, chunks);
-    yield* compression === "none" ? all : runDecoder(openDecoder(compression), compression, all);
+    if (compression === "none") {
+      yield* all;
+    } else if (compression === "gzip" && program !== undefined) {
+      yield* runProgram(program, all, signal);
+    } else {
+      yield* runDecoder(openDecoder(compression), compression, all);
+    }
   } finally {
     await chunks.return?.();
+  }
+}
+
+async function* runProgram(path: string, source: AsyncIterable<Buffer>, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const { processStream } = await import("./stream-processor.ts");
+  const config = { path, args: ["-d", "-c"], env: [] };
+  try {
+    yield* processStream(source, { config, input: "application/gzip", payload: undefined, signal });
+  } catch (error) {
+    throw errorMessage(error).includes("does not contain a complete gzip file")
+      ? new FlotillaError(ErrorKind.Unknown, "unexpected EOF", { cause: error })
+      : error;
   }
 }
 

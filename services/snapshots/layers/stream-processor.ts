@@ -7,7 +7,7 @@ const complaintBytesMax = 64 * 1024;
 
 /** How to run a program on a stream. */
 export interface ProcessorRun {
-  readonly config: StreamProcessorConfig;
+  readonly config: Pick<StreamProcessorConfig, "path" | "args" | "env">;
   /** Media type of the stream. */
   readonly input: string;
   /** An encoded `google.protobuf.Any` that a client sent for the program; it reads it from descriptor 3. */
