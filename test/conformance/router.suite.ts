@@ -150,6 +150,19 @@ export function routerSuite(name: string, open: (config: RouterConfig) => Promis
     assert.deepEqual(seen, [5]);
   });
 
+  test(`${name}: a stream of no messages begins and ends as any other`, async () => {
+    await using stand = await build();
+    await stand.serve();
+    using client = openEchoClient(stand.socketPath);
+    assert.deepEqual(await Array.fromAsync(client.download({ value: 0n })), []);
+    const raw = await RawConnection.open(stand.socketPath);
+    raw.send(headers(1, grpcRequest(echoPath("download"))), data(1, grpcMessage(Buffer.alloc(0)), { end: true }));
+    const [head, end] = [await raw.nextOf(Type.HEADERS, 1), await raw.nextOf(Type.HEADERS, 1)];
+    assert.equal(head.payload[0], 0x88, "the field :status 200");
+    assert.equal(end.flags & Flags.END_STREAM, Flags.END_STREAM);
+    raw.close();
+  });
+
   test(`${name}: messages of 16 MiB both ways`, async () => {
     await using stand = await build();
     await stand.serve();

@@ -8,7 +8,7 @@ import type { EndpointStream } from "../http2/endpoint-stream.ts";
 import type { HeaderList } from "../http2/header-list.ts";
 import type { ServedMethod } from "../method-table.ts";
 import type { CallObserver, CallWatcher } from "../observe.ts";
-import { canceled, failureTrailers, okTrailers, trailersOnly } from "./answers.ts";
+import { answerHead, canceled, failureTrailers, okTrailers, trailersOnly } from "./answers.ts";
 import { parseGrpcTimeout } from "./grpc-wire.ts";
 
 /** What the calls of a server have in common. */
@@ -84,6 +84,9 @@ export abstract class ServerCall implements Call {
   protected succeed(): void {
     if (!this.isOver) {
       this.#finish(undefined);
+      if (!this.hasResponded) {
+        this.stream.sendHeaders(answerHead);
+      }
       this.stream.endWithHeaders(okTrailers);
     }
   }
