@@ -48,6 +48,12 @@ export class EncodedResponse {
   }
 }
 
+/**
+ * An encoded response whose pieces stay as they are only until the next answer is asked for, or the call is over. A handler
+ * that gives blocks of a file can read them into the same memory again and again.
+ */
+export class BorrowedResponse extends EncodedResponse {}
+
 type Answer<O extends DescMessage> = MessageInitShape<O> | EncodedResponse;
 
 export type UnaryHandler<I extends DescMessage, O extends DescMessage> = (

@@ -150,7 +150,7 @@ export function routerSuite(name: string, open: (config: RouterConfig) => Promis
     assert.deepEqual(seen, [5]);
   });
 
-  test(`${name}: a stream of no messages begins and ends as any other`, async () => {
+  test(`${name}: a stream of no messages has a beginning and an end too`, async () => {
     await using stand = await build();
     await stand.serve();
     using client = openEchoClient(stand.socketPath);

@@ -1,14 +1,20 @@
-import { type MessageInitShape } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { timestampOf } from "#base/times.ts";
 import { findDigestFault, isDigest } from "#containerd/digest.ts";
-import { Content, type StatusSchema, type WriteAction } from "#gen/containerd/services/content/v1/content_pb.ts";
-import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import {
+  Content,
+  ReadContentResponseSchema,
+  type StatusSchema,
+  type WriteAction,
+} from "#gen/containerd/services/content/v1/content_pb.ts";
+import { BorrowedResponse, bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import { getBlob } from "../domain/blob-access.ts";
 import { abortIngest, getIngestStatus, listIngestStatuses, type NamedStatus } from "../domain/ingest-status.ts";
 import type { WriterParts } from "../domain/ingest-writer.ts";
-import { rangeOf, readChunks } from "../domain/read-range.ts";
+import { type ReadChunk, rangeOf, readChunks } from "../domain/read-range.ts";
 import { runWriteSession } from "../domain/write-session.ts";
 
 type OwnMethods = Pick<Handlers<typeof Content>, "read" | "write" | "status" | "listStatuses" | "abort">;
@@ -23,7 +29,9 @@ export function contentService(parts: WriterParts): ServiceBinding {
       }
       const blob = await getBlob(parts.index, { namespace: requireNamespace(call), digest });
       const range = rangeOf(request, blob);
-      yield* readChunks(await parts.blobs.open(digest), range);
+      for await (const chunk of readChunks(await parts.blobs.open(digest), range)) {
+        yield encodeChunk(chunk);
+      }
     },
     async *write(requests, call) {
       const origin = { namespace: requireNamespace(call), lease: leaseOf(call), signal: call.signal };
@@ -48,6 +56,16 @@ export function contentService(parts: WriterParts): ServiceBinding {
     },
   };
   return bindService(Content, methods);
+}
+
+/** Encodes a response without copying the bytes of the blob, which stay where they were read until the next chunk is asked for. */
+function encodeChunk({ offset, data }: ReadChunk): BorrowedResponse {
+  const head = new BinaryWriter();
+  if (offset !== 0n) {
+    head.tag(ReadContentResponseSchema.field.offset.number, WireType.Varint).int64(offset);
+  }
+  head.tag(ReadContentResponseSchema.field.data.number, WireType.LengthDelimited).uint32(data.byteLength);
+  return new BorrowedResponse(head.finish(), data);
 }
 
 function statusOf(status: NamedStatus): MessageInitShape<typeof StatusSchema> {

@@ -10,7 +10,7 @@ import {
 import type { ConnectError } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
-import { EncodedResponse } from "../handler.ts";
+import { BorrowedResponse, EncodedResponse } from "../handler.ts";
 import { wholeBuffer } from "../http2/connection.ts";
 import type { HeaderBytes } from "../http2/data-flow.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
@@ -82,9 +82,12 @@ export function encodeAnswer(
 }
 
 /** Sends a message: a small one in one piece with its prefix, a large one without copying it. */
-export function sendMessage(stream: EndpointStream, { parts, sizeBytes }: EncodedMessage): void {
+export function sendMessage(stream: EndpointStream, message: EncodedMessage): void {
+  const { parts, sizeBytes } = message;
   if (sizeBytes <= joinedBytesMax) {
     stream.write(frameMessage(parts, sizeBytes));
+  } else if (message instanceof BorrowedResponse) {
+    stream.writeBorrowed([messagePrefix(sizeBytes), ...parts.map(asBuffer)]);
   } else {
     stream.writeAll([messagePrefix(sizeBytes), ...parts.map(asBuffer)]);
   }

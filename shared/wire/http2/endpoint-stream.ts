@@ -68,6 +68,8 @@ export class EndpointStream implements WindowWaiter {
   #firstAt = 0;
   #queuedBytes = 0;
   #endsBehindQueue = false;
+  /** Whether bytes wait that will be somebody else's once they are written. */
+  #isBorrowing = false;
   #trailers: HeaderBytes | undefined;
   #consumedBytes = 0;
   readonly #windowStepBytes: number;
@@ -88,7 +90,7 @@ export class EndpointStream implements WindowWaiter {
 
   /** Whether so much waits that more should be made only when {@link StreamEvents.onDrained} is called. */
   get isSlow(): boolean {
-    return this.#queuedBytes > 0 || this.#connection.writer.isSlow;
+    return this.#isBorrowing || this.#queuedBytes > 0 || this.#connection.writer.isSlow;
   }
 
   /** Sends header fields that do not end the stream. Nothing may have been sent before them but such fields. */
@@ -128,6 +130,12 @@ export class EndpointStream implements WindowWaiter {
       sizeBytes += piece.length;
     }
     this.#sendSoon(sizeBytes);
+  }
+
+  /** Sends pieces that may be changed again when {@link StreamEvents.onDrained} is called, and not before. */
+  writeBorrowed(pieces: readonly Buffer[]): void {
+    this.#isBorrowing = true;
+    this.writeAll(pieces);
   }
 
   /** Sends the last bytes, which nobody changes from now on, and ends what is sent with them. */
@@ -259,10 +267,16 @@ export class EndpointStream implements WindowWaiter {
 
   /** Called when nothing waits any more. */
   #queueSent(): void {
+    if (this.#isBorrowing) {
+      this.#connection.writer.afterWrite(() => {
+        this.#isBorrowing = false;
+        this.socketDrained();
+      });
+    }
     if (this.#trailers !== undefined) {
       this.#connection.sendHeaders(this.id, this.#trailers, true);
       this.#endSent();
-    } else if (this.events.onDrained !== undefined && !this.isEndSent && !this.isOver) {
+    } else if (this.events.onDrained !== undefined && !this.#isBorrowing && !this.isEndSent && !this.isOver) {
       if (this.#connection.writer.isSlow) {
         this.#connection.waitForDrain(this);
       } else {
@@ -285,7 +299,7 @@ export class EndpointStream implements WindowWaiter {
     this.flow();
     if (sizeBytes >= flushedBytesMin) {
       this.#connection.flush();
-      if (this.#queuedBytes === 0 && this.#connection.writer.isSlow) {
+      if (this.#queuedBytes === 0 && !this.#isBorrowing && this.#connection.writer.isSlow) {
         this.#connection.waitForDrain(this);
       }
     } else {

@@ -38,6 +38,8 @@ export class FrameWriter {
   #isCollecting = false;
   /** The chunk that collected pieces refer to. */
   #heldChunk: Chunk | undefined;
+  /** Who waits until what was collected is written. */
+  #waiting: (() => void)[] = [];
   /** Bytes written of frames other than DATA since the socket had nothing unwritten. */
   #controlBytes = 0;
   /** Whether so much is unwritten that senders should get no more credit until it drains. */
@@ -58,6 +60,11 @@ export class FrameWriter {
     this.isSlow = false;
     this.#controlBytes = 0;
     this.#group.recover(this);
+  }
+
+  /** Calls back when all that has been collected so far is with the kernel, or will never be. It must not have been flushed. */
+  afterWrite(tell: () => void): void {
+    this.#waiting.push(tell);
   }
 
   /** Forwards bytes of DATA frames; the caller leaves them unchanged from now on. */
@@ -152,9 +159,7 @@ export class FrameWriter {
   flush(): void {
     this.#isCollecting = false;
     this.#closePiece();
-    const chunk = this.#heldChunk;
-    this.#heldChunk = undefined;
-    const written = chunk === undefined ? undefined : () => chunk.release();
+    const written = this.#takeWritten();
     const socket = this.#socket;
     const pieces = this.#pieces;
     const last = pieces.pop();
@@ -175,6 +180,23 @@ export class FrameWriter {
     if (socket.writableLength === 0) {
       this.#controlBytes = 0;
     }
+  }
+
+  /** What is to be done when all that has been collected is with the kernel, or will never be. */
+  #takeWritten(): (() => void) | undefined {
+    const chunk = this.#heldChunk;
+    const waiting = this.#waiting;
+    if (chunk === undefined && waiting.length === 0) {
+      return undefined;
+    }
+    this.#heldChunk = undefined;
+    this.#waiting = [];
+    return () => {
+      chunk?.release();
+      for (const tell of waiting) {
+        tell();
+      }
+    };
   }
 
   #append(buffer: Buffer, start: number, end: number): void {
