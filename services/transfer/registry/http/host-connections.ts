@@ -124,7 +124,7 @@ export class HostConnections implements AsyncDisposable {
     const opening = this.#agents.get(protocol) ?? this.#openAgents(protocol);
     this.#agents.set(protocol, opening);
     const { direct, proxied } = await opening;
-    return isLoopback(hostname) ? direct : proxied;
+    return isLoopback(hostname) || !hasProxy(protocol) ? direct : proxied;
   }
 
   async #openAgents(protocol: string): Promise<Agents> {
@@ -169,6 +169,16 @@ function inPlainHttp(request: HttpRequest): HttpRequest {
   const url = new URL(request.url);
   url.protocol = "http:";
   return { ...request, url };
+}
+
+/**
+ * Tells whether the environment names a proxy for a scheme. That for HTTP is none for HTTPS, as undici would have it.
+ *
+ * @source Go golang.org/x/net/http/httpproxy `FromEnvironment`
+ */
+function hasProxy(protocol: string): boolean {
+  const name = protocol === "https:" ? "https_proxy" : "http_proxy";
+  return [name, name.toUpperCase()].some((variable) => (process.env[variable] ?? "") !== "");
 }
 
 /** Hosts that are never asked through a proxy. @source Go net/http/transport.go `ProxyFromEnvironment` */
