@@ -19,7 +19,8 @@ export class ProgressStream implements AsyncDisposable {
   readonly #stream: Stream;
   readonly #waiting = new Map<string, ProgressEvent>();
   #count = 0;
-  #sending: Promise<void> | undefined;
+  #isSending = false;
+  #sent: Promise<void> = Promise.resolve();
   #isGone = false;
 
   constructor(stream: Stream) {
@@ -34,9 +35,10 @@ export class ProgressStream implements AsyncDisposable {
     this.#count += 1;
     const key = replaceable.has(event.event) ? (event.name ?? "") : `#${this.#count}`;
     this.#waiting.set(key, event);
-    this.#sending ??= this.#send().finally(() => {
-      this.#sending = undefined;
-    });
+    if (!this.#isSending) {
+      this.#isSending = true;
+      this.#sent = this.#send();
+    }
   };
 
   /** Sends what waits, for a few seconds at most, and closes the stream. */
@@ -51,7 +53,7 @@ export class ProgressStream implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    await this.#sending;
+    await this.#sent;
     await this.#stream.close();
   }
 
@@ -65,6 +67,9 @@ export class ProgressStream implements AsyncDisposable {
       // The client has gone, or wants to hear no more; its transfer goes on.
       this.#isGone = true;
       this.#waiting.clear();
+    } finally {
+      // In the same breath as the last look at what waits.
+      this.#isSending = false;
     }
   }
 }

@@ -1,0 +1,106 @@
+import { createReadStream } from "node:fs";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { createClient, type Transport } from "@connectrpc/connect";
+import { Transfer } from "#gen/containerd/services/transfer/v1/transfer_pb.ts";
+import { ImageStoreSchema } from "#gen/containerd/types/transfer/imagestore_pb.ts";
+import { ImageExportStreamSchema, ImageImportStreamSchema } from "#gen/containerd/types/transfer/importexport_pb.ts";
+import { type Progress, ProgressSchema } from "#gen/containerd/types/transfer/progress_pb.ts";
+import { OCIRegistrySchema } from "#gen/containerd/types/transfer/registry_pb.ts";
+import { clientHeaders } from "#wire/headers.ts";
+import { ClientStream, type Packed, pack, unpack } from "./stream-client.ts";
+
+export type StoreInit = MessageInitShape<typeof ImageStoreSchema>;
+type ExportInit = MessageInitShape<typeof ImageExportStreamSchema>;
+
+/** What a transfer has told, and what it was. */
+export interface TransferOutcome {
+  readonly events: readonly Progress[];
+}
+
+/** Does with images what clients of containerd 2 do: by streams and the Transfer service. */
+export class TransferClient {
+  readonly #transport: Transport;
+  readonly #namespace: string;
+  #count = 0;
+
+  constructor(transport: Transport, namespace: string) {
+    this.#transport = transport;
+    this.#namespace = namespace;
+  }
+
+  /** Pulls by plain HTTP. The name of the store is that of the reference unless given. */
+  pull(reference: string, store: StoreInit = {}, signal?: AbortSignal): Promise<TransferOutcome> {
+    return this.#run(registry(reference), pack(ImageStoreSchema, { name: reference, ...store }), signal);
+  }
+
+  push(name: string, reference: string, store: StoreInit = {}): Promise<TransferOutcome> {
+    return this.#run(pack(ImageStoreSchema, { name, ...store }), registry(reference));
+  }
+
+  tag(from: string, to: string): Promise<TransferOutcome> {
+    return this.#run(pack(ImageStoreSchema, { name: from }), pack(ImageStoreSchema, { name: to }));
+  }
+
+  /** @param source - Path of an archive, or its bytes. */
+  async import(
+    source: string | Uint8Array | AsyncIterable<Uint8Array>,
+    store: StoreInit,
+    { forceCompress = false, signal }: { readonly forceCompress?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<TransferOutcome> {
+    const stream = await this.#open("import");
+    const bytes =
+      typeof source === "string" ? createReadStream(source) : source instanceof Uint8Array ? [source] : source;
+    // The daemon ends it when it has had enough.
+    const sending = stream.sendBytes(bytes as AsyncIterable<Uint8Array>).catch(() => 0);
+    const archive = pack(ImageImportStreamSchema, { stream: stream.id, forceCompress });
+    try {
+      return await this.#run(archive, pack(ImageStoreSchema, store), signal);
+    } finally {
+      stream.cancel();
+      await sending;
+    }
+  }
+
+  async export(names: readonly string[], options: ExportInit = {}): Promise<Buffer> {
+    const stream = await this.#open("export");
+    const receiving = Array.fromAsync(stream.receiveBytes());
+    receiving.catch(() => undefined);
+    const extraReferences = names.map((name) => ({ name }));
+    await this.#run(
+      pack(ImageStoreSchema, { extraReferences }),
+      pack(ImageExportStreamSchema, { ...options, stream: stream.id }),
+    );
+    return Buffer.concat(await receiving);
+  }
+
+  async #run(source: Packed, destination: Packed, signal?: AbortSignal): Promise<TransferOutcome> {
+    const progress = await this.#open("progress");
+    const events = Array.fromAsync(eventsOf(progress));
+    events.catch(() => undefined);
+    try {
+      await createClient(Transfer, this.#transport).transfer(
+        { source, destination, options: { progressStream: progress.id } },
+        { headers: clientHeaders(this.#namespace), ...(signal === undefined ? {} : { signal }) },
+      );
+    } catch (error) {
+      progress.cancel();
+      throw error;
+    }
+    return { events: await events };
+  }
+
+  #open(what: string): Promise<ClientStream> {
+    this.#count += 1;
+    return ClientStream.open(this.#transport, `${what}-${process.pid}-${this.#count}`, { namespace: this.#namespace });
+  }
+}
+
+function registry(reference: string): Packed {
+  return pack(OCIRegistrySchema, { reference, resolver: { defaultScheme: "http" } });
+}
+
+async function* eventsOf(stream: ClientStream): AsyncGenerator<Progress> {
+  for (let message = await stream.receive(); message !== undefined; message = await stream.receive()) {
+    yield unpack(ProgressSchema, message);
+  }
+}
