@@ -70,6 +70,7 @@ export function compose(context: ProcessContext): ProcessParts {
       dependent(loaded, sandboxesGrpcPlugin, ({ stores }) => sandboxStoreService(stores.sandboxes)),
     ],
     onReady: () => loaded.scheduler?.start(),
+    isWell: () => loaded.stores?.records.outbox.isFull !== true,
   };
 }
 

@@ -44,6 +44,12 @@ export interface ProcessParts {
   readonly services?: readonly ServiceBinding[];
   /** Called when the socket is open and the process is about to be reported ready. */
   onReady?(): Promise<void> | void;
+  /** Tells whether the process does what it is for, for its health check; absent for always. */
+  isWell?(): boolean;
+}
+
+function healthOf(parts: ProcessParts): ServingStatus {
+  return (parts.isWell?.() ?? true) ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
 }
 
 /**
@@ -92,7 +98,7 @@ export async function runProcess(
         ...services,
         ...(parts.services ?? []),
         bindService(Member, { describe: () => description }),
-        bindService(Health, { check: () => ({ status: ServingStatus.SERVING }) }),
+        bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
       ],
       observer: logFailures(log),
     });

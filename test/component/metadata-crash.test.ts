@@ -3,10 +3,12 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import test from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { ErrorKind } from "#base/errors.ts";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { openDatabase } from "#sqlite/open.ts";
 import { notFound } from "./metadata-calls.ts";
 import { inNamespace, MetadataProcess } from "./metadata-process.ts";
@@ -151,3 +153,36 @@ test("plugins show what containerd's show", bounded, async (context) => {
     ScheduleDelay: "0s",
   });
 });
+
+test(
+  "with too many events waiting changes are refused and the process is not well, until some are taken",
+  bounded,
+  async (context) => {
+    const process = await MetadataProcess.start(context);
+    const namespaces = process.client(Namespaces);
+    process.neighbours.eventsRefused = true;
+    await namespaces.create({ namespace: { name: "first" } });
+    await process.kill();
+    const database = openDatabase(process.databasePath);
+    database.exec(`
+    WITH RECURSIVE counted (number) AS (VALUES (1) UNION ALL SELECT number + 1 FROM counted WHERE number < 100000)
+    INSERT INTO outbox (envelope) SELECT envelope FROM counted, (SELECT envelope FROM outbox LIMIT 1)
+  `);
+    database.close();
+    await process.restart();
+    const health = async (): Promise<ServingStatus> => (await process.client(Health).check({})).status;
+    await assert.rejects(process.client(Namespaces).create({ namespace: { name: "second" } }), {
+      kind: ErrorKind.Unavailable,
+      message: /^100000 events wait to be published, so nothing can be changed until the events process takes them: /,
+    });
+    assert.equal(await health(), ServingStatus.NOT_SERVING);
+    assert.equal((await process.client(Namespaces).list({})).namespaces.length, 1, "what changes nothing is answered");
+
+    process.neighbours.eventsRefused = false;
+    await process.neighbours.until(() => process.neighbours.events.length >= 1_000);
+    while ((await health()) !== ServingStatus.SERVING) {
+      await delay(20);
+    }
+    await process.client(Namespaces).create({ namespace: { name: "second" } });
+  },
+);

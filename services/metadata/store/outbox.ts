@@ -63,13 +63,18 @@ export class Outbox {
     this.#last = Number(this.#insert.run(toBinary(EnvelopeSchema, envelope)).lastInsertRowid);
   }
 
+  /** Whether no more events may wait. */
+  get isFull(): boolean {
+    return this.#last - this.#published >= this.#waitingMax;
+  }
+
   /**
    * Refuses a change of a client while too many events wait. What the collector removes is not refused: it is no more than there is.
    *
    * @throws {@link FlotillaError} `unavailable`.
    */
   requireRoom(): void {
-    if (this.#last - this.#published >= this.#waitingMax) {
+    if (this.isFull) {
       throw failure(
         ErrorKind.Unavailable,
         `${this.#waitingMax} events wait to be published, so nothing can be changed until the events process takes them`,
