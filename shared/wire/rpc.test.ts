@@ -38,6 +38,7 @@ const containers = bindService(Containers, {
     new EncodedResponse(
       toBinary(ListContainersResponseSchema, create(ListContainersResponseSchema, { containers: [{ id: "kept" }] })),
     ),
+  delete: () => ({}),
   create: () => ({ container: { image: "x".repeat(messageBytesMax) } }),
   update: (_request, call) =>
     new Promise((_resolve, reject) => {
@@ -77,6 +78,15 @@ test("a unary call carries message, namespace and lease", async () => {
   const client = createClient(Containers, connection.transport);
   const { container } = await client.get({ id: "a" }, { headers: clientHeaders("ns", "l") });
   assert.deepEqual([container?.id, container?.image, container?.snapshotKey], ["a", "ns", "l"]);
+});
+
+test("as many calls as one likes go over one connection", async () => {
+  const client = createClient(Containers, connection.transport);
+  const options = { headers: clientHeaders("ns") };
+  for (let made = 0; made < 6_000; made += 64) {
+    // One that is not sent again when the connection breaks.
+    await Promise.all(Array.from({ length: 64 }, () => client.delete({ id: "a" }, options)));
+  }
 });
 
 test("a missing and a bad namespace have containerd's texts", async () => {

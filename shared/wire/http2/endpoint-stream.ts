@@ -159,8 +159,9 @@ export class EndpointStream implements WindowWaiter {
     this.#connection.flushSoon();
   }
 
-  /** Ends the stream at once; what waits is thrown away, and what comes is ignored. */
+  /** Ends the stream at once; what waits is thrown away, and what comes is ignored. One that both sides have ended is over without it. */
   reset(code: number): void {
+    this.#finish();
     if (!this.isOver) {
       this.isOver = true;
       this.#forget();
