@@ -11,7 +11,7 @@ import { logFailures } from "#fleet/failed-calls.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
 import { keepMemorySmall } from "#fleet/memory-keeper.ts";
 import { initPlugins } from "#fleet/plugin.ts";
-import { type ProcessName, socketOf } from "#fleet/process-name.ts";
+import { type ProcessName, publicSocketOf } from "#fleet/process-name.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { endOnBug, forceExitAfter } from "#fleet/run.ts";
 import { Supervisor } from "#fleet/supervisor.ts";
@@ -176,7 +176,7 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     connectUpstream: (upstream) => {
       const name = upstream as ProcessName;
       wake(name);
-      return net.connect({ path: socketOf(config.state, name), allowHalfOpen: true });
+      return net.connect({ path: publicSocketOf(config.state, name), allowHalfOpen: true });
     },
     onWarning: (fields, message) => log.warn(fields, message),
   });

@@ -7,7 +7,7 @@ import type { FleetConfig } from "#config/config.ts";
 import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
 import { pluginUri } from "#config/manifest.ts";
 import { describePlugin } from "#fleet/plugin.ts";
-import { type ProcessName, socketOf } from "#fleet/process-name.ts";
+import { type ProcessName, privateSocketOf } from "#fleet/process-name.ts";
 import { programUrl } from "#fleet/program.ts";
 import type { Member } from "#fleet/supervisor.ts";
 import { fleet } from "#fleet/topology.ts";
@@ -79,7 +79,7 @@ async function readDescription(name: ProcessName, told: Promise<Buffer>, signal:
  * @throws {@link FlotillaError} `unavailable` or `deadline_exceeded` when it does not come up, `canceled` when the signal aborts.
  */
 export async function describeMember(config: FleetConfig, name: ProcessName, signal: AbortSignal): Promise<Plugin[]> {
-  const connection = connectRpc(socketOf(config.state, name));
+  const connection = connectRpc(privateSocketOf(config.state, name));
   const client = createClient(MemberService, connection.transport);
   const deadline = performance.now() + readyMsMax;
   try {

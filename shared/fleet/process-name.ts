@@ -1,7 +1,15 @@
-/** Names the socket, the process title, the log field and the folder under `services/`. */
+/** Names the sockets, the process title, the log field and the folder under `services/`. */
 export type ProcessName = "gateway" | "events" | "metadata" | "content" | "snapshots" | "tasks" | "transfer";
 
-/** The socket on which a process serves the fleet. */
-export function socketOf(stateDirectory: string, process: ProcessName): string {
+/** The two sockets of a process: what clients may call, by way of the gateway; and that and the private services, for its peers. */
+export type SocketSide = "public" | "private";
+
+/** The socket to which the gateway relays the calls of clients. */
+export function publicSocketOf(stateDirectory: string, process: ProcessName): string {
   return `${stateDirectory}/${process}.sock`;
+}
+
+/** The socket on which a process serves the peers that `rights.ts` names. */
+export function privateSocketOf(stateDirectory: string, process: ProcessName): string {
+  return `${stateDirectory}/${process}.private.sock`;
 }

@@ -7,14 +7,14 @@ import { DescribeResponseSchema, Member } from "#gen/flotilla/fleet/v1/fleet_pb.
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
-import { serveRpc } from "#wire/server.ts";
 import { tellOwner } from "./child.ts";
 import { logFailures } from "./failed-calls.ts";
 import { type Logger, openLog } from "./log.ts";
 import type { PluginManifest } from "./manifest.ts";
+import { serveMember } from "./member-sockets.ts";
 import { keepMemorySmall } from "./memory-keeper.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
-import { type ProcessName, socketOf } from "./process-name.ts";
+import { type ProcessName, privateSocketOf } from "./process-name.ts";
 import { showSourcePlaces } from "./source-places.ts";
 
 /** How long running calls may take while a process stops. */
@@ -88,19 +88,21 @@ export async function runProcess(
       log,
       resources,
       stopping: stop.signal,
-      connect: (peer) => resources.adopt(connectRpc(socketOf(config.state, peer)), (connection) => connection.close()),
+      connect: (peer) =>
+        resources.adopt(connectRpc(privateSocketOf(config.state, peer)), (connection) => connection.close()),
     });
     const { plugins, services } = await initPlugins(manifests, parts.plugins, { config, log });
     const description = create(DescribeResponseSchema, { plugins: [...plugins] });
-    const server = await serveRpc({
-      socketPath: socketOf(config.state, name),
-      services: [
-        ...services,
-        ...(parts.services ?? []),
+    const server = await serveMember({
+      state: config.state,
+      process: name,
+      services: [...services, ...(parts.services ?? [])],
+      ownServices: [
         bindService(Member, { describe: () => description }),
         bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
       ],
       observer: logFailures(log),
+      log,
     });
     resources.defer(() => server.close(drainMs));
     await parts.onReady?.();

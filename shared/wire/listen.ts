@@ -10,6 +10,8 @@ export interface ListenOptions {
   readonly socketPath: string;
   /** Permission bits of the socket, 0o660 unless given. They are what keeps others out. */
   readonly socketMode?: number;
+  /** Tells whether a connection is let in; all are, unless given. One that is not is closed without a word. */
+  admit?(socket: net.Socket): boolean;
   /** User and group that the socket is given to; the process's own unless given. */
   readonly owner?: { readonly uid: number; readonly gid: number };
   /** Connections that are open at the same time, 4096 unless given: more than a machine has, and each costs memory. Beyond them new ones are closed. */
@@ -39,7 +41,13 @@ export async function listen(options: ListenOptions, onConnection: (socket: net.
   }
   await mkdir(dirname(socketPath), { recursive: true, mode: directoryMode });
   await rm(socketPath, { force: true });
-  const server = net.createServer({ allowHalfOpen: true }, onConnection);
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    if (options.admit?.(socket) === false) {
+      socket.destroy();
+    } else {
+      onConnection(socket);
+    }
+  });
   server.maxConnections = connectionsMax;
   await bind(server, socketPath);
   try {

@@ -1,6 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { createClient, type Transport } from "@connectrpc/connect";
-import { socketOf } from "#fleet/process-name.ts";
+import { privateSocketOf } from "#fleet/process-name.ts";
 import { TaskExitSchema } from "#gen/containerd/events/task_pb.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
@@ -111,7 +111,7 @@ async function forward(transport: Transport, namespace: string): Promise<void> {
 }
 
 async function append(daemon: Daemon, namespace: string): Promise<void> {
-  const connection = connectRpc(socketOf(daemon.state, "events"));
+  const connection = connectRpc(privateSocketOf(daemon.state, "events"));
   const client = createClient(EventLog, connection.transport);
   const envelope = envelopeIn(namespace);
   let next = 0;

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
-import { socketOf } from "#fleet/process-name.ts";
+import { privateSocketOf } from "#fleet/process-name.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { type RpcServer, serveRpc } from "#wire/server.ts";
@@ -27,7 +27,7 @@ export class ContentProcess {
     this.index = index;
     this.#server = server;
     this.#child = this.#spawn();
-    this.#connection = connectRpc(socketOf(`${directory}/state`, "content"));
+    this.#connection = connectRpc(privateSocketOf(`${directory}/state`, "content"));
   }
 
   /**
@@ -43,7 +43,7 @@ export class ContentProcess {
     const index = new MemoryBlobIndex();
     await prepare(rootIn(directory), index);
     const server = await serveRpc({
-      socketPath: socketOf(`${directory}/state`, "metadata"),
+      socketPath: privateSocketOf(`${directory}/state`, "metadata"),
       services: [index.binding()],
     });
     const started = new ContentProcess(directory, index, server);
@@ -98,7 +98,7 @@ export class ContentProcess {
   /** Starts the process again after it ended, on the same files. */
   async restart(): Promise<void> {
     this.#connection.close();
-    this.#connection = connectRpc(socketOf(`${this.directory}/state`, "content"));
+    this.#connection = connectRpc(privateSocketOf(`${this.directory}/state`, "content"));
     this.#child = this.#spawn();
     await this.ready();
   }

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
 import type { FleetConfig } from "#config/config.ts";
 import { loadConfig } from "#config/load.ts";
-import { socketOf } from "#fleet/process-name.ts";
+import { privateSocketOf } from "#fleet/process-name.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { eventsPlugins } from "../../services/events/plugins.ts";
@@ -64,7 +64,7 @@ export class EventsProcess implements AsyncDisposable {
   }
 
   get socketPath(): string {
-    return socketOf(this.#home.config.state, "events");
+    return privateSocketOf(this.#home.config.state, "events");
   }
 
   get ttrpcSocketPath(): string {

@@ -7,7 +7,7 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
-import { type ProcessName, socketOf } from "#fleet/process-name.ts";
+import { type ProcessName, privateSocketOf } from "#fleet/process-name.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
 import { EventLog, type Record as EventRecord } from "#gen/flotilla/events/v1/log_pb.ts";
 import { BlobIndex, SnapshotIndex } from "#gen/flotilla/index/v1/index_pb.ts";
@@ -47,7 +47,7 @@ export class Neighbours {
 
   async start(peer: "events" | "content" | "snapshots"): Promise<void> {
     const server = await serveRpc({
-      socketPath: socketOf(`${this.#directory}/state`, peer),
+      socketPath: privateSocketOf(`${this.#directory}/state`, peer),
       services: [this.#bindings()[peer]],
     });
     this.#servers.set(peer, server);
@@ -99,7 +99,7 @@ export class Neighbours {
       content: bindService(Blobs, {
         removeBlobs: async ({ digests, backendRefs }) => {
           this.#checkRemoval();
-          const connection = connectRpc(socketOf(`${this.#directory}/state`, "metadata"));
+          const connection = connectRpc(privateSocketOf(`${this.#directory}/state`, "metadata"));
           const confirmed = await createClient(BlobIndex, connection.transport)
             .confirmCondemned({ digests })
             .finally(() => connection.close());
@@ -134,7 +134,7 @@ export class MetadataProcess {
     this.directory = directory;
     this.neighbours = neighbours;
     this.#child = this.#spawn();
-    this.#connection = connectRpc(socketOf(`${directory}/state`, "metadata"));
+    this.#connection = connectRpc(privateSocketOf(`${directory}/state`, "metadata"));
   }
 
   /**
@@ -202,7 +202,7 @@ export class MetadataProcess {
   /** Starts the process again after it ended, on the same files. */
   async restart(): Promise<void> {
     this.#connection.close();
-    this.#connection = connectRpc(socketOf(`${this.directory}/state`, "metadata"));
+    this.#connection = connectRpc(privateSocketOf(`${this.directory}/state`, "metadata"));
     this.#child = this.#spawn();
     await this.ready();
   }

@@ -7,7 +7,7 @@ import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
-import { socketOf } from "#fleet/process-name.ts";
+import { privateSocketOf } from "#fleet/process-name.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { SnapshotKind } from "#gen/flotilla/index/v1/index_pb.ts";
@@ -294,8 +294,9 @@ class SnapshotsProcess implements AsyncDisposable {
     this.index = index;
     this.#directory = directory;
     this.#resources = resources;
-    this.connection = resources.adopt(connectRpc(socketOf(`${directory.path}/state`, "snapshots")), (connection) =>
-      connection.close(),
+    this.connection = resources.adopt(
+      connectRpc(privateSocketOf(`${directory.path}/state`, "snapshots")),
+      (connection) => connection.close(),
     );
     this.client = createClient(Snapshots, this.connection.transport);
     this.#child = this.#spawn();
@@ -308,7 +309,7 @@ class SnapshotsProcess implements AsyncDisposable {
     await writeFile(`${directory.path}/config.toml`, `version = 3\n${config}`);
     const index = new MemorySnapshotIndex();
     const server = await serveRpc({
-      socketPath: socketOf(`${directory.path}/state`, "metadata"),
+      socketPath: privateSocketOf(`${directory.path}/state`, "metadata"),
       services: index.bindings(),
     });
     resources.defer(() => server.close(0));

@@ -9,7 +9,7 @@ import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ErrorKind, failure } from "#base/errors.ts";
-import { socketOf } from "#fleet/process-name.ts";
+import { privateSocketOf } from "#fleet/process-name.ts";
 import {
   TaskCreateSchema,
   TaskDeleteSchema,
@@ -183,7 +183,7 @@ export class TasksRig implements AsyncDisposable {
     child.stderr.on("data", (text: string) => {
       this.log += text;
     });
-    this.#connection ??= connectRpc(socketOf(this.state, "tasks"));
+    this.#connection ??= connectRpc(privateSocketOf(this.state, "tasks"));
     await createClient(Member, this.#connection.transport).describe({});
   }
 
@@ -329,7 +329,7 @@ export class TasksRig implements AsyncDisposable {
   async #serveNeighbours(): Promise<void> {
     const served = [
       serveRpc({
-        socketPath: socketOf(this.state, "metadata"),
+        socketPath: privateSocketOf(this.state, "metadata"),
         services: [
           bindService(Containers, {
             get: ({ id }, call) => {
@@ -351,7 +351,7 @@ export class TasksRig implements AsyncDisposable {
         ],
       }),
       serveRpc({
-        socketPath: socketOf(this.state, "events"),
+        socketPath: privateSocketOf(this.state, "events"),
         services: [
           bindService(EventLog, {
             append: ({ records }) => {
@@ -367,7 +367,7 @@ export class TasksRig implements AsyncDisposable {
         ],
       }),
       serveRpc({
-        socketPath: socketOf(this.state, "content"),
+        socketPath: privateSocketOf(this.state, "content"),
         services: [bindService(Blobs, {}), bindService(Content, { write: (requests) => this.#write(requests) })],
       }),
       serveTtrpc({

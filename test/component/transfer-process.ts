@@ -4,7 +4,7 @@ import { writeFile } from "node:fs/promises";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
-import { type ProcessName, socketOf } from "#fleet/process-name.ts";
+import { type ProcessName, privateSocketOf } from "#fleet/process-name.ts";
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
@@ -34,7 +34,7 @@ export class TransferProcess {
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.log += text;
     });
-    this.#connection = connectRpc(socketOf(`${path}/state`, "transfer"));
+    this.#connection = connectRpc(privateSocketOf(`${path}/state`, "transfer"));
   }
 
   /** Starts a process, waits until it serves, and ends it with the test. */
@@ -69,7 +69,7 @@ export class TransferProcess {
   }
 
   async #serve(neighbour: ProcessName, services: readonly ServiceBinding[]): Promise<void> {
-    const socketPath = socketOf(`${this.#directory.path}/state`, neighbour);
+    const socketPath = privateSocketOf(`${this.#directory.path}/state`, neighbour);
     this.#neighbours.push(await serveRpc({ socketPath, services }));
   }
 

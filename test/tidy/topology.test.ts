@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 import type { DescService } from "@bufbuild/protobuf";
+import { type ProcessRights, rights } from "#fleet/rights.ts";
 import { fleet, routesByPath } from "#fleet/topology.ts";
+import { readSources } from "./sources.ts";
 
 test("every method of every public service is answered by exactly one process", () => {
   const owners = new Map<string, string[]>();
@@ -36,3 +39,34 @@ test("a process starts after processes that exist, without a cycle", () => {
     waiting = waiting.filter((process) => !ready.includes(process));
   }
 });
+
+test("clients reach no private service", () => {
+  const isPrivate = (path: string): boolean => path.startsWith("/flotilla.");
+  assert.deepEqual([...routesByPath().keys()].filter(isPrivate), []);
+});
+
+test("processes connect to the peers that their rights name, and to no others", () => {
+  const sources = readSources();
+  for (const { name } of fleet.filter((process) => process.name !== "gateway")) {
+    const own = sources.filter(({ path }) => path.startsWith(`services/${name}/`));
+    const peers = own.flatMap(({ text }) => Array.from(text.matchAll(/\bconnect\("(\w+)"\)/g), ([, peer]) => peer));
+    assert.deepEqual([...new Set(peers)].toSorted(), rights[name].calls.toSorted(), `shared/fleet/rights.ts: ${name}`);
+  }
+  const others = fleet.map(({ name }) => name).filter((name) => name !== "gateway");
+  assert.deepEqual(rights.gateway.calls.toSorted(), others.toSorted(), "the gateway asks each process of its plugins");
+});
+
+test("the table of rights in the README is the one that holds", () => {
+  const readme = readFileSync("shared/fleet/README.md", "utf8");
+  const rows = fleet.map(({ name }) => rightsRow(name, rights[name]));
+  const start = readme.indexOf("| --- | --- | --- | --- | --- | --- |");
+  const written = readme.slice(start).split("\n\n")[0]?.split("\n").slice(1);
+  assert.deepEqual(written, rows);
+});
+
+function rightsRow(name: string, { user, capabilities, writes, calls, network }: ProcessRights): string {
+  const list = (items: readonly string[]): string => (items.length === 0 ? "–" : items.join(", "));
+  const kept = capabilities === "all" ? "all" : list(capabilities.map((capability) => capability.replace("CAP_", "")));
+  const directories = list(writes.map((directory) => `\`${directory}\``));
+  return `| ${name} | ${user} | ${kept} | ${directories} | ${list(calls)} | ${network ? "yes" : "no"} |`;
+}

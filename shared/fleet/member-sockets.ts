@@ -1,0 +1,49 @@
+import type { ServiceBinding } from "#wire/handler.ts";
+import type { CallObserver } from "#wire/observe.ts";
+import { type RpcServer, serveRpc } from "#wire/server.ts";
+import { type FleetUsers, guardSocket, usersToday } from "./admission.ts";
+import type { Logger } from "./log.ts";
+import { type ProcessName, privateSocketOf, publicSocketOf } from "./process-name.ts";
+
+export interface MemberSocketsOptions {
+  readonly state: string;
+  readonly process: ProcessName;
+  /** What clients may call, and what only peers may call. */
+  readonly services: readonly ServiceBinding[];
+  /** Served to peers alone, whatever they are called. */
+  readonly ownServices: readonly ServiceBinding[];
+  readonly log: Logger;
+  readonly observer: CallObserver;
+  readonly users?: FleetUsers;
+}
+
+/** The packages of `proto/flotilla`, which clients never see. */
+const privatePackage = /^flotilla\./;
+
+/**
+ * Serves a process on its two sockets. Public services stand on both, since peers call them as well; private ones on the private socket alone,
+ * so that a client gets UNIMPLEMENTED for them.
+ *
+ * The public socket is there first: the gateway asks on the private one whether the process is ready.
+ */
+export async function serveMember(options: MemberSocketsOptions): Promise<RpcServer> {
+  const { state, process, services, ownServices, log, observer, users = usersToday } = options;
+  const clients = await serveRpc({
+    socketPath: publicSocketOf(state, process),
+    services: services.filter(({ service }) => !privatePackage.test(service.typeName)),
+    admit: guardSocket({ process, side: "public", log, users }),
+    observer,
+  });
+  try {
+    const peers = await serveRpc({
+      socketPath: privateSocketOf(state, process),
+      services: [...services, ...ownServices],
+      admit: guardSocket({ process, side: "private", log, users }),
+      observer,
+    });
+    return { close: async (drainMs) => void (await Promise.all([clients.close(drainMs), peers.close(drainMs)])) };
+  } catch (error) {
+    await clients.close(0);
+    throw error;
+  }
+}

@@ -1,0 +1,113 @@
+import type { ProcessName } from "./process-name.ts";
+
+/** What a process may do. It is written down here before it is taken away: see `README.md` for what holds today. */
+export interface ProcessRights {
+  /** Who it is meant to run as: root, or a user of its own without any other right. */
+  readonly user: "root" | "flotilla-content" | "flotilla-events" | "flotilla-metadata" | "flotilla-transfer";
+  /** Capabilities that it needs, or `all` for a process whose children need them. @source capabilities(7) */
+  readonly capabilities: "all" | readonly Capability[];
+  /**
+   * Directories that it writes, besides its sockets, `<root>` and `<state>` being those of the daemon. A process of whose settings one names a directory writes
+   * that as well.
+   */
+  readonly writes: readonly string[];
+  /** Peers whose private sockets it connects to. */
+  readonly calls: readonly ProcessName[];
+  /** Whether it speaks to anything but Unix sockets. */
+  readonly network: boolean;
+}
+
+type Capability =
+  | "CAP_CHOWN"
+  | "CAP_DAC_OVERRIDE"
+  | "CAP_FOWNER"
+  | "CAP_FSETID"
+  | "CAP_KILL"
+  | "CAP_MKNOD"
+  | "CAP_SETFCAP"
+  | "CAP_SETGID"
+  | "CAP_SETUID"
+  | "CAP_SYS_ADMIN"
+  | "CAP_SYS_RESOURCE";
+
+/** The rights of every process. */
+export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
+  gateway: {
+    user: "root",
+    // Sockets are given to users; children get users of their own and are ended; the fleet's oom_score_adj may be lowered.
+    capabilities: [
+      "CAP_CHOWN",
+      "CAP_FOWNER",
+      "CAP_DAC_OVERRIDE",
+      "CAP_KILL",
+      "CAP_SETGID",
+      "CAP_SETUID",
+      "CAP_SYS_RESOURCE",
+    ],
+    writes: ["<root>", "<state>"],
+    calls: ["events", "metadata", "content", "snapshots", "tasks", "transfer"],
+    network: false,
+  },
+  events: {
+    user: "flotilla-events",
+    capabilities: [],
+    writes: ["<root>/io.flotilla.events.v1.nats", "<state>"],
+    calls: [],
+    network: true,
+  },
+  metadata: {
+    user: "flotilla-metadata",
+    capabilities: [],
+    writes: ["<root>/io.containerd.metadata.v1.bolt"],
+    calls: ["events", "content", "snapshots"],
+    network: false,
+  },
+  content: {
+    user: "flotilla-content",
+    capabilities: [],
+    writes: ["<root>/io.containerd.content.v1.content"],
+    calls: ["metadata"],
+    network: false,
+  },
+  snapshots: {
+    user: "root",
+    // Layers hold files of every owner, mode, device and attribute, and are mounted.
+    capabilities: [
+      "CAP_CHOWN",
+      "CAP_DAC_OVERRIDE",
+      "CAP_FOWNER",
+      "CAP_FSETID",
+      "CAP_MKNOD",
+      "CAP_SETFCAP",
+      "CAP_SYS_ADMIN",
+    ],
+    writes: [
+      "<root>/io.containerd.snapshotter.v1.native",
+      "<root>/io.containerd.snapshotter.v1.overlayfs",
+      "<root>/tmpmounts/diff",
+    ],
+    calls: ["metadata", "content"],
+    network: false,
+  },
+  tasks: {
+    user: "root",
+    capabilities: "all",
+    writes: ["<root>/io.containerd.runtime.v2.task", "<state>/io.containerd.runtime.v2.task", "/run/containerd"],
+    calls: ["metadata", "content", "events"],
+    network: false,
+  },
+  transfer: {
+    user: "flotilla-transfer",
+    capabilities: [],
+    writes: [],
+    calls: ["metadata", "content", "snapshots"],
+    network: true,
+  },
+};
+
+/** The processes that may connect to a socket of another: to the public one the gateway alone, to the private one those that call it. */
+export function callersOf(process: ProcessName, side: "public" | "private"): ProcessName[] {
+  return side === "public"
+    ? ["gateway"]
+    : (Object.keys(rights) as ProcessName[]).filter((caller) => rights[caller].calls.includes(process));
+}
