@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { parse } from "smol-toml";
-import { parseDuration } from "#config/duration.ts";
+import { parseDuration } from "#base/duration.ts";
 import { formatDocument } from "#config/format-document.ts";
 import { pluginUri, type Setting } from "#config/manifest.ts";
 import { completeTables } from "#config/plugin-tables.ts";

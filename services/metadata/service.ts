@@ -1,7 +1,6 @@
-import { fromBinary } from "@bufbuild/protobuf";
+import { formatDuration } from "#base/duration.ts";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { nsPerSecond, wallClock } from "#base/times.ts";
-import { formatDuration } from "#config/duration.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import { type AppendedEvent, connectEventLog } from "#fleet/peers/event-log.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";

@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { parseDuration } from "#base/duration.ts";
 import { errorMessage } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import {
@@ -11,7 +12,6 @@ import {
 } from "./config.ts";
 import { defaultTimeouts } from "./defaults.ts";
 import type { ConfigDocument } from "./document.ts";
-import { parseDuration } from "./duration.ts";
 import { type DaemonFlags, defaultConfigPath } from "./flags.ts";
 import { grpcListener, ttrpcListener } from "./listeners.ts";
 import { type LoadedDocument, loadDocument } from "./load-document.ts";

@@ -1,5 +1,5 @@
+import { formatDuration, parseDuration } from "#base/duration.ts";
 import type { PluginTable } from "./config.ts";
-import { formatDuration, parseDuration } from "./duration.ts";
 import { type ConfigurablePlugin, pluginUri, type Setting, type Settings } from "./manifest.ts";
 import { formatKey, isTable, type TomlTable } from "./toml-table.ts";
 

@@ -1,6 +1,6 @@
+import { parseDuration } from "#base/duration.ts";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import type { ConfigSource } from "./config.ts";
-import { parseDuration } from "./duration.ts";
 import { formatKey, isTable, type TomlTable, typeName } from "./toml-table.ts";
 
 /**

@@ -23,7 +23,7 @@ const ownUser = process.geteuid?.() ?? 0;
 interface Rig {
   readonly state: string;
   readonly warnings: object[];
-  connect(path: string): RpcConnection;
+  readonly connect: (path: string) => RpcConnection;
 }
 
 /** The content process with a public service, a private one, and one that is its own. */

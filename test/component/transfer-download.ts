@@ -1,4 +1,4 @@
-import { socketOf } from "#fleet/process-name.ts";
+import { privateSocketOf } from "#fleet/process-name.ts";
 import { connectRpc } from "#wire/client.ts";
 import type { Descriptor } from "../../services/transfer/registry/ports.ts";
 import { defaultRegistriesSettings, Registries } from "../../services/transfer/registry/registry.ts";
@@ -10,7 +10,7 @@ const { state, reference, layer } = JSON.parse(process.argv[2] ?? "") as {
   readonly reference: string;
   readonly layer: Descriptor;
 };
-const connection = connectRpc(socketOf(state, "content"));
+const connection = connectRpc(privateSocketOf(state, "content"));
 const peers = new ContentPeers({ content: connection, metadata: connection });
 const content = new TransferContent(peers, { namespace: "test", lease: "" });
 await using registry = await new Registries(defaultRegistriesSettings, "containerd/test").open({

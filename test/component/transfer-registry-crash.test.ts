@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { splitDigest } from "#containerd/digest.ts";
-import { socketOf } from "#fleet/process-name.ts";
+import { privateSocketOf } from "#fleet/process-name.ts";
 import { connectRpc } from "#wire/client.ts";
 import type { Descriptor, DownloadOutcome } from "../../services/transfer/registry/ports.ts";
 import { defaultRegistriesSettings, Registries } from "../../services/transfer/registry/registry.ts";
@@ -34,7 +34,7 @@ async function stand(): Promise<Stand> {
   const server = await HostileRegistry.start();
   server.pace = { pieceBytes: 128 * 1024, pauseMs: 5 };
   // Not the harness's own connection, which does not outlive the process.
-  const connection = connectRpc(socketOf(`${content.directory}/state`, "content"));
+  const connection = connectRpc(privateSocketOf(`${content.directory}/state`, "content"));
   const peers = new ContentPeers({ content: connection, metadata: connection });
   const store = new TransferContent(peers, { namespace: "test", lease: "" });
   const layer = server.add(randomBytes(sizeBytes), "application/vnd.oci.image.layer.v1.tar");

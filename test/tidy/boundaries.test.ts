@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { posix } from "node:path";
 import test from "node:test";
-import { importsOf, readSources, type SourceFile } from "./sources.ts";
+import { importsOf, readSources, type SourceFile, valueImportsOf } from "./sources.ts";
 
 /**
  * What each folder may use. The first rule whose folder holds a file is its rule. `#x` is a folder of shared/, `node:` the platform,
@@ -107,6 +107,20 @@ test("every file uses only the layers below it", () => {
       }
     }
   }
+  assert.deepEqual(violations, []);
+});
+
+/** What code in a folder `domain` may run: rules of its own and of the API, and what is the same everywhere. Types may come from anywhere. */
+const domainUses = /^(?:#base\/(?!durable-file)|#containerd\/|node:crypto$|services\/\w+\/domain\/)/;
+
+test("a domain knows rules and types, no sockets, no files, no configuration", () => {
+  const files = readSources().filter(({ path }) => /^services\/\w+\/domain\//.test(path) && !testFile.test(path));
+  assert.ok(files.length > 20);
+  const violations = files.flatMap((file) =>
+    valueImportsOf(file)
+      .filter((specifier) => !domainUses.test(targetOf(file, specifier)))
+      .map((specifier) => `${file.path}: may not import ${specifier}, but for types`),
+  );
   assert.deepEqual(violations, []);
 });
 

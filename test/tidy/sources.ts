@@ -24,3 +24,8 @@ export function importsOf({ text }: SourceFile): string[] {
     (match) => match[1] ?? match[2] ?? match[3] ?? "",
   );
 }
+
+/** The specifiers of which a file imports more than types. */
+export function valueImportsOf(file: SourceFile): string[] {
+  return importsOf({ ...file, text: file.text.replaceAll(/^(?:import|export) type [^;]*;$/gm, "") });
+}

@@ -1,6 +1,6 @@
+import { formatDuration } from "#base/duration.ts";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { type Clock, formatGoTime, timestampOf } from "#base/times.ts";
-import { formatDuration } from "#config/duration.ts";
 import { openWritersMax } from "./limits.ts";
 import type { IngestName } from "./ports.ts";
 

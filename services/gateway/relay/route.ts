@@ -11,7 +11,7 @@ export interface RelayMethod {
   readonly repeatable: boolean;
 }
 
-/** The methods of the relay by their path, `/package.Service/Method`. */
+/** The methods of the relay by their path, `/package.Service/Method`. Looked up for each call, so that methods may come and go while the relay runs. */
 export type RelayRoutes = ReadonlyMap<string, RelayMethod>;
 
 /** The method that a request target names; a query, as of Connect's GET requests, does not matter. */

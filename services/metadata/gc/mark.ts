@@ -1,4 +1,4 @@
-import { parseDuration } from "#config/duration.ts";
+import { parseDuration } from "#base/duration.ts";
 import type { Database } from "#sqlite/open.ts";
 import { parseLeaseResource } from "../domain/lease.ts";
 import { type GraphNode, ReferenceGraph } from "../domain/reference-graph.ts";

@@ -1,6 +1,6 @@
 import { isAbsolute, join, posix } from "node:path";
 import { parse, type TomlTable } from "smol-toml";
-import { parseDuration } from "#config/duration.ts";
+import { parseDuration } from "#base/duration.ts";
 import { allCapabilities, type Capability, type HostTls } from "./host.ts";
 
 /** A host as a file configures it. */

@@ -1,4 +1,4 @@
-import { quote } from "#base/quote.ts";
+import { quote } from "./quote.ts";
 
 const unitsNs: Record<string, number> = {
   ns: 1,
