@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { heldCallMsMax } from "#base/limits.ts";
+import { guardSocket, usersToday } from "#fleet/admission.ts";
 import { logFailures } from "#fleet/failed-calls.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
@@ -71,6 +72,7 @@ async function serveShims(
   });
   const ttrpc = await serveTtrpc({
     socketPath: `${config.state}/events.ttrpc.sock`,
+    admit: guardSocket({ process: "events", side: "public", log, users: usersToday }),
     services: [bindService(TtrpcEvents, ttrpcEventHandlers(intake))],
     observer: logFailures(log),
   });

@@ -184,13 +184,9 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     connectUpstream: () => net.connect(`${config.state}/events.ttrpc.sock`),
     onWarning: (fields, message) => log.warn(fields, message),
   });
-  const ttrpc = await listen(publicSocket(config.ttrpc), (socket) => {
-    if (isOwnPeer(socket)) {
-      ttrpcRelay.handleConnection(socket);
-    } else {
-      socket.destroy();
-    }
-  });
+  const ttrpc = await listen({ ...publicSocket(config.ttrpc), admit: isOwnPeer }, (socket) =>
+    ttrpcRelay.handleConnection(socket),
+  );
   resources.defer(async () => {
     ttrpc.close();
     await ttrpcRelay.close(drainMs);

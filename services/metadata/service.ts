@@ -1,3 +1,4 @@
+import { fromBinary } from "@bufbuild/protobuf";
 import { formatDuration } from "#base/duration.ts";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { nsPerSecond, wallClock } from "#base/times.ts";

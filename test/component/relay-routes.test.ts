@@ -18,7 +18,6 @@ test("methods may come and go while the relay runs, on connections that are open
     const server = await serveRpc({
       socketPath,
       services: [bindEcho({ ...plainEcho, unary: () => ({ value: Uint8Array.of(answer) }) })],
-      onFailure: () => undefined,
     });
     resources.defer(() => server.close(0));
   }
