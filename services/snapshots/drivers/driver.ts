@@ -2,6 +2,9 @@ import type { PluginSettings } from "#config/settings.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import type { Mount } from "#linux/mount.ts";
 import type { TreeWorkers } from "./trees.ts";
+import type { SnapshotUsage } from "./usage.ts";
+
+export type { SnapshotUsage } from "./usage.ts";
 
 /**
  * # Snapshot drivers
@@ -51,13 +54,6 @@ export interface SnapshotLocation {
   readonly parentIds: readonly bigint[];
   readonly kind: SnapshotKind;
   readonly labels: Readonly<Record<string, string>>;
-}
-
-/** What a snapshot takes on disk, without its ancestors. */
-export interface SnapshotUsage {
-  readonly sizeBytes: bigint;
-  /** Files and directories, each counted once however many names it has. */
-  readonly inodes: bigint;
 }
 
 /** The directories of one snapshotter. See the manual at the top of this file. */

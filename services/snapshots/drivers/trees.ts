@@ -1,4 +1,4 @@
-import type { SnapshotUsage } from "./driver.ts";
+import type { SnapshotUsage } from "./usage.ts";
 
 /** What drivers have done with whole directory trees, off the thread that answers calls. */
 export interface TreeWorkers {

@@ -1,0 +1,6 @@
+/** What a snapshot takes on disk, without its ancestors. */
+export interface SnapshotUsage {
+  readonly sizeBytes: bigint;
+  /** Files and directories, each counted once however many names it has. */
+  readonly inodes: bigint;
+}
