@@ -80,13 +80,16 @@ test("a unary call carries message, namespace and lease", async () => {
   assert.deepEqual([container?.id, container?.image, container?.snapshotKey], ["a", "ns", "l"]);
 });
 
-test("as many calls as one likes go over one connection", async () => {
+test("as many calls as one likes go over one connection, and what is under way on it goes on", async () => {
   const client = createClient(Containers, connection.transport);
   const options = { headers: clientHeaders("ns") };
+  const stop = new AbortController();
+  const waiting = client.update({}, { signal: stop.signal });
   for (let made = 0; made < 6_000; made += 64) {
-    // One that is not sent again when the connection breaks.
     await Promise.all(Array.from({ length: 64 }, () => client.delete({ id: "a" }, options)));
   }
+  stop.abort();
+  await assert.rejects(waiting, { kind: ErrorKind.Canceled });
 });
 
 test("a missing and a bad namespace have containerd's texts", async () => {
