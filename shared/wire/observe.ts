@@ -15,7 +15,7 @@ export interface StartedCall {
   /** Path of the method, `/package.Service/Method`. */
   readonly rpc: string;
   /** First value of a request header, by its lower-case name. */
-  header(name: string): string | undefined;
+  readonly header: (name: string) => string | undefined;
 }
 
 /** What is told of one call after its beginning. The relay counts pieces, as they come, where others count messages. */

@@ -96,9 +96,7 @@ class Host implements RpcHost, StreamAcceptor, CallContext {
       socket.destroy();
       return;
     }
-    const connection = new ServiceConnection(socket, this);
-    this.#connections.add(connection);
-    connection.start();
+    this.#connections.add(new ServiceConnection(socket, this));
   }
 
   async close(drainMs: number): Promise<void> {
@@ -108,7 +106,7 @@ class Host implements RpcHost, StreamAcceptor, CallContext {
     }
     await this.#changesEnded(drainMs);
     for (const connection of this.#connections) {
-      connection.close();
+      connection.end();
     }
   }
 

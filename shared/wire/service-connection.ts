@@ -27,19 +27,19 @@ export class ServiceConnection extends ServerConnection<EndpointStream> {
   }
 
   override receive(chunk: Buffer): void {
-    if (this.#prefaceBytes === clientPreface.length) {
+    const start = this.#prefaceBytes;
+    if (start === clientPreface.length) {
       super.receive(chunk);
       return;
     }
-    const start = this.#prefaceBytes;
     const taken = Math.min(chunk.length, clientPreface.length - start);
     this.#prefaceBytes += taken;
     if (clientPreface.compare(chunk, 0, taken, start, start + taken) !== 0) {
       this.handle(() => {
         throw new ConnectionFault(ErrorCode.ProtocolError, "the client does not begin with the preface");
       });
-    } else if (taken < chunk.length) {
-      super.receive(chunk.subarray(taken));
+    } else if (this.#prefaceBytes === clientPreface.length) {
+      this.start(chunk.subarray(taken));
     }
   }
 

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import net from "node:net";
 import test from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import type { CallObserver } from "#wire/observe.ts";
 import { echoPath } from "../kit/echo-service.ts";
 import {
   data,
@@ -326,6 +327,47 @@ test("what a client does wrong with a request that has been answered is told too
   await client.roundTrip();
   assert.equal(client.frames.filter(({ type }) => type === Type.RST_STREAM).length, 0, "a request that has ended");
   client.close();
+});
+
+test("an observer sees every call that the relay passes on or refuses, once from beginning to end", async () => {
+  const lines: string[] = [];
+  const observer: CallObserver = {
+    start: ({ side, rpc, header }) => {
+      const name = `${side} ${rpc}`;
+      lines.push(`${name} ${header("te") ?? ""}`);
+      let [requestBytes, responseBytes] = [0, 0];
+      return {
+        requestMessage: (sizeBytes) => {
+          requestBytes += sizeBytes;
+        },
+        responseMessage: (sizeBytes) => {
+          responseBytes += sizeBytes;
+        },
+        end: (code) => lines.push(`${name} ${requestBytes} ${responseBytes} ${String(code)}`),
+      };
+    },
+  };
+  await using stand = await buildRelayStand({ observer });
+  await using server = await RawServer.listen(stand.servicePath);
+  const client = await RawConnection.open(stand.socketPath);
+  const path = echoPath("unary");
+  client.send(headers(1, request), data(1, Buffer.alloc(30), { end: true }), headers(3, request));
+  const service = await server.accept();
+  await service.nextOf(Type.HEADERS, 3);
+  service.send(headers(1, responseHead), data(1, Buffer.alloc(7)), headers(1, { "grpc-status": "5" }, { end: true }));
+  await client.next(isEnd);
+  client.send(headers(5, grpcRequest("/no.such/Method"), { end: true }));
+  await client.next(isEnd);
+  client.close();
+  await service.ended();
+  assert.deepEqual(lines, [
+    `relay ${path} trailers`,
+    `relay ${path} trailers`,
+    `relay ${path} 30 7 5`,
+    "relay /no.such/Method trailers",
+    "relay /no.such/Method 0 0 12",
+    `relay ${path} 0 0 undefined`,
+  ]);
 });
 
 test("a client may make its header table as large as it was in the beginning", async () => {

@@ -63,6 +63,27 @@ test("a call carries message, namespace, deadline and answer", async (t) => {
   assert.equal((await stat(path)).mode & 0o777, 0o600);
 });
 
+test("of metadata that is sent twice the first value counts", async (t) => {
+  const { path } = await startRig(t, {
+    start: (_request, call) => ({ pid: requireNamespace(call) === "testing" ? 1 : 2 }),
+  });
+  const socket = net.connect(path);
+  t.after(() => socket.destroy());
+  const values = ["testing", "other"];
+  const request = create(RequestSchema, {
+    service: Task.typeName,
+    method: "Start",
+    metadata: values.map((value) => ({ key: ttrpcNamespaceHeader, value })),
+  });
+  socket.write(encodeFrame({ streamId: 1, type: FrameType.Request, flags: 0, data: toBinary(RequestSchema, request) }));
+  const [chunk] = (await once(socket, "data")) as [Buffer];
+  const [frame] = new FrameParser().push(chunk);
+  assert.ok(frame !== undefined && "data" in frame);
+  const response = fromBinary(ResponseSchema, frame.data);
+  assert.equal(response.status, undefined);
+  assert.equal(fromBinary(Task.method.start.output, response.payload).pid, 1);
+});
+
 test("errors arrive with class and text", async (t) => {
   const { client, failures } = await startRig(t, {
     kill: () => {

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import net from "node:net";
+import type { CallObserver } from "#wire/observe.ts";
 import { serveRpc } from "#wire/server.ts";
 import { Relay, type RelayRoutes } from "../../services/gateway/relay/relay.ts";
 import { bindEcho, type EchoHandlers, echoPath, echoRoutes, plainEcho } from "./echo-service.ts";
@@ -18,12 +19,14 @@ export async function listenRelay(options: {
   readonly socketPath: string;
   readonly routes: RelayRoutes;
   readonly heldMsMax: number;
+  readonly observer?: CallObserver;
   socketOf(upstream: string): string;
 }): Promise<ListeningRelay> {
   const warnings: string[] = [];
   const relay = new Relay({
     routes: options.routes,
     heldMsMax: options.heldMsMax,
+    ...(options.observer === undefined ? {} : { observer: options.observer }),
     connectUpstream: (upstream) => net.connect(options.socketOf(upstream)),
     onWarning: (fields, message) => warnings.push(`${message}: ${"err" in fields ? String(fields.err) : ""}`),
   });
@@ -49,11 +52,19 @@ export interface RelayStand extends AsyncDisposable {
 }
 
 /** Opens a relay whose only process is `echo`. */
-export async function buildRelayStand({ heldMsMax = 10_000 } = {}): Promise<RelayStand> {
+export async function buildRelayStand(
+  options: { readonly heldMsMax?: number; readonly observer?: CallObserver } = {},
+): Promise<RelayStand> {
   const directory = await makeTemporaryDirectory("relay");
   const socketPath = `${directory.path}/front.sock`;
   const servicePath = `${directory.path}/echo.sock`;
-  const relay = await listenRelay({ socketPath, routes: echoRoutes("echo"), heldMsMax, socketOf: () => servicePath });
+  const relay = await listenRelay({
+    heldMsMax: 10_000,
+    ...options,
+    socketPath,
+    routes: echoRoutes("echo"),
+    socketOf: () => servicePath,
+  });
   return {
     socketPath,
     servicePath,

@@ -6,6 +6,7 @@ import { connectionWindowBytes } from "#wire/http2/limits.ts";
 import { defaultWindowBytes, ErrorCode } from "#wire/http2/protocol.ts";
 import type { RequestHead } from "#wire/http2/request-head.ts";
 import { ServerConnection } from "#wire/http2/server-connection.ts";
+import type { CallObserver } from "#wire/observe.ts";
 import type { RpcHost } from "#wire/server.ts";
 import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
 import { keptRequestsBytesMax, unfinishedRequestMs } from "./limits.ts";
@@ -22,6 +23,8 @@ export interface LocalAnswers {
 
 export interface ClientConnectionOptions {
   readonly routes: RelayRoutes;
+  /** Told of every call that is passed on or refused. */
+  readonly observer: CallObserver | undefined;
   /** What the relay's own process answers, if anything. */
   readonly local: LocalAnswers | undefined;
   readonly heldMsMax: number;
@@ -77,6 +80,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
   refuse(stream: RelayedStream, refusal: Refusal, message: string): void {
     const { down, contentType, id } = stream;
     stream.upstream = undefined;
+    stream.endCode = Number(refusal.grpcStatus);
     this.#detach(stream);
     if (!stream.hasResponse) {
       stream.hasResponse = true;
@@ -102,6 +106,8 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
   /** Removes a stream that is over from all that knows it. */
   drop(stream: RelayedStream): void {
     this.removeStream(stream.id);
+    stream.watcher?.end(stream.endCode);
+    stream.watcher = undefined;
     if (stream.upstream === undefined && stream.method !== undefined) {
       this.#links.get(stream.method.upstream)?.forget(stream);
     }
@@ -126,6 +132,11 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
     down.sink = this;
     down.sendWindowBytes = this.peerInitialWindowBytes;
     this.addStream(stream);
+    stream.watcher = this.#options.observer?.start?.({
+      side: "relay",
+      rpc: head.path,
+      header: (name) => list.find(name),
+    });
     if (method === undefined) {
       this.refuse(stream, Refusal.Unimplemented, describeMissingRoute(this.#options.routes, head.path));
       return;
@@ -151,6 +162,10 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
   }
 
   protected onEnding(): void {
+    for (const stream of this.relayedStreams()) {
+      stream.watcher?.end(stream.endCode);
+      stream.watcher = undefined;
+    }
     for (const link of this.#links.values()) {
       link.close();
     }

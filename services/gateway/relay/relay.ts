@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { type Duplex, duplexPair } from "node:stream";
 import { heldCallMsMax } from "#base/limits.ts";
 import { sniffPreface } from "#wire/http2/preface.ts";
+import type { CallObserver } from "#wire/observe.ts";
 import { ClientConnection, type LocalAnswers } from "./client-connection.ts";
 import { Http1Front } from "./http1.ts";
 import type { RelayRoutes } from "./route.ts";
@@ -10,6 +11,8 @@ export type { RelayMethod, RelayRoutes } from "./route.ts";
 
 export interface RelayOptions {
   readonly routes: RelayRoutes;
+  /** Told of every call that is passed on or refused. The relay counts bytes as they come, prefixes included. */
+  readonly observer?: CallObserver;
   /** What the relay's own process answers, if anything. */
   readonly local?: LocalAnswers;
   /**
@@ -99,6 +102,7 @@ export class Relay {
   #serveHttp2(socket: Socket, rest: Buffer): void {
     const connection = new ClientConnection(socket, {
       routes: this.#options.routes,
+      observer: this.#options.observer,
       local: this.#options.local,
       heldMsMax: this.#heldMsMax,
       connectUpstream: (upstream) => this.#options.connectUpstream(upstream),
@@ -111,8 +115,7 @@ export class Relay {
       },
     });
     this.#connections.add(connection);
-    connection.start();
-    connection.receive(rest);
+    connection.start(rest);
   }
 
   async #drainConnections(drainMs: number): Promise<void> {

@@ -1,9 +1,11 @@
+import type { Code } from "@connectrpc/connect";
 import { ByteQueue } from "#wire/http2/byte-queue.ts";
 import { wholeBuffer } from "#wire/http2/connection.ts";
 import type { HeaderBytes } from "#wire/http2/data-flow.ts";
 import type { FrameWriter } from "#wire/http2/frame-writer.ts";
 import type { HeaderList } from "#wire/http2/header-list.ts";
 import type { ServedStream } from "#wire/http2/server-connection.ts";
+import type { CallWatcher } from "#wire/observe.ts";
 import { Direction } from "./flow-control.ts";
 import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
 import type { RelayMethod } from "./route.ts";
@@ -63,6 +65,10 @@ export class RelayedStream implements ServedStream {
    * after getting it goes on with the same wait.
    */
   heldSinceMs: number | undefined;
+  /** Who watches the call, if somebody does. */
+  watcher: CallWatcher | undefined;
+  /** The code that the call ended with, if one was seen. */
+  endCode: Code | undefined;
   /** Whether the client will be told to send no more. */
   isToldToStop = false;
   /** Whether a part of the response has gone out. */
@@ -109,6 +115,7 @@ export class RelayedStream implements ServedStream {
     isLast: boolean,
   ): void {
     this.keep(chunk, start, end);
+    this.watcher?.requestMessage(end - start);
     this.up.pass(chunk, start, end, headStart, missingBytes, isLast);
     if (isLast && this.upstream === undefined) {
       this.#keeper.requestEnded(this);

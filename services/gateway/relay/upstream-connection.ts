@@ -1,6 +1,8 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { Code } from "@connectrpc/connect";
 import { Http2Connection, type ReceivedHeaders, wholeBuffer } from "#wire/http2/connection.ts";
+import type { HeaderList } from "#wire/http2/header-list.ts";
 import { connectionWindowBytes, headerListBytesMax } from "#wire/http2/limits.ts";
 import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
@@ -160,6 +162,9 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     if (stream === undefined || stream.down.isEnded) {
       return;
     }
+    if (stream.watcher !== undefined && headers.endStream) {
+      stream.endCode = codeOfTrailers(headers.list);
+    }
     if (headers.list.isTooLarge) {
       this.writer.resetStream(stream.id, ErrorCode.EnhanceYourCalm);
       this.#client.resetByService(stream, ErrorCode.InternalError);
@@ -201,6 +206,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
       this.returnCredit(end - start, undefined);
     } else {
       const { down } = stream;
+      stream.watcher?.responseMessage(end - start);
       down.pass(chunk, start, end, headStart, missingBytes, isLast);
       if (isLast || down.waitingBytes > gatedResponseBytesMax || down.receiveWindowBytes <= 0) {
         this.openGate(stream);
@@ -304,4 +310,9 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
       this.close();
     }
   }
+}
+
+function codeOfTrailers(trailers: HeaderList): Code | undefined {
+  const status = trailers.find("grpc-status");
+  return status === undefined ? undefined : Number(status);
 }

@@ -16,7 +16,7 @@ import type { HeaderList } from "../http2/header-list.ts";
 import { ErrorCode } from "../http2/protocol.ts";
 import { abortReason, type SessionHolder } from "../session-holder.ts";
 import { type ClientCallOptions, encodeRequestHead, pathOf, readEnd, watchCall, watchEnd } from "./client-request.ts";
-import { frameMessage } from "./grpc-wire.ts";
+import { frameMessage, messagePrefixBytes } from "./grpc-wire.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 
 /** How often one call is sent again because the process died under it. */
@@ -32,7 +32,7 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
   const framed = frameMessage(toBinary(method.input, create(method.input, input)));
   const repeatable = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
   const watcher = watchCall(method, options);
-  watcher?.requestMessage(framed.length);
+  watcher?.requestMessage(framed.length - messagePrefixBytes);
   for (let losses = 0; ; losses++) {
     const session = sessions.find() ?? (await sessions.get(options.signal));
     const outcome = await new Promise<Outcome>((resolve) => {

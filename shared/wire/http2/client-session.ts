@@ -18,14 +18,16 @@ export interface SessionOwner {
 export class ClientSession extends Http2Connection implements EndpointConnection {
   readonly #owner: SessionOwner;
   readonly #streams = new Map<number, EndpointStream>();
-  #nextStreamId = 1;
+  #nextStreamId: number;
   #isLeaving = false;
   /** The rule that the other side broke, if that is why the session ended. */
   fault: unknown;
 
-  constructor(socket: Duplex, owner: SessionOwner) {
+  /** @param firstStreamId - An odd number; ids of streams only rise, and end at 2^31 - 1. */
+  constructor(socket: Duplex, owner: SessionOwner, firstStreamId = 1) {
     super(socket, new WriterGroup(), { windowBytes: endpointConnectionWindowBytes, headerTableBytes: 0 });
     this.#owner = owner;
+    this.#nextStreamId = firstStreamId;
   }
 
   /** Greets the other side; the socket is open. */

@@ -6,6 +6,8 @@ import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
 /** Pieces up to this size are copied together, since each piece of its own costs more than the copy. */
 const copiedBytesMax = 1024;
 const slabBytes = 16 * 1024;
+/** The first slab: many connections never need more. */
+const firstSlabBytes = 512;
 /** Value of the first octet of a header block that sets the size of the table to 0. @source RFC 7541 section 6.3 */
 const tableSizeUpdateToZero = 0x20;
 
@@ -245,7 +247,8 @@ export class FrameWriter {
 
   #reserveUncounted(sizeBytes: number): number {
     if (this.#slabUsed + sizeBytes > this.#slab.length) {
-      this.#slab = Buffer.allocUnsafeSlow(slabBytes);
+      const isFirst = this.#slab.length === 0 && sizeBytes <= firstSlabBytes;
+      this.#slab = Buffer.allocUnsafeSlow(isFirst ? firstSlabBytes : slabBytes);
       this.#slabUsed = 0;
     }
     const at = this.#slabUsed;

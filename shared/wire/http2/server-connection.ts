@@ -80,8 +80,8 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
     return this.#streams;
   }
 
-  /** Sends the settings. */
-  start(): void {
+  /** Sends the settings, and reads what has come already. What comes of both leaves by one write. */
+  start(received: Buffer): void {
     const { windowBytes, streamWindowBytes, headerTableBytes } = this.#options;
     this.handle(() => {
       this.writer.settings([
@@ -93,6 +93,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
         [SettingId.MaxHeaderListSize, headerListBytesMax],
       ]);
       this.writer.windowUpdate(0, windowBytes - defaultWindowBytes);
+      this.receive(received);
     });
   }
 
@@ -110,6 +111,15 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
       this.writer.goaway(windowBytesMax, ErrorCode.NoError, "");
       this.writer.ping(Buffer.alloc(8), 0, 0);
     });
+  }
+
+  /** Ends the connection behind what was written, and with it the streams that are open. */
+  end(): void {
+    if (!this.isClosed) {
+      this.reader.stop();
+      this.#loseStreams();
+      this.#endGently();
+    }
   }
 
   /** Takes a stream that has been opened. */
@@ -283,6 +293,10 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
     clearTimeout(this.#drainTimer);
     clearTimeout(this.#lingerTimer);
     this.onEnding();
+    this.#loseStreams();
+  }
+
+  #loseStreams(): void {
     for (const stream of this.#streams.values()) {
       stream.connectionLost();
     }
