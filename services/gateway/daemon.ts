@@ -7,21 +7,24 @@ import { pluginTable } from "#config/defaults.ts";
 import type { DaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";
 import { pluginUri } from "#config/manifest.ts";
+import { guardSocket, usersToday } from "#fleet/admission.ts";
 import { logFailures } from "#fleet/failed-calls.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
 import { keepMemorySmall } from "#fleet/memory-keeper.ts";
 import { initPlugins } from "#fleet/plugin.ts";
-import { type ProcessName, publicSocketOf } from "#fleet/process-name.ts";
+import { onDemandProcesses, type ProcessName, privateSocketOf, publicSocketOf } from "#fleet/process-name.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { endOnBug, forceExitAfter } from "#fleet/run.ts";
 import { Supervisor } from "#fleet/supervisor.ts";
-import { isOnDemand, routesByPath } from "#fleet/topology.ts";
+import { routesByPath } from "#fleet/topology.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
+import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
 import { peerOf } from "#linux/socket.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
+import { bindService } from "#wire/handler.ts";
 import { type ListenOptions, listen } from "#wire/listen.ts";
-import { hostRpc } from "#wire/server.ts";
+import { hostRpc, serveRpc } from "#wire/server.ts";
 import { allPlugins } from "../plugins.ts";
 import { createDirectories } from "./directories.ts";
 import { describeMember, fleetMember, memberNames, promisedPlugins } from "./members.ts";
@@ -31,6 +34,7 @@ import { missingRequirements } from "./plugin-graph.ts";
 import { PluginRegistry } from "./plugin-registry.ts";
 import { gatewayPlugins, supervisorPlugin } from "./plugins.ts";
 import { Relay, type RelayMethod } from "./relay/relay.ts";
+import { fleetHandlers } from "./rpc/fleet.ts";
 import { notifyServiceManager } from "./systemd.ts";
 import { TtrpcRelay } from "./ttrpc-relay.ts";
 import { welcomeText } from "./welcome.ts";
@@ -118,7 +122,8 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   const record: PluginRegistry["record"] = (name, plugins) => registry.record(name, plugins);
   /** Sees to it that a process comes up which runs on demand. */
   let wake: (name: ProcessName) => void = () => undefined;
-  if (pluginTable(config, pluginUri(supervisorPlugin)).boolean("units")) {
+  const settings = pluginTable(config, pluginUri(supervisorPlugin));
+  if (settings.boolean("units")) {
     await Promise.all(memberNames().map(async (name) => record(name, await describeMember(config, name, stop.signal))));
   } else {
     // Nobody else uses this root now, so that what is mounted there is left over.
@@ -142,10 +147,11 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
       (owned) => owned.stop(),
     );
     stop.signal.throwIfAborted();
+    const idleMs = settings.durationMs("on_demand_idle");
     await Promise.all(
       memberNames().map(async (name) => {
-        const member = fleetMember(name, { flags, onReady: record });
-        if (isOnDemand(name)) {
+        const member = fleetMember(name, { flags, idleMs, onReady: record });
+        if (onDemandProcesses.has(name)) {
           record(name, promisedPlugins(name, config));
           supervisor.keepReady(member);
         } else {
@@ -169,6 +175,19 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   }
   const host = hostRpc({ services: own.services, observer: logFailures(log) });
   resources.defer(() => host.close(drainMs));
+
+  const privateServer = await serveRpc({
+    socketPath: privateSocketOf(config.state, "gateway"),
+    admit: guardSocket({ process: "gateway", side: "private", log, users: usersToday }),
+    services: [
+      bindService(
+        Fleet,
+        fleetHandlers((name) => wake(name)),
+      ),
+    ],
+    observer: logFailures(log),
+  });
+  resources.defer(() => privateServer.close(drainMs));
 
   const relay = new Relay({
     routes: relayRoutes(),

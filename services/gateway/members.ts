@@ -7,10 +7,11 @@ import type { FleetConfig } from "#config/config.ts";
 import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
 import { pluginUri } from "#config/manifest.ts";
 import { describePlugin } from "#fleet/plugin.ts";
-import { type ProcessName, privateSocketOf } from "#fleet/process-name.ts";
+import { onDemandProcesses, type ProcessName, privateSocketOf } from "#fleet/process-name.ts";
 import { programUrl } from "#fleet/program.ts";
 import type { Member } from "#fleet/supervisor.ts";
 import { fleet } from "#fleet/topology.ts";
+import { idleVariable } from "#fleet/wake.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { DescribeResponseSchema, Member as MemberService } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { connectRpc } from "#wire/client.ts";
@@ -38,6 +39,8 @@ export function promisedPlugins(name: ProcessName, { disabledPlugins }: FleetCon
 }
 
 export interface FleetMemberOptions {
+  /** After how long without calls a process on demand ends, in milliseconds; 0 for never. */
+  readonly idleMs: number;
   /** Flags of the daemon, passed on, so that every process reads the same configuration. */
   readonly flags: DaemonFlags;
   /** Told which plugins the process carries, each time that it has become ready. */
@@ -45,12 +48,16 @@ export interface FleetMemberOptions {
 }
 
 /** How the gateway runs a process of the fleet: with its own Node.js, environment and flags. */
-export function fleetMember(name: Exclude<ProcessName, "gateway">, { flags, onReady }: FleetMemberOptions): Member {
+export function fleetMember(
+  name: Exclude<ProcessName, "gateway">,
+  { flags, idleMs, onReady }: FleetMemberOptions,
+): Member {
   return {
     name,
     command: process.execPath,
     args: [...process.execArgv, fileURLToPath(programUrl(`services/${name}/main.ts`)), ...formatDaemonFlags(flags)],
     tells: true,
+    ...(onDemandProcesses.has(name) ? { env: { [idleVariable]: String(idleMs) } } : {}),
     awaitReady: async (signal, told) => {
       onReady(name, await readDescription(name, told, signal));
     },

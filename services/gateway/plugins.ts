@@ -55,5 +55,10 @@ export const supervisorPlugin = {
       default: false,
       about: "Whether a service manager runs each process as a unit of its own, so that the gateway only watches.",
     },
+    on_demand_idle: {
+      type: "duration",
+      default: "5m0s",
+      about: "How long a process that runs on demand goes on without a call; 0s for as long as the daemon runs.",
+    },
   },
 } as const satisfies PluginManifest;

@@ -1,4 +1,4 @@
-import type { ProcessName } from "./process-name.ts";
+import { onDemandProcesses, type ProcessName } from "./process-name.ts";
 
 /** What a process may do. It is written down here before it is taken away: see `README.md` for what holds today. */
 export interface ProcessRights {
@@ -105,9 +105,15 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
   },
 };
 
-/** The processes that may connect to a socket of another: to the public one the gateway alone, to the private one those that call it. */
+/**
+ * The processes that may connect to a socket of another: to the public one the gateway alone, to the private one those that call it; to that of the
+ * gateway, which starts what runs on demand, those that call such a process.
+ */
 export function callersOf(process: ProcessName, side: "public" | "private"): ProcessName[] {
+  const called = process === "gateway" ? [...onDemandProcesses] : [process];
   return side === "public"
     ? ["gateway"]
-    : (Object.keys(rights) as ProcessName[]).filter((caller) => rights[caller].calls.includes(process));
+    : (Object.keys(rights) as ProcessName[]).filter((caller) =>
+        called.some((name) => rights[caller].calls.includes(name)),
+      );
 }

@@ -1,4 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
+import { aborted } from "#base/aborted.ts";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { parseDaemonFlags } from "#config/flags.ts";
@@ -7,15 +8,18 @@ import { DescribeResponseSchema, Member } from "#gen/flotilla/fleet/v1/fleet_pb.
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
+import { observeAll } from "#wire/observe.ts";
 import { tellOwner } from "./child.ts";
 import { logFailures } from "./failed-calls.ts";
+import { IdleWatch } from "./idle-watch.ts";
 import { type Logger, openLog } from "./log.ts";
 import type { PluginManifest } from "./manifest.ts";
 import { serveMember } from "./member-sockets.ts";
 import { keepMemorySmall } from "./memory-keeper.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
-import { type ProcessName, privateSocketOf } from "./process-name.ts";
+import { onDemandProcesses, type ProcessName, privateSocketOf } from "./process-name.ts";
 import { showSourcePlaces } from "./source-places.ts";
+import { idleVariable, wakePeer } from "./wake.ts";
 
 /** How long running calls may take while a process stops. */
 const drainMs = 5_000;
@@ -46,6 +50,8 @@ export interface ProcessParts {
   onReady?(): Promise<void> | void;
   /** Tells whether the process does what it is for, for its health check; absent for always. */
   isWell?(): boolean;
+  /** Whether there is work that no call waits for. A process on demand does not end while there is. */
+  isBusy?(): boolean;
 }
 
 function healthOf(parts: ProcessParts): ServingStatus {
@@ -73,15 +79,14 @@ export async function runProcess(
   const stop = new AbortController();
   endOnBug(log);
   await using resources = new AsyncDisposableStack();
-  const stopped = new Promise<void>((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      process.once(signal, () => {
-        log.debug({ signal }, "stopping");
-        stop.abort(failure(ErrorKind.Unavailable, `${name} is stopping`));
-        resolve();
-      });
-    }
-  });
+  const stopped = aborted(stop.signal);
+  const stopFor = (reason: string): void => {
+    log.debug({ reason }, "stopping");
+    stop.abort(failure(ErrorKind.Unavailable, `${name} is stopping`));
+  };
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.once(signal, () => stopFor(signal));
+  }
   try {
     const parts = await compose({
       config,
@@ -89,10 +94,17 @@ export async function runProcess(
       resources,
       stopping: stop.signal,
       connect: (peer) =>
-        resources.adopt(connectRpc(privateSocketOf(config.state, peer)), (connection) => connection.close()),
+        resources.adopt(
+          connectRpc(
+            privateSocketOf(config.state, peer),
+            onDemandProcesses.has(peer) ? { onAbsent: () => wakePeer(config, peer) } : {},
+          ),
+          (connection) => connection.close(),
+        ),
     });
     const { plugins, services } = await initPlugins(manifests, parts.plugins, { config, log });
     const description = create(DescribeResponseSchema, { plugins: [...plugins] });
+    const idle = watchIdleness(resources, parts, () => stopFor(`nobody needs ${name}`));
     const server = await serveMember({
       state: config.state,
       process: name,
@@ -101,7 +113,7 @@ export async function runProcess(
         bindService(Member, { describe: () => description }),
         bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
       ],
-      observer: logFailures(log),
+      observer: idle === undefined ? logFailures(log) : observeAll(logFailures(log), idle.observer),
       log,
     });
     resources.defer(() => server.close(drainMs));
@@ -118,6 +130,16 @@ export async function runProcess(
   }
   await stopped;
   forceExitAfter(stopMsMax);
+}
+
+/** Ends a process on demand when nobody needs it. Its owner says after how long; without an owner it goes on. */
+function watchIdleness(
+  resources: AsyncDisposableStack,
+  { isBusy }: ProcessParts,
+  onIdle: () => void,
+): IdleWatch | undefined {
+  const idleMs = Number(process.env[idleVariable] ?? "");
+  return idleMs > 0 ? resources.use(new IdleWatch({ idleMs, isBusy: () => isBusy?.() ?? false, onIdle })) : undefined;
 }
 
 /** Logs what nobody caught and ends the process: a restart repairs, going on after a bug does not. */

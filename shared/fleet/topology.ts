@@ -88,11 +88,6 @@ export const fleet: readonly FleetProcess[] = [
   },
 ];
 
-/** Tells whether a process runs only while somebody wants it. */
-export function isOnDemand(name: ProcessName): boolean {
-  return fleet.some((process) => process.name === name && process.startup === "on-demand");
-}
-
 /** A public method and the process that answers it. */
 export interface Route {
   readonly owner: ProcessName;

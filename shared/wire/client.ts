@@ -21,11 +21,20 @@ export interface RpcConnection {
 export interface RpcConnectionOptions {
   /** Told of every call. */
   readonly observer?: CallObserver;
+  /** Called when the other side is not there. It is tried again until a call has waited too long. */
+  onAbsent?(): void;
 }
 
 /** Opens a connection to the socket of a process, when first used. */
-export function connectRpc(socketPath: string, { observer }: RpcConnectionOptions = {}): RpcConnection {
-  const sessions = new SessionHolder({ name: socketPath, connect: () => net.connect(socketPath) });
+export function connectRpc(socketPath: string, { observer, onAbsent }: RpcConnectionOptions = {}): RpcConnection {
+  const connect = (): net.Socket => {
+    const socket = net.connect(socketPath);
+    if (onAbsent !== undefined) {
+      socket.once("error", onAbsent);
+    }
+    return socket;
+  };
+  const sessions = new SessionHolder({ name: socketPath, connect });
   return {
     transport: {
       unary: (method, signal, timeoutMs, header, input) =>

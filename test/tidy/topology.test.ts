@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import type { DescService } from "@bufbuild/protobuf";
+import { onDemandProcesses } from "#fleet/process-name.ts";
 import { type ProcessRights, rights } from "#fleet/rights.ts";
 import { fleet, routesByPath } from "#fleet/topology.ts";
 import { readSources } from "./sources.ts";
@@ -70,3 +71,8 @@ function rightsRow(name: string, { user, capabilities, writes, calls, network }:
   const directories = list(writes.map((directory) => `\`${directory}\``));
   return `| ${name} | ${user} | ${kept} | ${directories} | ${list(calls)} | ${network ? "yes" : "no"} |`;
 }
+
+test("the processes on demand are those that the topology names", () => {
+  const named = fleet.filter(({ startup }) => startup === "on-demand").map(({ name }) => name);
+  assert.deepEqual([...onDemandProcesses], named);
+});

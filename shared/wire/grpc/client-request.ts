@@ -46,13 +46,20 @@ export function encodeRequestHead(method: DescMethod, { header, timeoutMs }: Cli
   }
   const block = new HeaderBlockBuilder();
   block.addEncoded(fields, 0, fields.length);
-  for (const [name, value] of new Headers(header)) {
+  for (const [name, value] of headerEntries(header)) {
     block.add(name, value, 0x00);
   }
   if (timeoutMs !== undefined) {
     block.add("grpc-timeout", `${Math.min(timeoutUnitsMax, Math.max(1, Math.round(timeoutMs)))}m`, 0x00);
   }
   return wholeBuffer(block.build());
+}
+
+/** The headers of a call with small names. Without `Headers`, whose first use loads the whole of fetch: 20 ms, 4 MiB. */
+function headerEntries(header: ClientCallOptions["header"]): [string, string][] {
+  const entries: Iterable<readonly (string | undefined)[]> =
+    header === undefined ? [] : Symbol.iterator in header ? header : Object.entries(header);
+  return Array.from(entries, ([name = "", value = ""]) => [name.toLowerCase(), value]);
 }
 
 /** @source grpc/grpc doc/PROTOCOL-HTTP2.md, TimeoutValue: at most 8 digits */
@@ -63,7 +70,7 @@ export function watchCall(method: DescMethod, { observer, header }: ClientCallOp
   return observer?.start?.({
     side: "client",
     rpc: pathOf(method),
-    header: (name) => new Headers(header).get(name) ?? undefined,
+    header: (name) => headerEntries(header).find(([each]) => each === name)?.[1],
   });
 }
 

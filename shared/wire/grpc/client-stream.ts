@@ -41,8 +41,13 @@ export async function callStream<I extends DescMessage, O extends DescMessage>(
     stream: true,
     service: method.parent,
     method,
-    header: new Headers(),
-    trailer: new Headers(),
+    // Made when asked for, since the first one loads the whole of fetch.
+    get header() {
+      return new Headers();
+    },
+    get trailer() {
+      return new Headers();
+    },
     message: call.answers,
   };
 }

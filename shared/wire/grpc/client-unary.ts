@@ -45,8 +45,13 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
         stream: false,
         service: method.parent,
         method,
-        header: new Headers(),
-        trailer: new Headers(),
+        // Made when asked for, since the first one loads the whole of fetch.
+        get header() {
+          return new Headers();
+        },
+        get trailer() {
+          return new Headers();
+        },
         message: fromBinary(method.output, outcome.message),
       };
     }

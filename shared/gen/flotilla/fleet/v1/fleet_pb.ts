@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/fleet/v1/fleet.proto.
  */
 export const file_flotilla_fleet_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKEERlc2NyaWJlUmVzcG9uc2USPQoHcGx1Z2lucxgBIAMoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuaW50cm9zcGVjdGlvbi52MS5QbHVnaW4yYgoGTWVtYmVyElgKCERlc2NyaWJlEiIuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXF1ZXN0GiMuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_containerd_services_introspection_v1_introspection]);
+  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKEERlc2NyaWJlUmVzcG9uc2USPQoHcGx1Z2lucxgBIAMoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuaW50cm9zcGVjdGlvbi52MS5QbHVnaW4iHgoLV2FrZVJlcXVlc3QSDwoHcHJvY2VzcxgBIAEoCSIOCgxXYWtlUmVzcG9uc2UyYgoGTWVtYmVyElgKCERlc2NyaWJlEiIuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXF1ZXN0GiMuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXNwb25zZSIDkAIBMlUKBUZsZWV0EkwKBFdha2USHi5mbG90aWxsYS5mbGVldC52MS5XYWtlUmVxdWVzdBofLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXNwb25zZSIDkAICYgZwcm90bzM", [file_containerd_services_introspection_v1_introspection]);
 
 /**
  * DescribeRequest is empty.
@@ -53,6 +53,42 @@ export const DescribeResponseSchema: GenMessage<DescribeResponse> = /*@__PURE__*
   messageDesc(file_flotilla_fleet_v1_fleet, 1);
 
 /**
+ * WakeRequest names a process of the fleet.
+ *
+ * @generated from message flotilla.fleet.v1.WakeRequest
+ */
+export type WakeRequest = Message<"flotilla.fleet.v1.WakeRequest"> & {
+  /**
+   * process by its name in the topology, such as "transfer".
+   *
+   * @generated from field: string process = 1;
+   */
+  process: string;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.WakeRequest.
+ * Use `create(WakeRequestSchema)` to create a new message.
+ */
+export const WakeRequestSchema: GenMessage<WakeRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+
+/**
+ * WakeResponse is empty.
+ *
+ * @generated from message flotilla.fleet.v1.WakeResponse
+ */
+export type WakeResponse = Message<"flotilla.fleet.v1.WakeResponse"> & {
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.WakeResponse.
+ * Use `create(WakeResponseSchema)` to create a new message.
+ */
+export const WakeResponseSchema: GenMessage<WakeResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+
+/**
  * Member is served by every process of the fleet.
  *
  * @generated from service flotilla.fleet.v1.Member
@@ -71,4 +107,24 @@ export const Member: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_flotilla_fleet_v1_fleet, 0);
+
+/**
+ * Fleet is served by the gateway to the processes of the fleet.
+ *
+ * @generated from service flotilla.fleet.v1.Fleet
+ */
+export const Fleet: GenService<{
+  /**
+   * Wake starts a process that runs on demand, unless it runs. It is answered at once: who wants the
+   * process goes on trying to reach it.
+   *
+   * @generated from rpc flotilla.fleet.v1.Fleet.Wake
+   */
+  wake: {
+    methodKind: "unary";
+    input: typeof WakeRequestSchema;
+    output: typeof WakeResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_flotilla_fleet_v1_fleet, 1);
 
