@@ -4,25 +4,24 @@ import { interleave } from "./rounds.ts";
 
 const rounds = 6;
 
-/** From the start of the program on empty directories until its health check says SERVING. */
+/** From the second start of the program on its directories until its health check says SERVING. */
 export const bootBench: Bench = {
   name: "boot",
   async run() {
-    // Fills the cache of compiled code, as every start but the very first finds it.
-    await (await startSide("flotilla"))[Symbol.asyncDispose]();
     const results = await interleave(rounds, async (side) => {
-      const startedMs = performance.now();
+      // The first start fills the cache of compiled code and makes what is made once, such as keys.
       await using daemon = await startSide(side);
-      const bootMs = performance.now() - startedMs;
       await daemon.stop();
-      return { bootMs };
+      const startedMs = performance.now();
+      await daemon.start();
+      return { bootMs: performance.now() - startedMs };
     });
     return [
       {
-        what: "daemon start to ready",
+        what: "daemon start to ready, second start",
         unit: "ms",
         better: "lower",
-        target: { kind: "value", bound: 1000 },
+        target: { kind: "value", bound: 600 },
         samples: results.bootMs,
       },
     ];
