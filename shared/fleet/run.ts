@@ -135,11 +135,13 @@ export async function runProcess(
 /** Ends a process on demand when nobody needs it. Its owner says after how long; without an owner it goes on. */
 function watchIdleness(
   resources: AsyncDisposableStack,
-  { isBusy }: ProcessParts,
+  parts: ProcessParts,
   onIdle: () => void,
 ): IdleWatch | undefined {
   const idleMs = Number(process.env[idleVariable] ?? "");
-  return idleMs > 0 ? resources.use(new IdleWatch({ idleMs, isBusy: () => isBusy?.() ?? false, onIdle })) : undefined;
+  return idleMs > 0
+    ? resources.use(new IdleWatch({ idleMs, isBusy: () => parts.isBusy?.() ?? false, onIdle }))
+    : undefined;
 }
 
 /** Logs what nobody caught and ends the process: a restart repairs, going on after a bug does not. */

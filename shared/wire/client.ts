@@ -22,7 +22,7 @@ export interface RpcConnectionOptions {
   /** Told of every call. */
   readonly observer?: CallObserver;
   /** Called when the other side is not there. It is tried again until a call has waited too long. */
-  onAbsent?(): void;
+  readonly onAbsent?: () => void;
 }
 
 /** Opens a connection to the socket of a process, when first used. */
