@@ -2,9 +2,9 @@ import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufb
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { timestampNow } from "#base/times.ts";
 import { TaskDeleteSchema, TaskExitSchema } from "#gen/containerd/events/task_pb.ts";
-import type { Bundle } from "./bundle.ts";
 import type { TaskEvent } from "./domain/ports.ts";
-import type { TaskExit } from "./runtimes/runtime.ts";
+import type { TaskExit } from "./domain/supervisor.ts";
+import type { Bundle } from "./shims/bundles.ts";
 
 /** Exit status of a container of which nobody knows how it ended. @source containerd v2.3.4 core/runtime/v2/shim.go `cleanupAfterDeadShim` */
 const unknownExitStatus = 255;

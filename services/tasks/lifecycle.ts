@@ -3,12 +3,13 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
 import type { Logger } from "#fleet/log.ts";
 import { type DeleteResponseSchema, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
-import { type Bundle, type Bundles, incarnationOf } from "./bundle.ts";
 import { deathEvents } from "./death.ts";
 import { Turns } from "./domain/parallel.ts";
 import type { EventLog } from "./domain/ports.ts";
+import type { TaskExit } from "./domain/supervisor.ts";
 import type { TaskTable } from "./domain/task-table.ts";
-import type { Runtime, RuntimeTask, TaskCreation, TaskExit } from "./runtimes/runtime.ts";
+import type { Runtime, RuntimeTask, TaskCreation } from "./runtimes/runtime.ts";
+import { type Bundle, type Bundles, incarnationOf } from "./shims/bundles.ts";
 
 /** A task that is known to this process. */
 export interface Task {
@@ -72,18 +73,21 @@ export class TaskLifecycle {
     const { table, bundles, runtime } = this.#parts;
     const { namespace, id, spec, sandboxed } = wanted;
     await table.reserve(namespace, id, wanted.signal);
-    try {
-      const bundle = await bundles.create(namespace, id, spec);
-      try {
-        const { task: supervisor, pid } = await runtime.create(bundle, { ...wanted, spec: spec?.value });
-        this.#add({ namespace, id, bundle, supervisor, sandboxed });
-        return pid;
-      } catch (error) {
-        await this.#logged(bundle, this.#remove(bundle));
-        throw error;
-      }
-    } finally {
+    const bundle = await bundles.create(namespace, id, spec).catch((error: unknown) => {
       table.release(namespace, id);
+      throw error;
+    });
+    try {
+      const { task: supervisor, pid } = await runtime.create(bundle, { ...wanted, spec: spec?.value });
+      this.#add({ namespace, id, bundle, supervisor, sandboxed });
+      return pid;
+    } catch (error) {
+      // Who wants the id from now on waits for it and is not refused.
+      const removal = this.#logged(bundle, this.#remove(bundle));
+      table.settle(bundle, removal);
+      table.release(namespace, id);
+      await removal;
+      throw error;
     }
   }
 

@@ -1,9 +1,9 @@
 import { access } from "node:fs/promises";
 import type { Logger } from "#fleet/log.ts";
-import type { Bundle, Bundles } from "./bundle.ts";
 import { mapInParallel } from "./domain/parallel.ts";
 import type { TaskLifecycle } from "./lifecycle.ts";
 import type { Runtime } from "./runtimes/runtime.ts";
+import type { Bundle, Bundles } from "./shims/bundles.ts";
 
 /** How many bundles are looked at together. */
 const parallelMax = 16;

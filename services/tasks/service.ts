@@ -8,7 +8,6 @@ import { pluginUri } from "#config/manifest.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { daemonVersion } from "#fleet/version.ts";
 import { connectBlobs } from "./blobs.ts";
-import { Bundles } from "./bundle.ts";
 import { TaskTable } from "./domain/task-table.ts";
 import { openEventLog } from "./event-log.ts";
 import { type Task, TaskLifecycle } from "./lifecycle.ts";
@@ -16,8 +15,10 @@ import { runtimePlugin, shimPlugin, tasksGrpcPlugin, tasksServicePlugin } from "
 import { reconnectTasks } from "./reconnect.ts";
 import { connectRecords } from "./records.ts";
 import { tasksService } from "./rpc/tasks.ts";
-import { ShimRuntime } from "./runtimes/shim-v2/shim-runtime.ts";
-import { openSocketDirectory } from "./runtimes/shim-v2/socket-directory.ts";
+import { ShimRuntime } from "./runtimes/shim/shim-runtime.ts";
+import { Bundles } from "./shims/bundles.ts";
+import { ShimManager } from "./shims/shim-manager.ts";
+import { openSocketDirectory } from "./shims/socket-directory.ts";
 
 /** Puts the tasks process together: shims on this machine, records in metadata, bytes in content, the rest of events in events. */
 export function composeTasks(context: ProcessContext): ProcessParts {
@@ -29,7 +30,12 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   const events = openEventLog(context.connect("events"), { log, stopping });
   const table = new TaskTable<Task>();
   let lifecycle: TaskLifecycle | undefined;
-  let socketDirectory: string | undefined;
+  let shims: ShimManager | undefined;
+  const timeouts = {
+    loadMs: waitMsOf(config, "shim.load"),
+    cleanupMs: waitMsOf(config, "shim.cleanup"),
+    shutdownMs: waitMsOf(config, "shim.shutdown"),
+  };
 
   return {
     plugins: [
@@ -37,9 +43,22 @@ export function composeTasks(context: ProcessContext): ProcessParts {
         manifest: shimPlugin,
         init: async () => {
           const settings = pluginTable(config, pluginUri(shimPlugin));
-          socketDirectory = await openSocketDirectory(settings.string("socket_dir"), {
+          const socketDirectory = await openSocketDirectory(settings.string("socket_dir"), {
             uid: process.geteuid?.() ?? 0,
             runtimeDirectory: process.env["XDG_RUNTIME_DIR"] ?? "",
+          });
+          shims = new ShimManager({
+            daemon: {
+              grpcAddress: config.grpc.address,
+              ttrpcAddress: config.ttrpc.address,
+              daemonBinary: launcherPath(),
+              daemonVersion: daemonVersion(),
+              socketDirectory,
+              environment: settings.strings("env"),
+              logLevel: config.log.level,
+            },
+            timeouts,
+            log,
           });
           return undefined;
         },
@@ -47,23 +66,12 @@ export function composeTasks(context: ProcessContext): ProcessParts {
       {
         manifest: runtimePlugin,
         init: async () => {
-          if (socketDirectory === undefined) {
+          if (shims === undefined) {
             throw new Error(`plugin ${pluginUri(shimPlugin)} is not loaded`);
           }
-          const shimSettings = pluginTable(config, pluginUri(shimPlugin));
           const runtime = new ShimRuntime({
-            grpcAddress: config.grpc.address,
-            ttrpcAddress: config.ttrpc.address,
-            daemonBinary: launcherPath(),
-            daemonVersion: daemonVersion(),
-            socketDirectory,
-            environment: shimSettings.strings("env"),
-            logLevel: config.log.level,
-            timeouts: {
-              loadMs: waitMsOf(config, "shim.load"),
-              cleanupMs: waitMsOf(config, "shim.cleanup"),
-              shutdownMs: waitMsOf(config, "shim.shutdown"),
-            },
+            shims,
+            timeouts,
             log,
             hasSandbox: (namespace, id) => records.hasSandbox(namespace, id),
           });

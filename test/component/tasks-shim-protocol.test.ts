@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { chmod, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, rename, rmdir, writeFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { create, fromBinary } from "@bufbuild/protobuf";
@@ -217,6 +217,29 @@ describe("shims", { skip: lacksContainers }, () => {
         servedVersion === 2 ? ["start", "shutdown", "delete"] : ["start", "shutdown"],
       );
     }
+  });
+
+  test("a bundle of which nobody can tell where its shim listens is left alone, with a line in the log", async () => {
+    const diary = await addFake(rig, "unreadable", {});
+    await rig.tasks.create({ containerId: "unreadable" }, rig.headers);
+    const endpointFile = `${rig.bundlePath("unreadable")}/bootstrap.json`;
+    await rename(endpointFile, `${endpointFile}.kept`);
+    await mkdir(endpointFile);
+    await rig.endProcess("SIGKILL");
+    await rig.startProcess();
+    assert.deepEqual((await rig.tasks.list({}, rig.headers)).tasks, []);
+    assert.match(rig.log, /task is not found again; left alone/);
+    await rmdir(endpointFile);
+    await rename(`${endpointFile}.kept`, endpointFile);
+    await rig.endProcess("SIGKILL");
+    await rig.startProcess();
+    assert.equal((await rig.tasks.get({ containerId: "unreadable" }, rig.headers)).process?.id, "unreadable");
+    await rig.tasks.delete({ containerId: "unreadable" }, rig.headers);
+    assert.deepEqual(
+      (await diary()).map(({ action }) => action),
+      ["start", "shutdown"],
+      "nobody cleaned up after a shim that lived",
+    );
   });
 
   test("a container of a sandbox joins the sandbox's shim, which stays", async () => {

@@ -109,6 +109,7 @@ test("shims that died or were left behind while no process ran are cleared away"
   assert.equal((await rig.shims()).length, 1);
 
   await rig.startProcess();
+  assert.match(rig.log, /no shim listens at unix:\/\/\/run\/containerd\/s\/[0-9a-f]{64}/);
   await rig.event(({ topic, fields }) => topic === "/tasks/delete" && fields["containerId"] === "killed");
   await until(
     async () => (await readdir(dirname(leaked))).length === 0,

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
-import { ProgramFailure, runProgram } from "../program.ts";
+import { ProgramFailure, runProgram } from "#linux/program.ts";
 
 /** How long unpacking may take. */
 const unpackTimeoutMs = 10 * 60_000;

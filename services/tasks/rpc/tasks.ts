@@ -9,9 +9,9 @@ import type { ProcessSchema } from "#gen/containerd/v1/types/task_pb.ts";
 import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import { mapInParallel } from "../domain/parallel.ts";
+import { type SupervisorCallOptions, SupervisorGone } from "../domain/supervisor.ts";
 import type { TaskTable } from "../domain/task-table.ts";
 import type { Task } from "../lifecycle.ts";
-import { SupervisorGone, type TaskCallOptions } from "../runtimes/runtime.ts";
 import { checkpointTask } from "./checkpoint.ts";
 import { type CreateParts, createTask } from "./create.ts";
 import { collectMetrics } from "./metrics.ts";
@@ -58,7 +58,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
     process: { readonly containerId: string; readonly execId?: string },
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
-    options?: TaskCallOptions,
+    options?: SupervisorCallOptions,
   ): Promise<MessageShape<O>> {
     const { supervisor } = await getTask(requireNamespace(call), process.containerId);
     try {

@@ -1,8 +1,8 @@
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
-import type { Any, Timestamp } from "@bufbuild/protobuf/wkt";
-import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import type { Any } from "@bufbuild/protobuf/wkt";
 import type { CreateTaskRequestSchema } from "#gen/containerd/task/v3/shim_pb.ts";
-import type { Bundle } from "../bundle.ts";
+import type { SupervisorCallOptions, TaskExit } from "../domain/supervisor.ts";
+import type { Bundle } from "../shims/bundles.ts";
 
 /**
  * A runtime turns bundles into containers and finds them again.
@@ -32,6 +32,7 @@ export interface Runtime {
   /**
    * Finds the container of a bundle again, bounded by the timeout `shim.load`.
    *
+   * @throws When it can't be told whether there is a supervisor. The bundle is to be left alone then.
    * @returns The task; or `dead` when nobody supervises it any more; or `empty` when the supervisor had nothing to
    *   supervise and was ended. In both cases the caller cleans up.
    */
@@ -75,28 +76,6 @@ export interface CreatedTask {
   readonly pid: number;
 }
 
-/** How the first process of a container ended. */
-export interface TaskExit {
-  readonly pid: number;
-  readonly exitStatus: number;
-  /** Unset when the runtime does not know. */
-  readonly exitedAt: Timestamp | undefined;
-}
-
-/** What a call fails with when the supervisor is gone. The text is what clients of containerd get then. */
-export class SupervisorGone extends FlotillaError {
-  constructor(options?: ErrorOptions) {
-    super(ErrorKind.Unknown, "ttrpc: closed", options);
-    this.name = "SupervisorGone";
-  }
-}
-
-/** Bounds of one call to a supervisor. */
-export interface TaskCallOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly timeoutMs?: number | undefined;
-}
-
 /** A container with a living supervisor. */
 export interface RuntimeTask {
   /**
@@ -108,7 +87,7 @@ export interface RuntimeTask {
   call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
-    options?: TaskCallOptions,
+    options?: SupervisorCallOptions,
   ): Promise<MessageShape<O>>;
   /** Where the supervisor listens, as `protocol+address`, so that others may join it. */
   readonly address: string;

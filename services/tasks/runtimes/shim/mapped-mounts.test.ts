@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { usesMappedMounts } from "./oci-features.ts";
+import { usesMappedMounts } from "./mapped-mounts.ts";
 
 function uses(spec: object): boolean {
   return usesMappedMounts(Buffer.from(JSON.stringify(spec)));

@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import { runProgram } from "../../program.ts";
+import { runProgram } from "#linux/program.ts";
 import { isFirstGenerationShim, isRuncShim } from "./binary.ts";
 import type { StartDialect } from "./bootstrap.ts";
 

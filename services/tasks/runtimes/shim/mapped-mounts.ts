@@ -1,11 +1,6 @@
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
-import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
-import { quote } from "#base/quote.ts";
-import { RuntimeInfoSchema } from "#gen/containerd/types/introspection_pb.ts";
-import { ProgramFailure, runProgram } from "../../program.ts";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import type { RuntimeInfo } from "#gen/containerd/types/introspection_pb.ts";
 
-const infoTimeoutMs = 10_000;
 const featuresTypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
 /** A mount of a specification, as far as it matters here. */
@@ -40,8 +35,11 @@ export function usesMappedMounts(spec: Uint8Array): boolean {
  * @throws {@link FlotillaError} `unknown` with containerd's text.
  * @source containerd v2.3.4 core/runtime/v2/task_manager.go `validateRuntimeFeatures`, `supportsIDMapMounts`
  */
-export async function requireMappedMounts(binary: string, options: Any | undefined): Promise<void> {
-  const features = await readFeatures(binary, options);
+export function requireMappedMounts({ features: packed }: RuntimeInfo): void {
+  const features =
+    packed?.typeUrl === featuresTypeUrl
+      ? (JSON.parse(Buffer.from(packed.value).toString("utf8")) as Features)
+      : undefined;
   if (features === undefined) {
     return;
   }
@@ -57,22 +55,4 @@ export async function requireMappedMounts(binary: string, options: Any | undefin
 
 interface Features {
   readonly linux?: { readonly mountExtensions?: { readonly idmap?: { readonly enabled?: boolean } } };
-}
-
-async function readFeatures(binary: string, options: Any | undefined): Promise<Features | undefined> {
-  const output = await runProgram({
-    path: binary,
-    args: ["-info"],
-    environment: process.env,
-    input: options === undefined ? undefined : toBinary(AnySchema, options),
-    timeoutMs: infoTimeoutMs,
-  }).catch((error: unknown) => {
-    const stderr = error instanceof ProgramFailure ? ` (stderr: ${quote(error.output.stderr.toString("utf8"))})` : "";
-    const wrapped = wrapFailure(error, `runtime info: failed to run [${binary} -info]`);
-    throw new FlotillaError(wrapped.kind, `${wrapped.message}${stderr}`, { cause: error });
-  });
-  const { features } = fromBinary(RuntimeInfoSchema, output.stdout);
-  return features?.typeUrl === featuresTypeUrl
-    ? (JSON.parse(Buffer.from(features.value).toString("utf8")) as Features)
-    : undefined;
 }

@@ -5,7 +5,7 @@ import test, { type TestContext } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind } from "#base/errors.ts";
-import { Bundles, incarnationOf } from "./bundle.ts";
+import { Bundles, incarnationOf } from "./bundles.ts";
 
 const typeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 

@@ -2,7 +2,7 @@ import { access, constants, stat } from "node:fs/promises";
 import { basename, delimiter, isAbsolute, join, resolve } from "node:path";
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { goPathError } from "../../bundle.ts";
+import { goPathError } from "./bundles.ts";
 
 /**
  * Finds the binary of a runtime: an absolute path as it is, a name such as `io.containerd.runc.v2` as

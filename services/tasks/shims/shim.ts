@@ -5,16 +5,16 @@ import { Task as TaskV2 } from "#gen/containerd/task/v2/shim_pb.ts";
 import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import { connectTtrpc, type TtrpcClient } from "#wire/ttrpc/client.ts";
 import { isConnectionClosed, ttrpcNamespaceHeader } from "#wire/ttrpc/status.ts";
-import type { Bundle } from "../../bundle.ts";
-import { type RuntimeTask, SupervisorGone, type TaskCallOptions } from "../runtime.ts";
+import { type SupervisorCallOptions, SupervisorGone } from "../domain/supervisor.ts";
 import type { ShimEndpoint } from "./bootstrap.ts";
+import type { Bundle } from "./bundles.ts";
 import { removeDeadSocket } from "./socket-file.ts";
 
 /** The first version of the task service in which one shim may serve a sandbox with all its containers. */
 export const sandboxVersion = 3;
 
-/** What a shim's task needs of its surroundings. */
-export interface ShimTaskSurroundings {
+/** What a shim needs of its surroundings. */
+export interface ShimSurroundings {
   readonly bundle: Bundle;
   /** How long its end may take, in milliseconds. */
   readonly shutdownTimeoutMs: number;
@@ -26,17 +26,22 @@ export interface ShimTaskSurroundings {
   onEnd(): void;
 }
 
-/** A container behind a shim. */
-export class ShimTask implements RuntimeTask {
+/**
+ * The connection to a shim on behalf of one bundle: of a container, or of a sandbox. Methods of the task service are spoken in the version
+ * that the shim knows; those of any other service go as they are.
+ */
+export class Shim {
+  /** Where it listens, as `protocol+address`, so that others may join it. */
   readonly address: string;
+  /** Resolves when the shim is gone without having been asked to; never rejects, and never resolves after `shutDown` or `letGo`. */
   readonly died: Promise<void>;
   readonly #client: TtrpcClient;
   readonly #endpoint: ShimEndpoint;
-  readonly #surroundings: ShimTaskSurroundings;
+  readonly #surroundings: ShimSurroundings;
   #version: number;
   #released = false;
 
-  private constructor(client: TtrpcClient, endpoint: ShimEndpoint, surroundings: ShimTaskSurroundings) {
+  private constructor(client: TtrpcClient, endpoint: ShimEndpoint, surroundings: ShimSurroundings) {
     this.#client = client;
     this.#endpoint = endpoint;
     this.#surroundings = surroundings;
@@ -57,31 +62,35 @@ export class ShimTask implements RuntimeTask {
    *
    * @throws {@link FlotillaError} `unavailable` when nobody listens; `unknown` for a protocol other than ttrpc.
    */
-  static async connect(
-    endpoint: ShimEndpoint,
-    surroundings: ShimTaskSurroundings,
-    timeoutMs: number,
-  ): Promise<ShimTask> {
+  static async connect(endpoint: ShimEndpoint, surroundings: ShimSurroundings, timeoutMs: number): Promise<Shim> {
     if (endpoint.protocol.toLowerCase() !== "ttrpc") {
       throw new FlotillaError(ErrorKind.Unknown, `unexpected protocol: "${endpoint.protocol}"`);
     }
-    return new ShimTask(await connectTtrpc(endpoint.address, { timeoutMs }), endpoint, surroundings);
+    return new Shim(await connectTtrpc(endpoint.address, { timeoutMs }), endpoint, surroundings);
   }
 
+  /** Version of the task service that it speaks. */
   get version(): number {
     return this.#version;
   }
 
+  /**
+   * Calls a method of one of its services for the namespace of the bundle.
+   *
+   * @throws {@link FlotillaError} what the shim answered, text unchanged; {@link SupervisorGone} when it died.
+   */
   async call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
-    options: TaskCallOptions = {},
+    options: SupervisorCallOptions = {},
   ): Promise<MessageShape<O>> {
     try {
       return await this.#client.unary(method, request, {
         ...options,
         metadata: { [ttrpcNamespaceHeader]: this.#surroundings.bundle.namespace },
-        ...(this.#version < sandboxVersion ? { serviceName: TaskV2.typeName } : {}),
+        ...(this.#version < sandboxVersion && method.parent.typeName === Task.typeName
+          ? { serviceName: TaskV2.typeName }
+          : {}),
       });
     } catch (error) {
       throw isConnectionClosed(error) ? new SupervisorGone({ cause: error }) : error;
@@ -96,7 +105,7 @@ export class ShimTask implements RuntimeTask {
   async callOrDowngrade<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
-    options?: TaskCallOptions,
+    options?: SupervisorCallOptions,
   ): Promise<MessageShape<O>> {
     try {
       return await this.call(method, request, options);
@@ -109,6 +118,9 @@ export class ShimTask implements RuntimeTask {
     }
   }
 
+  /**
+   * Asks the shim to end and waits until it is gone, bounded. A shim that has other containers stays.
+   */
   async shutDown(): Promise<void> {
     this.#released = true;
     const { bundle, shutdownTimeoutMs } = this.#surroundings;
@@ -133,6 +145,7 @@ export class ShimTask implements RuntimeTask {
     await this.#surroundings.afterShutdown();
   }
 
+  /** Closes the connection; the shim goes on. */
   letGo(): void {
     this.#released = true;
     this.#client.close();

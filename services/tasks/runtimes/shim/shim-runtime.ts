@@ -1,0 +1,167 @@
+import { writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
+import { validateIdentifier } from "#containerd/identifier.ts";
+import type { Logger } from "#fleet/log.ts";
+import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
+import { SupervisorGone, type TaskExit } from "../../domain/supervisor.ts";
+import type { ShimEndpoint } from "../../shims/bootstrap.ts";
+import type { Bundle } from "../../shims/bundles.ts";
+import { type Shim, sandboxVersion } from "../../shims/shim.ts";
+import type { ShimManager, ShimTimeouts } from "../../shims/shim-manager.ts";
+import type { CreatedTask, Runtime, RuntimeTask, SandboxSupervisor, TaskCreation } from "../runtime.ts";
+import { requireMappedMounts, usesMappedMounts } from "./mapped-mounts.ts";
+
+export interface ShimRuntimeOptions {
+  readonly shims: ShimManager;
+  readonly timeouts: Pick<ShimTimeouts, "loadMs" | "cleanupMs">;
+  readonly log: Logger;
+  /** Whether a sandbox of that id is on record; its shim lives without tasks. */
+  hasSandbox(namespace: string, id: string): Promise<boolean>;
+}
+
+const sandboxFileName = "sandbox";
+
+/**
+ * The runtime of containerd's shims: a binary of its own for each kind of container, started once for a container or a
+ * pod, and spoken to by ttrpc.
+ *
+ * @source containerd v2.3.4 core/runtime/v2 (shim.go, shim_load.go, task_manager.go), docs/runtime-v2.md
+ */
+export class ShimRuntime implements Runtime {
+  readonly #options: ShimRuntimeOptions;
+
+  constructor(options: ShimRuntimeOptions) {
+    this.#options = options;
+  }
+
+  async create(bundle: Bundle, wanted: TaskCreation): Promise<CreatedTask> {
+    const shim = await this.#start(bundle, wanted).catch((error: unknown) => {
+      throw wrapFailure(error, "failed to start shim");
+    });
+    try {
+      wanted.signal.throwIfAborted();
+      const { pid } = await shim.callOrDowngrade(
+        Task.method.create,
+        {
+          ...wanted.request,
+          id: bundle.id,
+          bundle: bundle.path,
+          ...(wanted.options === undefined ? {} : { options: wanted.options }),
+        },
+        { signal: wanted.signal },
+      );
+      return { task: shim, pid };
+    } catch (error) {
+      await this.#abandon(bundle, shim, wanted.sandbox !== undefined);
+      throw wrapFailure(error, "failed to create shim task");
+    }
+  }
+
+  async reconnect(bundle: Bundle): Promise<RuntimeTask | "dead" | "empty"> {
+    const { shims, timeouts, log } = this.#options;
+    const shim = await shims.find(bundle);
+    if (shim === undefined) {
+      return "dead";
+    }
+    try {
+      const { taskPid } = await shim.callOrDowngrade(
+        Task.method.connect,
+        { id: bundle.id },
+        { timeoutMs: timeouts.loadMs },
+      );
+      if (taskPid !== 0 || (await this.#hasTask(bundle, shim))) {
+        return shim;
+      }
+    } catch (error) {
+      if (error instanceof SupervisorGone) {
+        return "dead";
+      }
+      log.warn({ ns: bundle.namespace, container: bundle.id, err: error }, "shim listens and does not answer");
+      return shim;
+    }
+    log.info({ ns: bundle.namespace, container: bundle.id }, "cleaning leaked shim process");
+    await shim.shutDown();
+    return "empty";
+  }
+
+  cleanUp(bundle: Bundle): Promise<TaskExit | undefined> {
+    return this.#options.shims.cleanUp(bundle);
+  }
+
+  /** Starts a shim, or joins the one of the sandbox, and connects to it. */
+  async #start(bundle: Bundle, wanted: TaskCreation): Promise<Shim> {
+    const { shims } = this.#options;
+    const joined = wanted.sandbox === undefined ? undefined : await this.#sandboxEndpoint(bundle, wanted.sandbox);
+    if (wanted.sandbox !== undefined && joined !== undefined) {
+      await writeFile(`${bundle.path}/${sandboxFileName}`, wanted.sandbox.sandboxId, { mode: 0o600 });
+      return shims.join(bundle, joined);
+    }
+    const binary = await shims.resolve(wanted.runtime);
+    if (wanted.spec !== undefined && usesMappedMounts(wanted.spec)) {
+      await this.#requireMappedMounts(binary, wanted);
+    }
+    return shims.start(bundle, binary, wanted.options).catch((error: unknown) => {
+      throw wrapFailure(error, "start failed");
+    });
+  }
+
+  async #requireMappedMounts(binary: string, { options }: TaskCreation): Promise<void> {
+    try {
+      const info = await this.#options.shims.info(binary, options).catch((error: unknown) => {
+        throw wrapFailure(error, "runtime info");
+      });
+      requireMappedMounts(info);
+    } catch (error) {
+      throw wrapFailure(error, "failed to validate OCI runtime features");
+    }
+  }
+
+  /** The endpoint of a sandbox's shim if it may serve more than one container. */
+  async #sandboxEndpoint(bundle: Bundle, sandbox: SandboxSupervisor): Promise<ShimEndpoint | undefined> {
+    validateIdentifier(sandbox.sandboxId);
+    let endpoint: ShimEndpoint | undefined;
+    if (sandbox.address === "") {
+      const path = `${dirname(bundle.path)}/${sandbox.sandboxId}`;
+      endpoint = await this.#options.shims.endpointOf({ ...bundle, id: sandbox.sandboxId, path });
+      if (endpoint === undefined) {
+        throw new FlotillaError(ErrorKind.NotFound, `can't find shim for sandbox ${sandbox.sandboxId}: not found`);
+      }
+    } else {
+      const [protocol, address] = sandbox.address.split(/\+(.*)/s);
+      if (protocol === undefined || address === undefined) {
+        throw new FlotillaError(
+          ErrorKind.Unknown,
+          "the scheme of sandbox address should be in  the form of <protocol>+<unix|vsock|tcp>, i.e. ttrpc+unix or grpc+vsock",
+        );
+      }
+      endpoint = { version: sandbox.version, protocol, address };
+    }
+    return endpoint.version >= sandboxVersion ? endpoint : undefined;
+  }
+
+  /** Ends what a failed creation has left, in the order of containerd. */
+  async #abandon(bundle: Bundle, shim: Shim, isSandboxed: boolean): Promise<void> {
+    const { cleanupMs } = this.#options.timeouts;
+    await shim.call(Task.method.delete, { id: bundle.id }, { timeoutMs: cleanupMs }).catch(() => undefined);
+    if (isSandboxed && shim.version >= sandboxVersion) {
+      shim.letGo();
+      return;
+    }
+    await shim.shutDown();
+    await this.cleanUp(bundle);
+  }
+
+  async #hasTask(bundle: Bundle, shim: Shim): Promise<boolean> {
+    const { timeouts } = this.#options;
+    try {
+      await shim.call(Task.method.state, { id: bundle.id }, { timeoutMs: timeouts.loadMs });
+      return true;
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.NotFound)) {
+        throw error;
+      }
+      return this.#options.hasSandbox(bundle.namespace, bundle.id);
+    }
+  }
+}
