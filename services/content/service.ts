@@ -3,8 +3,9 @@ import { wallClock } from "#base/times.ts";
 import { pluginRoot } from "#config/config.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { Logger } from "#fleet/log.ts";
+import { RemovalMarkReader } from "#fleet/removal-mark.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
-
+import { BlobAccess } from "./domain/blob-access.ts";
 import type { WriterParts } from "./domain/ingest-writer.ts";
 import { OpenIngests } from "./domain/open-ingests.ts";
 import type { Reconciliation } from "./domain/ports.ts";
@@ -27,8 +28,10 @@ export function composeContent(context: ProcessContext): ProcessParts {
   const { config, log, stopping } = context;
   const layout = new ContentLayout(pluginRoot(config, pluginUri(contentPlugin)));
   const ingests = new IngestDirectories(layout, wallClock);
+  const index = connectBlobIndex(context.connect("metadata"));
+  const access = new BlobAccess(index, context.resources.use(new RemovalMarkReader(config.state)));
   const parts: WriterParts = {
-    index: connectBlobIndex(context.connect("metadata")),
+    index,
     ingests,
     blobs: new BlobDirectories(layout),
     digestLocks: new KeyedLock(),
@@ -50,9 +53,9 @@ export function composeContent(context: ProcessContext): ProcessParts {
           return { exports: { root: layout.root } };
         },
       },
-      { manifest: contentGrpcPlugin, init: () => ({ services: [contentService(parts)] }) },
+      { manifest: contentGrpcPlugin, init: () => ({ services: [contentService(parts, access)] }) },
     ],
-    services: [blobsService(parts, (removal) => logRemoval(log, removal))],
+    services: [blobsService(parts, access, (removal) => logRemoval(log, removal))],
   };
 }
 

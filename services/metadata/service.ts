@@ -5,6 +5,7 @@ import { nsPerSecond, wallClock } from "#base/times.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import { type AppendedEvent, connectEventLog } from "#fleet/peers/event-log.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
+import { RemovalMarkWriter } from "#fleet/removal-mark.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { lockFile } from "#sqlite/lock.ts";
@@ -82,7 +83,9 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
     init: async () => {
       const { path, policy, durable } = readMetadataConfig(config);
       resources.use(await lockFile(`${path}.lock`, lockMsMax));
-      const stores = openStores({ path, policy, durable, clock: wallClock });
+      const removals = resources.use(new RemovalMarkWriter(config.state));
+      const onBlobsRemoved = (): void => removals.advance();
+      const stores = openStores({ path, policy, durable, clock: wallClock, onBlobsRemoved });
       loaded.stores = stores;
       resources.defer(() => {
         stores.records.database.close();

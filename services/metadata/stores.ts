@@ -42,6 +42,8 @@ export function openStores(options: {
   readonly clock: Clock;
   /** Most events that wait to be published; see `Outbox`. */
   readonly waitingEventsMax?: number;
+  /** See {@link BlobStore}. */
+  readonly onBlobsRemoved?: () => void;
 }): Stores {
   const database = openDatabase(options.path, { durable: options.durable });
   try {
@@ -55,7 +57,7 @@ export function openStores(options: {
   const sequences = new SequenceStore(database);
   const namespaces = new NamespaceStore(records);
   const leases = new LeaseStore(records, namespaces);
-  const blobs = new BlobStore(records, { namespaces, leases, releases });
+  const blobs = new BlobStore(records, { namespaces, leases, releases }, options.onBlobsRemoved);
   const snapshots = new SnapshotStore(records, { namespaces, leases, releases, sequences });
   return {
     records,

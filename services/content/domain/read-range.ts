@@ -63,7 +63,8 @@ export async function* readChunks(reader: BlobReader, range: ReadRange): AsyncGe
     }
   } finally {
     await pending?.catch(() => undefined);
-    await reader.close();
+    // Nobody waits for it: nothing of what was read can get lost.
+    void reader.close().catch(() => undefined);
   }
 }
 

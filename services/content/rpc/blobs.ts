@@ -1,7 +1,7 @@
 import { isDigest, parseDigest } from "#containerd/digest.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
-import { getBlob } from "../domain/blob-access.ts";
+import type { BlobAccess } from "../domain/blob-access.ts";
 import { removeIngestFiles } from "../domain/ingest-status.ts";
 import type { WriterParts } from "../domain/ingest-writer.ts";
 import { type Removal, type RemovalFailure, removeBlobs } from "../domain/removal.ts";
@@ -11,10 +11,14 @@ import { type Removal, type RemovalFailure, removeBlobs } from "../domain/remova
  *
  * @param onRemoval - Told what became of each batch of blobs.
  */
-export function blobsService(parts: WriterParts, onRemoval: (removal: Removal) => void): ServiceBinding {
+export function blobsService(
+  parts: WriterParts,
+  access: BlobAccess,
+  onRemoval: (removal: Removal) => void,
+): ServiceBinding {
   const methods: Handlers<typeof Blobs> = {
     async openBlob({ namespace, digest }) {
-      const blob = await getBlob(parts.index, { namespace, digest: parseDigest(digest) });
+      const blob = await access.get({ namespace, digest: parseDigest(digest) });
       return { path: parts.blobs.path(blob.digest), size: blob.sizeBytes };
     },
     async removeBlobs({ digests, backendRefs }) {

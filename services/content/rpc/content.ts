@@ -11,25 +11,35 @@ import {
 } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { BorrowedResponse, bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
-import { getBlob } from "../domain/blob-access.ts";
+import type { BlobAccess } from "../domain/blob-access.ts";
 import { abortIngest, getIngestStatus, listIngestStatuses, type NamedStatus } from "../domain/ingest-status.ts";
 import type { WriterParts } from "../domain/ingest-writer.ts";
-import { type ReadChunk, rangeOf, readChunks } from "../domain/read-range.ts";
+import { type ReadChunk, type ReadRange, rangeOf, readChunks } from "../domain/read-range.ts";
 import { runWriteSession } from "../domain/write-session.ts";
 
 type OwnMethods = Pick<Handlers<typeof Content>, "read" | "write" | "status" | "listStatuses" | "abort">;
 
 /** The methods of containerd's Content service that deal with bytes; the others only deal with records. */
-export function contentService(parts: WriterParts): ServiceBinding {
+export function contentService(parts: WriterParts, access: BlobAccess): ServiceBinding {
   const methods: OwnMethods = {
     async *read(request, call) {
       const { digest } = request;
       if (!isDigest(digest)) {
         throw new FlotillaError(ErrorKind.InvalidArgument, `${digest}: ${findDigestFault(digest)}`);
       }
-      const blob = await getBlob(parts.index, { namespace: requireNamespace(call), digest });
-      const range = rangeOf(request, blob);
-      for await (const chunk of readChunks(await parts.blobs.open(digest), range)) {
+      const wanted = { namespace: requireNamespace(call), digest };
+      // Beside the question whether the namespace has it, whose answer goes first.
+      const opening = parts.blobs.open(digest);
+      opening.catch(() => undefined);
+      let range: ReadRange;
+      try {
+        range = rangeOf(request, await access.get(wanted));
+      } catch (error) {
+        // Whether it could be opened is nobody's business.
+        opening.then((reader) => reader.close()).catch(() => undefined);
+        throw error;
+      }
+      for await (const chunk of readChunks(await opening, range)) {
         yield encodeChunk(chunk);
       }
     },

@@ -38,6 +38,9 @@ export class BlobStore {
   readonly #remove: Statement<[string, string], bigint>;
   readonly #digests: Statement<[string, number], string>;
 
+  #hasRemoved = false;
+
+  /** @param onRemoved - Called after a commit that removed records of blobs, before anybody is told of it. */
   constructor(
     records: Records,
     stores: {
@@ -45,12 +48,19 @@ export class BlobStore {
       readonly leases: LeaseStore;
       readonly releases: ReleaseStore;
     },
+    onRemoved: () => void = () => undefined,
   ) {
     const { database } = records;
     this.#records = records;
     this.#namespaces = stores.namespaces;
     this.#leases = stores.leases;
     this.#releases = stores.releases;
+    records.onCommit(() => {
+      if (this.#hasRemoved) {
+        this.#hasRemoved = false;
+        onRemoved();
+      }
+    });
     this.#find = database
       .prepare<[string, string], Uint8Array>("SELECT message FROM blobs WHERE namespace = ? AND digest = ?")
       .pluck();
@@ -140,6 +150,7 @@ export class BlobStore {
   /** Removes the record of a blob, inside a change, and condemns its file if that was the last record. */
   collect(namespace: string, digest: string): void {
     const size = this.#remove.get(namespace, digest);
+    this.#hasRemoved = true;
     this.#records.graph.remove(resourceOf(namespace, digest));
     if (size !== undefined) {
       this.#releases.condemnUnlessNamed(digest, size);

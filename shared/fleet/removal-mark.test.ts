@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import test from "node:test";
+import { RemovalMarkReader, RemovalMarkWriter } from "./removal-mark.ts";
+
+test("readers see each change, also of a writer that was started again or has lost its file", (context) => {
+  const state = mkdtempSync(`${tmpdir()}/flotilla-mark-`);
+  context.after(() => rmSync(state, { recursive: true }));
+  using reader = new RemovalMarkReader(state);
+  assert.equal(reader.read(), undefined);
+  const seen = new Set<bigint | undefined>();
+  const see = (): void => {
+    const number = reader.read();
+    assert.equal(reader.read(), number);
+    assert.ok(number !== undefined && !seen.has(number));
+    seen.add(number);
+  };
+  {
+    using writer = new RemovalMarkWriter(state);
+    see();
+    for (let round = 0; round < 300; round += 1) {
+      writer.advance();
+      see();
+    }
+  }
+  using again = new RemovalMarkWriter(state);
+  see();
+  rmSync(`${state}/blob-removals`);
+  assert.equal(reader.read(), undefined);
+  using third = new RemovalMarkWriter(state);
+  see();
+  again.advance();
+  third.advance();
+  see();
+});
