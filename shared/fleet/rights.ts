@@ -7,7 +7,7 @@ export interface ProcessRights {
   /** Capabilities that it needs, or `all` for a process whose children need them. @source capabilities(7) */
   readonly capabilities: "all" | readonly Capability[];
   /**
-   * Directories that it writes, besides its sockets, `<root>` and `<state>` being those of the daemon. A process of whose settings one names a directory writes
+   * Directories, and single files, that it writes, besides its sockets, `<root>` and `<state>` being those of the daemon. A process of whose settings one names a directory writes
    * that as well.
    */
   readonly writes: readonly string[];
@@ -58,7 +58,7 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
   metadata: {
     user: "flotilla-metadata",
     capabilities: [],
-    writes: ["<root>/io.containerd.metadata.v1.bolt"],
+    writes: ["<root>/io.containerd.metadata.v1.bolt", "<state>/blob-removals"],
     calls: ["events", "content", "snapshots"],
     network: false,
   },
