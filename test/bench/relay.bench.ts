@@ -1,19 +1,18 @@
 /**
- * Measures what the relay costs: the same calls straight to a service and through the relay, in turns, as JSON.
+ * Measures what a call costs a service and the relay: the same calls straight to a service and through the relay, in turns, as JSON.
  *
  * Service, relay and client are processes of their own. Rates depend on what else the machine does; the ratios and the
- * processor time of the relay much less.
+ * processor times much less.
  *
  *     node test/bench/relay.bench.ts [rounds]
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import http2 from "node:http2";
 import net from "node:net";
 import { fileURLToPath } from "node:url";
+import { connectRpc } from "#wire/client.ts";
 import { serveRpc } from "#wire/server.ts";
-import { connectionWindowBytes, serviceSettings } from "#wire/transport-settings.ts";
-import { bindEcho, echoPath, echoRoutes, plainEcho } from "../kit/echo-service.ts";
+import { bindEcho, echoClient, echoPath, echoRoutes, plainEcho } from "../kit/echo-service.ts";
 import {
   data,
   Flags,
@@ -30,64 +29,37 @@ import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const streamBytes = 64 * 1024 * 1024;
 const callMs = 1_000;
-const blockBytes = 64 * 1024;
+const blockBytes = 256 * 1024;
 
 interface Round {
   unaryMedianUs: number;
   unaryRateOne: number;
   unaryRateSixteen: number;
+  unaryRateSixtyFour: number;
   downloadMegabytesPerSecond: number;
   uploadMegabytesPerSecond: number;
 }
 
-interface RelayCost {
-  unaryCpuUsPerCall: number;
+interface Cost {
+  sixteenCpuUsPerCall: number;
+  sixtyFourCpuUsPerCall: number;
   downloadCpuNsPerByte: number;
   uploadCpuNsPerByte: number;
 }
 
-/** A service as ours are, for unary calls, and a bare server of bytes. */
-async function runService([echoSocket = "", bulkSocket = ""]: readonly string[]): Promise<void> {
+/** A service as ours are. */
+async function runService([echoSocket = ""]: readonly string[]): Promise<void> {
   await serveRpc({ socketPath: echoSocket, services: [bindEcho(plainEcho)] });
-  const server = http2.createServer({ settings: serviceSettings });
-  const block = Buffer.alloc(blockBytes);
-  server.on("session", (session) => session.setLocalWindowSize(connectionWindowBytes));
-  server.on("stream", (stream: http2.ServerHttp2Stream, request) => {
-    stream.on("error", () => undefined);
-    stream.respond({ ":status": 200 });
-    if (request[":path"] === "/bulk/Upload") {
-      stream.resume();
-      stream.on("end", () => stream.end());
-      return;
-    }
-    let leftBytes = streamBytes;
-    const write = (): void => {
-      while (leftBytes > 0) {
-        leftBytes -= blockBytes;
-        if (!stream.write(block)) {
-          stream.once("drain", write);
-          return;
-        }
-      }
-      stream.end();
-    };
-    write();
-  });
-  server.listen(bulkSocket);
-  await once(server, "listening");
-  process.send?.("ready");
+  answerCpuUsage();
 }
 
-async function runRelay([socketPath = "", echoSocket = "", bulkSocket = ""]: readonly string[]): Promise<void> {
-  const bulk = ["/bulk/Download", "/bulk/Upload"].map(
-    (path) => [path, { upstream: "bulk", repeatable: false }] as const,
-  );
-  await listenRelay({
-    socketPath,
-    routes: new Map([...echoRoutes("echo"), ...bulk]),
-    heldMsMax: 10_000,
-    socketOf: (upstream) => (upstream === "bulk" ? bulkSocket : echoSocket),
-  });
+async function runRelay([socketPath = "", echoSocket = ""]: readonly string[]): Promise<void> {
+  await listenRelay({ socketPath, routes: echoRoutes("echo"), heldMsMax: 10_000, socketOf: () => echoSocket });
+  answerCpuUsage();
+}
+
+/** Tells the bench how much processor time this process has used, whenever it asks. */
+function answerCpuUsage(): void {
   process.on("message", () => process.send?.(process.cpuUsage()));
   process.send?.("ready");
 }
@@ -95,23 +67,27 @@ async function runRelay([socketPath = "", echoSocket = "", bulkSocket = ""]: rea
 async function runBench(rounds: number): Promise<void> {
   await using directory = await makeTemporaryDirectory("bench");
   const echoSocket = `${directory.path}/echo.sock`;
-  const bulkSocket = `${directory.path}/bulk.sock`;
   const relaySocket = `${directory.path}/relay.sock`;
-  await using service = await start(["service", echoSocket, bulkSocket]);
-  await using relay = await start(["relay", relaySocket, echoSocket, bulkSocket]);
-  void service;
+  await using service = await start(["service", echoSocket]);
+  await using relay = await start(["relay", relaySocket, echoSocket]);
   const direct: Round[] = [];
   const relayed: Round[] = [];
-  const costs: RelayCost[] = [];
+  const serviceCosts: Cost[] = [];
+  const relayCosts: Cost[] = [];
   for (let round = 0; round < rounds; round++) {
-    direct.push((await measure({ unarySocket: echoSocket, bulkSocket }, () => Promise.resolve(0))).rates);
-    const { rates, cost } = await measure({ unarySocket: relaySocket, bulkSocket: relaySocket }, () =>
-      cpuUs(relay.child),
-    );
+    const straight = await measure(echoSocket, service.child);
+    direct.push(straight.rates);
+    serviceCosts.push(straight.cost);
+    const { rates, cost } = await measure(relaySocket, relay.child);
     relayed.push(rates);
-    costs.push(cost);
+    relayCosts.push(cost);
   }
-  const result = { direct: medians(direct), relayed: medians(relayed), relay: medians(costs) };
+  const result = {
+    direct: medians(direct),
+    relayed: medians(relayed),
+    service: medians(serviceCosts),
+    relay: medians(relayCosts),
+  };
   process.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`);
 }
 
@@ -134,32 +110,34 @@ async function cpuUs(child: ChildProcess): Promise<number> {
   return usage.user + usage.system;
 }
 
-async function measure(
-  { unarySocket, bulkSocket }: { readonly unarySocket: string; readonly bulkSocket: string },
-  readCpuUs: () => Promise<number>,
-): Promise<{ rates: Round; cost: RelayCost }> {
-  const caller = await RawCaller.open(unarySocket);
+/** Calls a socket, and sees what that costs a process. */
+async function measure(socketPath: string, watched: ChildProcess): Promise<{ rates: Round; cost: Cost }> {
+  const caller = await RawCaller.open(socketPath);
   await caller.run(1, 200);
   const one = await caller.run(1, callMs);
-  const beforeCalls = await readCpuUs();
+  const beforeCalls = await cpuUs(watched);
   const sixteen = await caller.run(16, callMs);
-  const afterCalls = await readCpuUs();
+  const afterSixteen = await cpuUs(watched);
+  const sixtyFour = await caller.run(64, callMs);
+  const afterCalls = await cpuUs(watched);
   caller.close();
-  const downloadMs = await moveBytes(bulkSocket, "/bulk/Download");
-  const afterDownload = await readCpuUs();
-  const uploadMs = await moveBytes(bulkSocket, "/bulk/Upload");
-  const afterUpload = await readCpuUs();
+  const downloadMs = await download(socketPath);
+  const afterDownload = await cpuUs(watched);
+  const uploadMs = await upload(socketPath);
+  const afterUpload = await cpuUs(watched);
   const megabytes = streamBytes / 1e6;
   return {
     rates: {
       unaryMedianUs: one.medianUs,
       unaryRateOne: one.rate,
       unaryRateSixteen: sixteen.rate,
+      unaryRateSixtyFour: sixtyFour.rate,
       downloadMegabytesPerSecond: megabytes / (downloadMs / 1e3),
       uploadMegabytesPerSecond: megabytes / (uploadMs / 1e3),
     },
     cost: {
-      unaryCpuUsPerCall: (afterCalls - beforeCalls) / (sixteen.rate * (callMs / 1e3)),
+      sixteenCpuUsPerCall: (afterSixteen - beforeCalls) / (sixteen.rate * (callMs / 1e3)),
+      sixtyFourCpuUsPerCall: (afterCalls - afterSixteen) / (sixtyFour.rate * (callMs / 1e3)),
       downloadCpuNsPerByte: ((afterDownload - afterCalls) * 1e3) / streamBytes,
       uploadCpuNsPerByte: ((afterUpload - afterDownload) * 1e3) / streamBytes,
     },
@@ -250,33 +228,47 @@ class RawCaller {
   }
 }
 
-/** Moves 64 MiB in one stream; returns how long it took. */
-async function moveBytes(socketPath: string, path: string): Promise<number> {
-  const session = http2.connect("http://localhost", {
-    createConnection: () => net.connect(socketPath),
-    settings: serviceSettings,
-  });
-  await once(session, "connect");
-  session.setLocalWindowSize(connectionWindowBytes);
+/** Gets 64 MiB in one stream; returns how long it took. */
+async function download(socketPath: string): Promise<number> {
+  const connection = connectRpc(socketPath);
+  const client = echoClient(connection.transport);
+  await client.unary({ value: Buffer.alloc(0) });
   const startedMs = performance.now();
-  const stream = session.request({ ":method": "POST", ":path": path });
-  if (path === "/bulk/Upload") {
-    const block = Buffer.alloc(blockBytes);
-    for (let leftBytes = streamBytes; leftBytes > 0; leftBytes -= blockBytes) {
-      if (!stream.write(block)) {
-        await once(stream, "drain");
-      }
-    }
+  let receivedBytes = 0;
+  for await (const { value } of client.download({ value: BigInt(streamBytes) })) {
+    receivedBytes += value.length;
   }
-  stream.end();
-  stream.resume();
-  await once(stream, "end");
   const tookMs = performance.now() - startedMs;
-  session.destroy();
+  connection.close();
+  if (receivedBytes !== streamBytes) {
+    throw new Error(`${receivedBytes} of ${streamBytes} bytes came`);
+  }
   return tookMs;
 }
 
-function medians(rounds: readonly (Round | RelayCost)[]): Record<string, number> {
+/** Sends 64 MiB in one stream; returns how long it took. */
+async function upload(socketPath: string): Promise<number> {
+  const connection = connectRpc(socketPath);
+  const client = echoClient(connection.transport);
+  await client.unary({ value: Buffer.alloc(0) });
+  const block = Buffer.alloc(blockBytes);
+  const startedMs = performance.now();
+  const { value } = await client.upload(
+    (async function* () {
+      for (let leftBytes = streamBytes; leftBytes > 0; leftBytes -= blockBytes) {
+        yield { value: block };
+      }
+    })(),
+  );
+  const tookMs = performance.now() - startedMs;
+  connection.close();
+  if (value !== BigInt(streamBytes)) {
+    throw new Error(`${value} of ${streamBytes} bytes arrived`);
+  }
+  return tookMs;
+}
+
+function medians(rounds: readonly (Round | Cost)[]): Record<string, number> {
   const samples = rounds.map((round) => new Map<string, number>(Object.entries(round)));
   const names = [...(samples[0]?.keys() ?? [])];
   return Object.fromEntries(

@@ -1,12 +1,12 @@
 import type { Duplex } from "node:stream";
 import { Chunk } from "./chunk.ts";
-import type { DataSink, DataSource, HeaderBytes, WindowWaiter } from "./data-flow.ts";
+import { ConnectionFlow } from "./connection-flow.ts";
+import type { HeaderBytes } from "./data-flow.ts";
 import { FloodBudget } from "./flood-budget.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
-import { FrameWriter } from "./frame-writer.ts";
 import { HeaderAssembly } from "./header-assembly.ts";
 import { type HeaderList, HeaderReader } from "./header-list.ts";
-import { frameBytesMax, idleFramesBurst, idleFramesPerSecond } from "./limits.ts";
+import { idleFramesBurst, idleFramesPerSecond } from "./limits.ts";
 import {
   ConnectionFault,
   defaultHeaderTableBytes,
@@ -17,12 +17,9 @@ import {
   frameHeadBytes,
   windowBytesMax,
 } from "./protocol.ts";
-import { ReceiveWindow } from "./receive-window.ts";
 import { parseSettings } from "./settings.ts";
 import type { WriterGroup } from "./writer-group.ts";
 
-/** Bytes that one stream may send before the next waiting stream has its turn. */
-const turnBytes = 4 * frameBytesMax;
 /** Frames without payload that go with one that has some. */
 const idleFramesEarned = 4;
 /** SETTINGS may touch every stream, so one counts as many idle frames. */
@@ -39,11 +36,6 @@ export interface ReceivedHeaders {
   readonly dependsOnItself: boolean;
 }
 
-/** Who is told when a socket takes more. */
-interface DrainWaiter {
-  socketDrained(): void;
-}
-
 /** How a connection is opened. */
 export interface ConnectionOptions {
   /** What the peer may send on all streams together before it gets credit back. */
@@ -58,13 +50,9 @@ export interface ConnectionOptions {
  *
  * @source RFC 9113
  */
-export abstract class Http2Connection implements FrameSink, DataSource, DataSink {
-  readonly writer: FrameWriter;
+export abstract class Http2Connection extends ConnectionFlow implements FrameSink {
   /** What the peer lets each new stream send. */
   peerInitialWindowBytes = defaultWindowBytes;
-  sendWindowBytes = defaultWindowBytes;
-  protected readonly socket: Duplex;
-  protected readonly group: WriterGroup;
   protected readonly reader: FrameReader = new FrameReader(this);
   protected peerStreamsMax = Number.POSITIVE_INFINITY;
   /** Whether the peer's first SETTINGS have arrived. */
@@ -75,38 +63,20 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
   #assembly: HeaderAssembly | undefined;
   #owesTableReset = false;
   #hasResetTable = false;
-  readonly #receiveWindow: ReceiveWindow;
-  /** Credit that sources get back when this socket has drained. */
-  readonly #parkedCredit = new Map<DataSource, number>();
-  readonly #awaitingDrain = new Set<DrainWaiter>();
-  #waiting: WindowWaiter[] = [];
-  #isClosed = false;
 
   protected constructor(socket: Duplex, group: WriterGroup, options: ConnectionOptions) {
-    this.socket = socket;
-    this.group = group;
-    this.writer = new FrameWriter(socket, group);
-    this.#receiveWindow = new ReceiveWindow(options.windowBytes);
+    super(socket, group, options.windowBytes);
     this.#tableBytesMax = options.headerTableBytes;
     socket.on("data", (chunk: Buffer) => this.receive(chunk));
-    socket.on("drain", () => this.handle(() => this.#drained()));
+    socket.on("drain", () => this.handle(() => this.drained()));
     socket.on("error", () => undefined);
     socket.on("end", () => this.close());
     socket.on("close", () => this.close());
   }
 
-  get isClosed(): boolean {
-    return this.#isClosed;
-  }
-
-  holdChunk(): Chunk | undefined {
-    this.group.chunk?.hold();
-    return this.group.chunk;
-  }
-
   /** Reads what arrived on the socket; the bytes are the connection's from now on. */
   receive(chunk: Buffer): void {
-    if (!this.#isClosed) {
+    if (!this.isClosed) {
       const owned = Chunk.tryOwn(chunk);
       this.group.chunk = owned;
       this.handle(() => this.reader.read(chunk));
@@ -118,58 +88,20 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
 
   /** Ends the connection at once. */
   close(): void {
-    if (this.#isClosed) {
+    if (this.isClosed) {
       return;
     }
-    this.#isClosed = true;
+    this.isClosed = true;
     this.reader.stop();
     this.socket.destroy();
-    this.writer.drained();
-    this.#returnParkedCredit();
+    this.endFlow();
     this.handle(() => this.onClosed());
-  }
-
-  returnCredit(sizeBytes: number, sink: DataSink | undefined): void {
-    if (sink?.writer.isSlow === true) {
-      sink.parkCredit(this, sizeBytes);
-      return;
-    }
-    const incrementBytes = this.#receiveWindow.giveBack(sizeBytes);
-    if (incrementBytes > 0 && !this.#isClosed) {
-      this.writer.windowUpdate(0, incrementBytes);
-    }
-  }
-
-  parkCredit(source: DataSource, sizeBytes: number): void {
-    this.#parkedCredit.set(source, (this.#parkedCredit.get(source) ?? 0) + sizeBytes);
-  }
-
-  waitForWindow(waiter: WindowWaiter): void {
-    if (!waiter.isWaitingForWindow) {
-      waiter.isWaitingForWindow = true;
-      this.#waiting.push(waiter);
-    }
-  }
-
-  /** Tells a stream when everything is written. */
-  waitForDrain(waiter: DrainWaiter): void {
-    this.#awaitingDrain.add(waiter);
-  }
-
-  flush(): void {
-    this.group.flush();
-  }
-
-  flushSoon(): void {
-    this.group.flushSoon();
   }
 
   sendHeaders(streamId: number, block: HeaderBytes, endStream: boolean): void {
     this.writer.headers(streamId, block, { endStream, resetsTable: this.#owesTableReset });
     this.#owesTableReset = false;
   }
-
-  abstract endSent(streamId: number): void;
 
   onFrame(buffer: Buffer, frameStart: number, frameEnd: number): void {
     const { type } = this.reader;
@@ -221,7 +153,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
       throw new ConnectionFault(ErrorCode.ProtocolError, "DATA where no DATA may be");
     }
     this.#requireStream();
-    this.#receiveWindow.take(end - start);
+    this.receiveWindow.take(end - start);
     const isLast = missingBytes === 0 && (this.reader.flags & Flag.EndStream) !== 0;
     if (start === end && !isLast) {
       this.#spendIdleFrame();
@@ -329,7 +261,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     if (paddingBytes < 0 || start > end) {
       throw new ConnectionFault(ErrorCode.ProtocolError, "DATA is shorter than its padding");
     }
-    this.#receiveWindow.take(frameEnd - payloadStart);
+    this.receiveWindow.take(frameEnd - payloadStart);
     const overheadBytes = 1 + paddingBytes;
     this.returnCredit(overheadBytes, undefined);
     if (start === end) {
@@ -418,43 +350,7 @@ export abstract class Http2Connection implements FrameSink, DataSource, DataSink
     if (incrementBytes === 0) {
       throw new ConnectionFault(ErrorCode.ProtocolError, "WINDOW_UPDATE of 0");
     }
-    this.sendWindowBytes += incrementBytes;
-    if (this.sendWindowBytes > windowBytesMax) {
-      throw new ConnectionFault(ErrorCode.FlowControlError, "the window of the connection is too large");
-    }
-    this.#flowWaiting();
-  }
-
-  #flowWaiting(): void {
-    while (this.sendWindowBytes > 0 && this.#waiting.length > 0) {
-      const round = this.#waiting;
-      this.#waiting = [];
-      for (const waiter of round) {
-        waiter.isWaitingForWindow = false;
-        if (this.sendWindowBytes > 0) {
-          waiter.flow(turnBytes);
-        } else {
-          this.waitForWindow(waiter);
-        }
-      }
-    }
-  }
-
-  #drained(): void {
-    this.writer.drained();
-    this.#returnParkedCredit();
-    const waiting = [...this.#awaitingDrain];
-    this.#awaitingDrain.clear();
-    for (const waiter of waiting) {
-      waiter.socketDrained();
-    }
-  }
-
-  #returnParkedCredit(): void {
-    for (const [source, sizeBytes] of this.#parkedCredit) {
-      source.returnCredit(sizeBytes, undefined);
-    }
-    this.#parkedCredit.clear();
+    this.widenConnection(incrementBytes);
   }
 
   #spendIdleFrame(count = 1): void {

@@ -11,8 +11,6 @@ export interface EndpointConnection extends DataSink, DataSource {
   readonly isClosed: boolean;
   /** Writes what was collected. */
   flush(): void;
-  /** Writes what was collected when the events that are there have been handled. */
-  flushSoon(): void;
   /** Calls {@link EndpointStream.socketDrained} when everything is written. */
   waitForDrain(stream: EndpointStream): void;
   /** The stream is over on both sides, or reset. */
@@ -97,7 +95,6 @@ export class EndpointStream implements WindowWaiter {
   sendHeaders(block: HeaderBytes): void {
     if (!this.isOver) {
       this.#connection.sendHeaders(this.id, block, false);
-      this.#connection.flushSoon();
     }
   }
 
@@ -113,7 +110,6 @@ export class EndpointStream implements WindowWaiter {
       this.#connection.sendHeaders(this.id, block, true);
       this.#endSent();
     }
-    this.#connection.flushSoon();
   }
 
   /** Sends bytes, which nobody changes from now on. */
@@ -156,7 +152,6 @@ export class EndpointStream implements WindowWaiter {
       this.#connection.writer.dataHead(this.id, 0, true);
       this.#endSent();
     }
-    this.#connection.flushSoon();
   }
 
   /** Ends the stream at once; what waits is thrown away, and what comes is ignored. One that both sides have ended is over without it. */
@@ -166,7 +161,6 @@ export class EndpointStream implements WindowWaiter {
       this.isOver = true;
       this.#forget();
       this.#connection.resetStream(this, code);
-      this.#connection.flushSoon();
       this.onOver?.();
     }
   }
@@ -187,7 +181,6 @@ export class EndpointStream implements WindowWaiter {
       this.#connection.writer.windowUpdate(this.id, this.#consumedBytes);
       this.receiveWindowBytes += this.#consumedBytes;
       this.#consumedBytes = 0;
-      this.#connection.flushSoon();
     }
   }
 
@@ -303,8 +296,6 @@ export class EndpointStream implements WindowWaiter {
       if (this.#queuedBytes === 0 && !this.#isBorrowing && this.#connection.writer.isSlow) {
         this.#connection.waitForDrain(this);
       }
-    } else {
-      this.#connection.flushSoon();
     }
   }
 

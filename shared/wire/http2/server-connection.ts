@@ -1,17 +1,11 @@
 import type { Duplex } from "node:stream";
+import { AnnouncedBodies } from "./announced-bodies.ts";
 import { type ConnectionOptions, Http2Connection, type ReceivedHeaders } from "./connection.ts";
 import type { EndpointConnection } from "./endpoint-stream.ts";
 import { FloodBudget } from "./flood-budget.ts";
 import type { HeaderList } from "./header-list.ts";
-import {
-  headerListBytesMax,
-  lastStreamMsMax,
-  lingerMs,
-  resetsBurst,
-  resetsPerSecond,
-  resetsRemembered,
-  streamsMax,
-} from "./limits.ts";
+import { LateStreams } from "./late-streams.ts";
+import { headerListBytesMax, lastStreamMsMax, lingerMs, resetsBurst, resetsPerSecond, streamsMax } from "./limits.ts";
 import { ConnectionFault, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
 import { faultOfTrailers, type RequestHead } from "./request-head.ts";
 import { WriterGroup } from "./writer-group.ts";
@@ -62,10 +56,8 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
   readonly #options: ServerConnectionOptions;
   readonly #streams = new Map<number, S>();
   readonly #resets = new FloodBudget(resetsBurst, resetsPerSecond);
-  /** Streams that were reset lately from this side; frames that the client sent before it knew are no fault. */
-  readonly #lateStreams = new Set<number>();
-  /** How many bytes of body are to come on streams that said so. */
-  readonly #announcedBytes = new Map<number, number>();
+  readonly #lateStreams = new LateStreams();
+  readonly #bodies = new AnnouncedBodies();
   #lastStreamId = 0;
   #draining: "no" | "announced" | "refusing" = "no";
   #drainTimer: NodeJS.Timeout | undefined;
@@ -137,9 +129,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
   /** Removes a stream that is over on both sides, or reset. */
   protected removeStream(streamId: number): void {
     this.#streams.delete(streamId);
-    if (this.#announcedBytes.size > 0) {
-      this.#announcedBytes.delete(streamId);
-    }
+    this.#bodies.forget(streamId);
     if (this.#draining === "refusing" && this.#streams.size === 0 && !this.isClosed) {
       this.#endGently();
     }
@@ -160,10 +150,6 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
   protected sendReset(streamId: number, code: number): void {
     this.writer.resetStream(streamId, code);
     this.#lateStreams.add(streamId);
-    if (this.#lateStreams.size > resetsRemembered) {
-      const [oldest = streamId] = this.#lateStreams;
-      this.#lateStreams.delete(oldest);
-    }
   }
 
   protected onHeaders(headers: ReceivedHeaders): void {
@@ -212,7 +198,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
     } else if (stream.isEnded || sizeBytes > stream.receiveWindowBytes) {
       this.returnCredit(sizeBytes, undefined);
       this.#abortStream(stream, stream.isEnded ? ErrorCode.StreamClosed : ErrorCode.FlowControlError);
-    } else if (this.#announcedBytes.size > 0 && !this.#fitsAnnouncement(streamId, sizeBytes, isLast)) {
+    } else if (!this.#bodies.fits(streamId, sizeBytes, isLast)) {
       this.returnCredit(sizeBytes, undefined);
       this.#abortStream(stream, ErrorCode.ProtocolError);
     } else {
@@ -229,7 +215,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
   protected onReset(streamId: number, code: number): void {
     this.#requireOpened(streamId);
     this.#spendReset();
-    this.#lateStreams.delete(streamId);
+    this.#lateStreams.forget(streamId);
     this.#streams.get(streamId)?.abort(code);
   }
 
@@ -313,7 +299,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
       return;
     }
     if (head.contentLength !== undefined && !endStream) {
-      this.#announcedBytes.set(streamId, head.contentLength);
+      this.#bodies.expect(streamId, head.contentLength);
     }
     this.openStream(head, headers);
   }
@@ -321,24 +307,13 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
   #receiveTrailers(stream: S, { endStream, list }: ReceivedHeaders): void {
     if (stream.isEnded) {
       this.#abortStream(stream, ErrorCode.StreamClosed);
-    } else if (!endStream || faultOfTrailers(list) !== undefined || !this.#fitsAnnouncement(stream.id, 0, true)) {
+    } else if (!endStream || faultOfTrailers(list) !== undefined || !this.#bodies.fits(stream.id, 0, true)) {
       this.#abortStream(stream, ErrorCode.ProtocolError);
     } else if (list.isTooLarge) {
       this.#abortStream(stream, ErrorCode.EnhanceYourCalm);
     } else {
       stream.receiveTrailers(list);
     }
-  }
-
-  /** Counts off what content-length said. */
-  #fitsAnnouncement(streamId: number, sizeBytes: number, isLast: boolean): boolean {
-    const announcedBytes = this.#announcedBytes.get(streamId);
-    if (announcedBytes === undefined) {
-      return true;
-    }
-    const leftBytes = announcedBytes - sizeBytes;
-    this.#announcedBytes.set(streamId, leftBytes);
-    return isLast ? leftBytes === 0 : leftBytes >= 0;
   }
 
   #receiveDataOfClosed(streamId: number): void {

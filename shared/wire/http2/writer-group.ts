@@ -4,7 +4,7 @@ import type { FrameWriter, WriterSchedule } from "./frame-writer.ts";
 
 /** The writers of connections that pass bytes to each other, which are flushed together. */
 export class WriterGroup implements WriterSchedule {
-  readonly #unflushed: FrameWriter[] = [];
+  #unflushed: FrameWriter[] = [];
   readonly #overloaded = new Set<FrameWriter>();
   readonly #paused = new Set<Duplex>();
   /** The chunk that is being read. Whoever refers to its bytes beyond that holds it. */
@@ -20,12 +20,14 @@ export class WriterGroup implements WriterSchedule {
       action();
     } finally {
       this.#actions -= 1;
-      this.flush();
+      if (this.#actions === 0) {
+        this.flush();
+      }
     }
   }
 
   /** Writes what was collected when the events that are there have been handled, so that many answers leave by one write. */
-  flushSoon(): void {
+  #flushSoon(): void {
     if (this.#actions === 0 && !this.#isFlushScheduled) {
       this.#isFlushScheduled = true;
       setImmediate(() => {
@@ -37,17 +39,22 @@ export class WriterGroup implements WriterSchedule {
 
   add(writer: FrameWriter): void {
     this.#unflushed.push(writer);
+    this.#flushSoon();
   }
 
   /** Writes everything that was collected. */
   flush(): void {
-    for (const writer of this.#unflushed) {
-      writer.flush();
-      if (writer.isOverloaded) {
-        this.#overloaded.add(writer);
+    // A write may be answered before it returns, where both ends are in one process.
+    while (this.#unflushed.length > 0) {
+      const writers = this.#unflushed;
+      this.#unflushed = [];
+      for (const writer of writers) {
+        writer.flush();
+        if (writer.isOverloaded) {
+          this.#overloaded.add(writer);
+        }
       }
     }
-    this.#unflushed.length = 0;
   }
 
   /** Stops reading a socket while a receiver is overloaded with frames that no window limits. */
