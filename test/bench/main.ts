@@ -14,6 +14,7 @@ import { say } from "./progress.ts";
 import { pullBench } from "./pull.bench.ts";
 import { type LoadedMeasurement, updateReadme, writeResults } from "./report.ts";
 import { rpcBench } from "./rpc.bench.ts";
+import { transferBench } from "./transfer.bench.ts";
 
 /**
  * Measures Flotilla beside containerd, in one run, by turns.
@@ -29,6 +30,7 @@ const benches = [
   clientsBench,
   lifecycleBench,
   pullBench,
+  transferBench,
   applyBench,
   collectionBench,
   eventsBench,

@@ -63,14 +63,20 @@ export class TransferClient {
 
   async export(names: readonly string[], options: ExportInit = {}): Promise<Buffer> {
     const stream = await this.#open("export");
-    const receiving = Array.fromAsync(stream.receiveBytes());
+    const pieces: Uint8Array[] = [];
+    const sent = new AbortController();
+    const receiving = collect(stream.receiveBytes(), pieces, sent.signal);
     receiving.catch(() => undefined);
     const extraReferences = names.map((name) => ({ name }));
     await this.#run(
       pack(ImageStoreSchema, { extraReferences }),
       pack(ImageExportStreamSchema, { ...options, stream: stream.id }),
     );
-    return Buffer.concat(await receiving);
+    sent.abort();
+    const isWhole = (): boolean => Buffer.concat(pieces.slice(-2)).subarray(-archiveEnd.length).equals(archiveEnd);
+    await (isWhole() ? undefined : receiving);
+    stream.cancel();
+    return Buffer.concat(pieces);
   }
 
   async #run(source: Packed, destination: Packed, signal?: AbortSignal): Promise<TransferOutcome> {
@@ -97,6 +103,21 @@ export class TransferClient {
 
 function registry(reference: string): Packed {
   return pack(OCIRegistrySchema, { reference, resolver: { defaultScheme: "http" } });
+}
+
+/** Two blocks of zeros end an archive. */
+const archiveEnd = Buffer.alloc(1024);
+
+/** Collects pieces until they end. containerd leaves the stream open: once all is sent, until they end as an archive does. */
+async function collect(bytes: AsyncIterable<Uint8Array>, pieces: Uint8Array[], sent: AbortSignal): Promise<void> {
+  let end = Buffer.alloc(0);
+  for await (const piece of bytes) {
+    pieces.push(piece);
+    end = Buffer.concat([end, piece]).subarray(-archiveEnd.length);
+    if (sent.aborted && end.equals(archiveEnd)) {
+      return;
+    }
+  }
 }
 
 async function* eventsOf(stream: ClientStream): AsyncGenerator<Progress> {
