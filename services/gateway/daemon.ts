@@ -27,7 +27,7 @@ import { type ListenOptions, listen } from "#wire/listen.ts";
 import { hostRpc, serveRpc } from "#wire/server.ts";
 import { allPlugins } from "../plugins.ts";
 import { createDirectories } from "./directories.ts";
-import { describeMember, fleetMember, memberNames, promisedPlugins } from "./members.ts";
+import { describeMember, fleetMember, inspectPlugin, memberNames, promisedPlugins } from "./members.ts";
 import { claimRoot, refuseLiveSocket } from "./ownership.ts";
 import { gatewayDefinitions } from "./plugin-definitions.ts";
 import { missingRequirements } from "./plugin-graph.ts";
@@ -165,7 +165,18 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   stop.signal.throwIfAborted();
   const own = await initPlugins(
     gatewayPlugins,
-    gatewayDefinitions(config, { plugins: () => registry.all(), crippled: crippled.signal }),
+    gatewayDefinitions(config, {
+      plugins: () => registry.all(),
+      inspect: async (request) => {
+        const owner = registry.ownerOf(request);
+        if (owner === undefined || owner === "gateway") {
+          throw failure(ErrorKind.NotImplemented, "plugin does not provided extra information");
+        }
+        wake(owner);
+        return await inspectPlugin(config, owner, request);
+      },
+      crippled: crippled.signal,
+    }),
     { config, log },
   );
   registry.record("gateway", own.plugins);

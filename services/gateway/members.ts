@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { fromBinary } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
 import { createClient } from "@connectrpc/connect";
 import { aborted } from "#base/aborted.ts";
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
@@ -12,7 +13,7 @@ import { programUrl } from "#fleet/program.ts";
 import type { Member } from "#fleet/supervisor.ts";
 import { fleet } from "#fleet/topology.ts";
 import { idleVariable } from "#fleet/wake.ts";
-import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import type { Plugin, PluginInfoRequest } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { DescribeResponseSchema, Member as MemberService } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { connectRpc } from "#wire/client.ts";
 import { pluginsByProcess } from "../plugins.ts";
@@ -78,6 +79,30 @@ async function readDescription(name: ProcessName, told: Promise<Buffer>, signal:
     throw failure(ErrorKind.Unavailable, `process ${name} ${why}`);
   }
   return fromBinary(DescribeResponseSchema, message).plugins;
+}
+
+/** How long a plugin may take to tell about itself, which may take programs that it runs. */
+const inspectMsMax = 20_000;
+
+/**
+ * Asks a process for what one of its plugins tells for options.
+ *
+ * @throws {@link FlotillaError} what the plugin says; `unavailable` or `deadline_exceeded` when it does not.
+ */
+export async function inspectPlugin(
+  config: FleetConfig,
+  name: ProcessName,
+  { type, id, options }: PluginInfoRequest,
+): Promise<Any | undefined> {
+  const connection = connectRpc(privateSocketOf(config.state, name));
+  try {
+    const client = createClient(MemberService, connection.transport);
+    return (
+      await client.inspect({ type, id, ...(options === undefined ? {} : { options }) }, { timeoutMs: inspectMsMax })
+    ).extra;
+  } finally {
+    connection.close();
+  }
 }
 
 /**

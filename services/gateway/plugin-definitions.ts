@@ -1,7 +1,12 @@
+import type { Any } from "@bufbuild/protobuf/wkt";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
-import { Introspection, type Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import {
+  Introspection,
+  type Plugin,
+  type PluginInfoRequest,
+} from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { bindService } from "#wire/handler.ts";
@@ -14,18 +19,23 @@ import { versionHandlers } from "./rpc/version.ts";
 export interface FleetState {
   /** Every plugin of the fleet as it is at the time of the call. */
   readonly plugins: () => readonly Plugin[];
+  /** Asks the process that carries a plugin for what the plugin tells for options. */
+  readonly inspect: (request: PluginInfoRequest) => Promise<Any | undefined>;
   /** Aborts when a process of the fleet is given up. */
   readonly crippled: AbortSignal;
 }
 
 /** What the gateway's own plugins do. */
-export function gatewayDefinitions(config: FleetConfig, { plugins, crippled }: FleetState): PluginDefinition[] {
+export function gatewayDefinitions(
+  config: FleetConfig,
+  { plugins, inspect, crippled }: FleetState,
+): PluginDefinition[] {
   return [
     {
       manifest: introspectionPlugin,
       init: async () => {
         const uuid = await openServerUuid(pluginRoot(config, pluginUri(introspectionPlugin)));
-        return { services: [bindService(Introspection, introspectionHandlers({ plugins, uuid }))] };
+        return { services: [bindService(Introspection, introspectionHandlers({ plugins, inspect, uuid }))] };
       },
     },
     { manifest: versionPlugin, init: () => ({ services: [bindService(Version, versionHandlers())] }) },

@@ -27,6 +27,16 @@ export class PluginRegistry {
     );
   }
 
+  /** The process that carries a plugin. */
+  ownerOf({ type, id }: Pick<Plugin, "type" | "id">): ProcessName | undefined {
+    for (const [process, plugins] of this.#byProcess) {
+      if (plugins.some((plugin) => plugin.type === type && plugin.id === id)) {
+        return process;
+      }
+    }
+    return undefined;
+  }
+
   /** Every plugin of the fleet, in the order of the graph. */
   all(): readonly Plugin[] {
     this.#sorted ??= sortPlugins([...this.#byProcess.values()].flat());

@@ -15,6 +15,7 @@ import { runtimePlugin, shimPlugin, tasksGrpcPlugin, tasksServicePlugin } from "
 import { reconnectTasks } from "./reconnect.ts";
 import { connectRecords } from "./records.ts";
 import { tasksService } from "./rpc/tasks.ts";
+import { inspectRuntime } from "./runtimes/shim/runtime-info.ts";
 import { ShimRuntime } from "./runtimes/shim/shim-runtime.ts";
 import { Bundles } from "./shims/bundles.ts";
 import { ShimManager } from "./shims/shim-manager.ts";
@@ -80,7 +81,8 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           const started = lifecycle;
           resources.defer(() => started.stop());
           await reconnectTasks({ runtime, bundles, lifecycle, log });
-          return undefined;
+          const manager = shims;
+          return { inspect: (options) => inspectRuntime(manager, options) };
         },
       },
       {

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
-import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { hostPlatform } from "#config/host-platform.ts";
 import { pluginUri } from "#config/manifest.ts";
@@ -25,6 +26,12 @@ export interface PluginFacts {
   readonly exports?: Readonly<Record<string, string>>;
   readonly capabilities?: readonly string[];
   readonly services?: readonly ServiceBinding[];
+  /**
+   * Tells clients more about the plugin, by options that the plugin defines.
+   *
+   * @throws {@link FlotillaError} `not_implemented` for options that it does not know.
+   */
+  inspect?(options: Any): Promise<Any>;
 }
 
 const skipSuffix = "skip plugin";
@@ -44,6 +51,8 @@ export interface InitialisedPlugins {
   readonly plugins: readonly Plugin[];
   /** What the plugins that succeeded serve. */
   readonly services: readonly ServiceBinding[];
+  /** @see {@link PluginFacts.inspect} */
+  inspect(plugin: { readonly type: string; readonly id: string }, options: Any): Promise<Any>;
 }
 
 /** Describes a plugin as Introspection shows it, by its manifest and what it has told since. */
@@ -74,6 +83,7 @@ export async function initPlugins(
 ): Promise<InitialisedPlugins> {
   const plugins: Plugin[] = [];
   const services: ServiceBinding[] = [];
+  const ready = new Map<string, PluginFacts>();
   const inits = new Map(definitions.map((definition) => [definition.manifest, definition]));
   const stray = definitions.find(({ manifest }) => !manifests.includes(manifest));
   if (stray !== undefined) {
@@ -89,6 +99,7 @@ export async function initPlugins(
     try {
       const facts = (await inits.get(manifest)?.init?.()) ?? {};
       services.push(...(facts.services ?? []));
+      ready.set(uri, facts);
       plugins.push(describePlugin(manifest, facts));
     } catch (error) {
       const message = errorMessage(error);
@@ -101,7 +112,17 @@ export async function initPlugins(
       plugins.push(failedPlugin(manifest, { code, message }));
     }
   }
-  return { plugins, services };
+  return {
+    plugins,
+    services,
+    inspect: async (plugin, options) => {
+      const facts = ready.get(pluginUri(plugin));
+      if (facts?.inspect === undefined) {
+        throw failure(ErrorKind.NotImplemented, "plugin does not provided extra information");
+      }
+      return await facts.inspect(options);
+    },
+  };
 }
 
 /** A plugin that failed tells nothing, not even what its manifest promises. */

@@ -102,15 +102,19 @@ export async function runProcess(
           (connection) => connection.close(),
         ),
     });
-    const { plugins, services } = await initPlugins(manifests, parts.plugins, { config, log });
-    const description = create(DescribeResponseSchema, { plugins: [...plugins] });
+    const initialised = await initPlugins(manifests, parts.plugins, { config, log });
+    const description = create(DescribeResponseSchema, { plugins: [...initialised.plugins] });
     const idle = watchIdleness(resources, parts, () => stopFor(`nobody needs ${name}`));
     const server = await serveMember({
       state: config.state,
       process: name,
-      services: [...services, ...(parts.services ?? [])],
+      services: [...initialised.services, ...(parts.services ?? [])],
       ownServices: [
-        bindService(Member, { describe: () => description }),
+        bindService(Member, {
+          describe: () => description,
+          inspect: async ({ type, id, options }) =>
+            options === undefined ? {} : { extra: await initialised.inspect({ type, id }, options) },
+        }),
         bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
       ],
       observer: idle === undefined ? logFailures(log) : observeAll(logFailures(log), idle.observer),

@@ -3,10 +3,12 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import test from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ErrorKind } from "#base/errors.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
+import { RuntimeInfoSchema, RuntimeRequestSchema } from "#gen/containerd/types/introspection_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { makeFifo } from "#linux/fifo.ts";
 import { until } from "../kit/processes.ts";
@@ -219,6 +221,47 @@ test("the plugins are those that clients look for", skip, async () => {
   const runtime = plugins.find(({ id }) => id === "task");
   assert.equal(runtime?.platforms.length, 1);
   assert.deepEqual(runtime?.exports, { "log-uri-schemes": "fifo,binary,binary-v2,file" });
+});
+
+test("the runtime tells its version and what the OCI runtime below it can do", skip, async () => {
+  await using rig = await TasksRig.start();
+  const member = createClient(Member, rig.transport);
+  const plugin = { type: "io.containerd.runtime.v2", id: "task" };
+  const ask = (runtimePath: string) =>
+    member.inspect({ ...plugin, options: packAny(RuntimeRequestSchema, { runtimePath }) });
+
+  const printed = toBinary(
+    RuntimeInfoSchema,
+    create(RuntimeInfoSchema, {
+      name: "io.containerd.fake.v1",
+      version: { version: "9.8.7", revision: "abc" },
+      features: { typeUrl: "features", value: Buffer.from('{"ociVersionMax":"1.2.0"}') },
+    }),
+  );
+  const told = `${rig.directory}/containerd-shim-fake-v1`;
+  await writeFile(`${told}.info`, printed);
+  await writeFile(told, `#!/bin/sh\n[ "$1" = -info ] && exec cat '${told}.info'\nexit 1\n`, { mode: 0o755 });
+  const { extra } = await ask(told);
+  assert.deepEqual(
+    [extra?.typeUrl, Buffer.from(extra?.value ?? [])],
+    ["containerd.types.RuntimeInfo", Buffer.from(printed)],
+  );
+
+  await writeFile(told, "#!/bin/sh\necho nothing here >&2\nexit 3\n", { mode: 0o755 });
+  await assert.rejects(ask(told), {
+    kind: ErrorKind.Unknown,
+    message: `failed to run [${told} -info]: exit status 3 (stderr: "nothing here\\n")`,
+  });
+  await assert.rejects(ask("io.containerd.nowhere.v9"), {
+    message: /^failed to resolve runtime path: runtime "io.containerd.nowhere.v9" binary not installed/,
+  });
+  await assert.rejects(member.inspect({ ...plugin, options: packAny(OptionsSchema, {}) }), {
+    kind: ErrorKind.NotImplemented,
+  });
+  await assert.rejects(member.inspect({ type: plugin.type, id: "other", options: packAny(OptionsSchema, {}) }), {
+    kind: ErrorKind.NotImplemented,
+    message: "plugin does not provided extra information: not implemented",
+  });
 });
 
 test("a client that gives up a creation leaves nothing behind", skip, async () => {

@@ -1,14 +1,21 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, stat } from "node:fs/promises";
+import type { Any } from "@bufbuild/protobuf/wkt";
 import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
 import { compileFilters } from "#containerd/filter.ts";
-import type { Introspection, Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import type {
+  Introspection,
+  Plugin,
+  PluginInfoRequest,
+} from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 
 export interface IntrospectionOptions {
   /** Every plugin of the fleet in the order of the graph, as it is now. */
   readonly plugins: () => readonly Plugin[];
+  /** Asks the process that carries a plugin for what the plugin tells for options. */
+  readonly inspect: (request: PluginInfoRequest) => Promise<Any | undefined>;
   /** Names this installation for ever, see {@link openServerUuid}. */
   readonly uuid: string;
 }
@@ -20,11 +27,16 @@ const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
  *
  * @source containerd v2.3.4 plugins/services/introspection/local.go
  */
-export function introspectionHandlers({ plugins, uuid }: IntrospectionOptions): Handlers<typeof Introspection> {
+export function introspectionHandlers({
+  plugins,
+  inspect,
+  uuid,
+}: IntrospectionOptions): Handlers<typeof Introspection> {
   return {
     plugins: ({ filters }) => ({ plugins: plugins().filter(compilePluginFilter(filters)) }),
     server: async () => ({ uuid, pid: BigInt(process.pid), pidns: await pidNamespace(), deprecations: [] }),
-    pluginInfo: ({ type, id, options }) => {
+    pluginInfo: async (request) => {
+      const { type, id, options } = request;
       const plugin = plugins().find((candidate) => candidate.type === type && candidate.id === id);
       if (plugin === undefined) {
         throw failure(ErrorKind.NotFound, `plugin ${type}.${id} not found`);
@@ -32,10 +44,8 @@ export function introspectionHandlers({ plugins, uuid }: IntrospectionOptions): 
       if (options !== undefined && plugin.initErr !== undefined) {
         throw failure(ErrorKind.FailedPrecondition, "cannot get extra info, plugin not successfully loaded");
       }
-      if (options !== undefined) {
-        throw failure(ErrorKind.NotImplemented, "plugin does not provided extra information");
-      }
-      return { plugin };
+      const extra = options === undefined ? undefined : await inspect(request);
+      return { plugin, ...(extra === undefined ? {} : { extra }) };
     },
   };
 }

@@ -8,13 +8,15 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Plugin } from "../../../containerd/services/introspection/v1/introspection_pb.ts";
 import { file_containerd_services_introspection_v1_introspection } from "../../../containerd/services/introspection/v1/introspection_pb.ts";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_any } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file flotilla/fleet/v1/fleet.proto.
  */
 export const file_flotilla_fleet_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKEERlc2NyaWJlUmVzcG9uc2USPQoHcGx1Z2lucxgBIAMoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuaW50cm9zcGVjdGlvbi52MS5QbHVnaW4iHgoLV2FrZVJlcXVlc3QSDwoHcHJvY2VzcxgBIAEoCSIOCgxXYWtlUmVzcG9uc2UyYgoGTWVtYmVyElgKCERlc2NyaWJlEiIuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXF1ZXN0GiMuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXNwb25zZSIDkAIBMlUKBUZsZWV0EkwKBFdha2USHi5mbG90aWxsYS5mbGVldC52MS5XYWtlUmVxdWVzdBofLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXNwb25zZSIDkAICYgZwcm90bzM", [file_containerd_services_introspection_v1_introspection]);
+  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKDkluc3BlY3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiNgoPSW5zcGVjdFJlc3BvbnNlEiMKBWV4dHJhGAEgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSJRChBEZXNjcmliZVJlc3BvbnNlEj0KB3BsdWdpbnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luIh4KC1dha2VSZXF1ZXN0Eg8KB3Byb2Nlc3MYASABKAkiDgoMV2FrZVJlc3BvbnNlMrkBCgZNZW1iZXISWAoIRGVzY3JpYmUSIi5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlcXVlc3QaIy5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlc3BvbnNlIgOQAgESVQoHSW5zcGVjdBIhLmZsb3RpbGxhLmZsZWV0LnYxLkluc3BlY3RSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlc3BvbnNlIgOQAgEyVQoFRmxlZXQSTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
 
 /**
  * DescribeRequest is empty.
@@ -30,6 +32,62 @@ export type DescribeRequest = Message<"flotilla.fleet.v1.DescribeRequest"> & {
  */
 export const DescribeRequestSchema: GenMessage<DescribeRequest> = /*@__PURE__*/
   messageDesc(file_flotilla_fleet_v1_fleet, 0);
+
+/**
+ * InspectRequest names a plugin and says what is asked of it.
+ *
+ * @generated from message flotilla.fleet.v1.InspectRequest
+ */
+export type InspectRequest = Message<"flotilla.fleet.v1.InspectRequest"> & {
+  /**
+   * type of the plugin.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * id of the plugin among those of its type.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * options say what is asked; which there are is the plugin's to say.
+   *
+   * @generated from field: google.protobuf.Any options = 3;
+   */
+  options?: Any | undefined;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.InspectRequest.
+ * Use `create(InspectRequestSchema)` to create a new message.
+ */
+export const InspectRequestSchema: GenMessage<InspectRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 1);
+
+/**
+ * InspectResponse carries the answer of the plugin.
+ *
+ * @generated from message flotilla.fleet.v1.InspectResponse
+ */
+export type InspectResponse = Message<"flotilla.fleet.v1.InspectResponse"> & {
+  /**
+   * extra is what the plugin tells.
+   *
+   * @generated from field: google.protobuf.Any extra = 1;
+   */
+  extra?: Any | undefined;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.InspectResponse.
+ * Use `create(InspectResponseSchema)` to create a new message.
+ */
+export const InspectResponseSchema: GenMessage<InspectResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 2);
 
 /**
  * DescribeResponse lists plugins in the order of their initialisation.
@@ -50,7 +108,7 @@ export type DescribeResponse = Message<"flotilla.fleet.v1.DescribeResponse"> & {
  * Use `create(DescribeResponseSchema)` to create a new message.
  */
 export const DescribeResponseSchema: GenMessage<DescribeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 1);
+  messageDesc(file_flotilla_fleet_v1_fleet, 3);
 
 /**
  * WakeRequest names a process of the fleet.
@@ -71,7 +129,7 @@ export type WakeRequest = Message<"flotilla.fleet.v1.WakeRequest"> & {
  * Use `create(WakeRequestSchema)` to create a new message.
  */
 export const WakeRequestSchema: GenMessage<WakeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+  messageDesc(file_flotilla_fleet_v1_fleet, 4);
 
 /**
  * WakeResponse is empty.
@@ -86,7 +144,7 @@ export type WakeResponse = Message<"flotilla.fleet.v1.WakeResponse"> & {
  * Use `create(WakeResponseSchema)` to create a new message.
  */
 export const WakeResponseSchema: GenMessage<WakeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+  messageDesc(file_flotilla_fleet_v1_fleet, 5);
 
 /**
  * Member is served by every process of the fleet.
@@ -104,6 +162,17 @@ export const Member: GenService<{
     methodKind: "unary";
     input: typeof DescribeRequestSchema;
     output: typeof DescribeResponseSchema;
+  },
+  /**
+   * Inspect answers what a plugin of the process tells for options, as Introspection.PluginInfo does: UNIMPLEMENTED if it
+   * has nothing to tell.
+   *
+   * @generated from rpc flotilla.fleet.v1.Member.Inspect
+   */
+  inspect: {
+    methodKind: "unary";
+    input: typeof InspectRequestSchema;
+    output: typeof InspectResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_flotilla_fleet_v1_fleet, 0);
