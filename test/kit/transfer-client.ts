@@ -17,11 +17,13 @@ export interface TransferOutcome {
   readonly events: readonly Progress[];
 }
 
+/** Streams that this process has opened. containerd keeps the ids of streams whose client has gone. */
+let streamCount = 0;
+
 /** Does with images what clients of containerd 2 do: by streams and the Transfer service. */
 export class TransferClient {
   readonly #transport: Transport;
   readonly #namespace: string;
-  #count = 0;
 
   constructor(transport: Transport, namespace: string) {
     this.#transport = transport;
@@ -96,8 +98,8 @@ export class TransferClient {
   }
 
   #open(what: string): Promise<ClientStream> {
-    this.#count += 1;
-    return ClientStream.open(this.#transport, `${what}-${process.pid}-${this.#count}`, { namespace: this.#namespace });
+    streamCount += 1;
+    return ClientStream.open(this.#transport, `${what}-${process.pid}-${streamCount}`, { namespace: this.#namespace });
   }
 }
 

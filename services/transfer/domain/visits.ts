@@ -10,20 +10,20 @@ const descriptorsMax = 100_000;
  * Remembers what has been visited of an image, so that what is referred to often is visited once, and an image that is made to be endless
  * ends.
  */
-export class Visits<T> {
-  readonly #visits = new Map<string, T>();
-  readonly #visit: (descriptor: Descriptor) => T;
+export class Visits {
+  readonly #visits = new Map<string, Promise<void>>();
+  readonly #visit: (descriptor: Descriptor) => Promise<void>;
 
-  constructor(visit: (descriptor: Descriptor) => T) {
+  constructor(visit: (descriptor: Descriptor) => Promise<void>) {
     this.#visit = visit;
   }
 
   /**
-   * Visits a descriptor, or gives what came of it the first time.
+   * Visits a descriptor, or gives what came of it the first time. Never throws: what has been begun with others can be waited for.
    *
-   * @throws {@link FlotillaError} `resource_exhausted` when there are too many.
+   * @returns a promise that is rejected with `resource_exhausted` when there are too many.
    */
-  visit(descriptor: Descriptor): T {
+  visit(descriptor: Descriptor): Promise<void> {
     const platform = platformOf(descriptor);
     // The choice among the children depends on the platform, and what a blob is on its media type.
     const key = [descriptor.digest, descriptor.mediaType, platform === undefined ? "" : formatPlatform(platform)].join(
@@ -34,7 +34,7 @@ export class Visits<T> {
       return seen;
     }
     if (this.#visits.size >= descriptorsMax) {
-      throw failure(ErrorKind.ResourceExhausted, `the image has more than ${descriptorsMax} parts`);
+      return Promise.reject(failure(ErrorKind.ResourceExhausted, `the image has more than ${descriptorsMax} parts`));
     }
     const outcome = this.#visit(descriptor);
     this.#visits.set(key, outcome);

@@ -33,7 +33,7 @@ export class ImageFetch {
   readonly #parts: ImageFetchParts;
   readonly #source: Reference;
   readonly #tasks: TaskGroup;
-  readonly #visits: Visits<Promise<void>>;
+  readonly #visits: Visits;
   readonly #unpacker: ImageUnpacker | undefined;
   #hasLegacyConfig = false;
 

@@ -4,6 +4,9 @@ import type { TypedMessage } from "./any.ts";
 /** Messages that wait for the client at most; whoever sends more waits. */
 const waitingMessagesMax = 16;
 
+/** How long a stream that is being closed waits for its client to take what was sent. */
+const flushMsMax = 5_000;
+
 /**
  * A stream that a client has opened, for the call that uses it.
  *
@@ -23,7 +26,7 @@ export interface Stream {
    * @throws What broke the call, when the client went away before it said that it sends no more.
    */
   receive(): Promise<TypedMessage | undefined>;
-  /** Ends the stream. Resolves when what was sent before is on its way, or cannot be sent any more. */
+  /** Ends the stream. Resolves when what was sent before is on its way or cannot be sent any more, after a few seconds at the latest. */
   close(): Promise<void>;
 }
 
@@ -65,10 +68,15 @@ export class OpenStream implements Stream {
     });
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#isClosed = true;
     this.#wakeAll();
-    return this.#flushed.promise;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, flushMsMax);
+    });
+    await Promise.race([this.#flushed.promise, late]);
+    clearTimeout(timer);
   }
 
   /** What goes to the client, until the stream is closed or the signal aborts. To be iterated once, by the call that serves it. */
