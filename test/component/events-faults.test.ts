@@ -248,7 +248,7 @@ describe("bounds of the events process", () => {
 
 /** Asks a NATS server something, or publishes to a stream. @returns the answer's body. */
 async function ask(link: Link, subject: string, body: string | Buffer): Promise<string> {
-  const { body: answer } = await request(link, { subject, headers: new Map(), body: Buffer.from(body) });
+  const { body: answer } = await request(link, { subject, headers: "", body: Buffer.from(body) });
   return Buffer.from(answer).toString();
 }
 

@@ -30,8 +30,8 @@ export function eventNamed(name: string, payload: Uint8Array = Buffer.from(name)
 export class EventReader {
   readonly #events: AsyncIterator<StoredEvent>;
 
-  constructor(events: AsyncIterable<StoredEvent>) {
-    this.#events = events[Symbol.asyncIterator]();
+  constructor(events: AsyncIterable<readonly StoredEvent[]>) {
+    this.#events = oneByOne(events);
   }
 
   async next(): Promise<StoredEvent> {
@@ -60,6 +60,12 @@ export class EventReader {
         return;
       }
     }
+  }
+}
+
+async function* oneByOne(events: AsyncIterable<readonly StoredEvent[]>): AsyncGenerator<StoredEvent> {
+  for await (const several of events) {
+    yield* several;
   }
 }
 

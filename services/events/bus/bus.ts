@@ -1,4 +1,5 @@
-import type { Envelope } from "#gen/containerd/types/event_pb.ts";
+import { fromBinary } from "@bufbuild/protobuf";
+import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 
 /**
  * The bus takes events in, keeps them for a while in one order, and gives them out.
@@ -35,10 +36,10 @@ export interface EventBus {
    * @param signal - Ends the subscription; the events then end without an error.
    * @throws {@link FlotillaError} `unavailable` when the store has not been there yet, or goes on being away while a start in
    *   the past is looked for.
-   * @returns Events, to be read by one reader. Reading throws `data_loss` as said above, and `unavailable` when the store has been
+   * @returns Events, several at a time when several are there, to be read by one reader. Reading throws `data_loss` as said above, and `unavailable` when the store has been
    *   replaced by another.
    */
-  subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<StoredEvent>>;
+  subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<readonly StoredEvent[]>>;
 }
 
 /** How to append. */
@@ -59,10 +60,32 @@ export interface NewEvent {
   readonly envelope: Envelope;
 }
 
-/** An event that has been stored. */
-export interface StoredEvent {
+/** An event that has been stored. It is kept as it travels, and decoded for those only who look inside. */
+export class StoredEvent {
   readonly sequence: number;
-  readonly envelope: Envelope;
+  /** The encoded envelope. */
+  readonly encoded: Uint8Array;
+  readonly namespace: string;
+  readonly topic: string;
+  #envelope: Envelope | undefined;
+
+  /** @param head - What is in the envelope. */
+  constructor(sequence: number, encoded: Uint8Array, { namespace, topic }: Pick<Envelope, "namespace" | "topic">) {
+    this.sequence = sequence;
+    this.encoded = encoded;
+    this.namespace = namespace;
+    this.topic = topic;
+  }
+
+  get envelope(): Envelope {
+    this.#envelope ??= fromBinary(EnvelopeSchema, this.encoded);
+    return this.#envelope;
+  }
+
+  /** The payload of the envelope. */
+  get event(): Envelope["event"] {
+    return this.envelope.event;
+  }
 }
 
 /** Where a subscription starts. */

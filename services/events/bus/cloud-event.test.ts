@@ -9,9 +9,15 @@ import type { Question, Reply } from "./link.ts";
 
 const publisher = { stream: "containerd", source: "/flotilla/here", host: "häst" };
 
-function storedAs({ headers, body }: Question, sequence: number): Reply {
-  const all = new Map(headers).set("Nats-Sequence", String(sequence));
-  return { status: 0, header: (name) => all.get(name), body };
+function headersIn({ headers }: Question): Map<string, string> {
+  const lines = headers.split("\r\n");
+  assert.equal(lines.pop(), "");
+  return new Map(lines.map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)]));
+}
+
+function storedAs(message: Question, sequence: number): Reply {
+  const all = headersIn(message).set("Nats-Sequence", String(sequence));
+  return { status: 0, header: (name) => all.get(name), body: message.body };
 }
 
 const identifier = fc.stringMatching(/^[A-Za-z0-9]+([._-][A-Za-z0-9]+){0,2}$/);
@@ -30,8 +36,9 @@ test("an envelope comes back as it went, whatever it holds", () => {
     fc.property(envelopes, ({ typeUrl, value, seconds, nanos, ...head }) => {
       const envelope = create(EnvelopeSchema, { ...head, event: { typeUrl, value }, timestamp: { seconds, nanos } });
       const message = makeMessage({ messageId: "id", envelope }, publisher);
-      for (const [name, text] of message.headers) {
+      for (const [name, text] of headersIn(message)) {
         assert.match(text, /^[ -~]*$/, name);
+        assert.match(name, /^[A-Za-z-]+$/);
       }
       assert.match(message.subject, /^[\w:=~-]+(\.[\w:=~-]+)*$/);
       assert.ok(message.subject.length <= 1024);
@@ -45,9 +52,8 @@ test("an envelope comes back as it went, whatever it holds", () => {
 test("a large envelope travels as the body", () => {
   const envelope = create(EnvelopeSchema, { topic: "/a", event: { typeUrl: "t", value: Buffer.alloc(100_000, 1) } });
   const message = makeMessage({ messageId: "id", envelope }, publisher);
-  const headerBytes = [...message.headers].reduce((sum, [name, text]) => sum + name.length + text.length + 4, 0);
-  assert.ok(headerBytes < 60_000);
-  assert.equal(message.headers.get("content-type"), "application/protobuf");
+  assert.ok(message.headers.length < 60_000);
+  assert.equal(headersIn(message).get("content-type"), "application/protobuf");
   assert.ok(Buffer.from(message.body).equals(Buffer.from(toBinary(EnvelopeSchema, envelope))));
   const read = readMessage(storedAs(message, 1), publisher.source);
   assert.ok(read !== undefined && equals(EnvelopeSchema, read.envelope, envelope));

@@ -4,7 +4,7 @@ import { ErrorKind, failure } from "#base/errors.ts";
 import { findRfc3339Ns, formatRfc3339 } from "#base/times.ts";
 import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { typeRegistry } from "#wire/connect/type-registry.ts";
-import { eventBytesMax, type NewEvent, type StoredEvent } from "./bus.ts";
+import { eventBytesMax, type NewEvent, StoredEvent } from "./bus.ts";
 import type { Question, Reply } from "./link.ts";
 
 /** Who published: tells the events of this daemon from those of others in the same store. */
@@ -15,6 +15,12 @@ export interface Publisher {
   readonly source: string;
   /** Name of the machine. */
   readonly host: string;
+}
+
+/** A message that carries an event. */
+export interface EventMessage extends Question {
+  /** The envelope of the event. */
+  readonly encoded: Uint8Array;
 }
 
 /** Holds the encoded envelope, base64, or {@link inBody}. A body of JSON is for people, this is for {@link readMessage}. */
@@ -38,7 +44,7 @@ const cutMark = "~";
  * @throws {@link FlotillaError} `resource_exhausted` when the event is larger than {@link eventBytesMax}.
  * @source CloudEvents 1.0.2, NATS protocol binding, section 3.2 "Binary content mode"
  */
-export function makeMessage({ messageId, envelope }: NewEvent, { stream, source, host }: Publisher): Question {
+export function makeMessage({ messageId, envelope }: NewEvent, { stream, source, host }: Publisher): EventMessage {
   const encoded = toBinary(EnvelopeSchema, envelope);
   if (encoded.byteLength > eventBytesMax) {
     throw failure(
@@ -46,26 +52,31 @@ export function makeMessage({ messageId, envelope }: NewEvent, { stream, source,
       `event ${envelope.topic} has ${encoded.byteLength} bytes, more than ${eventBytesMax}`,
     );
   }
-  const headers = new Map([
-    ["Nats-Msg-Id", messageId],
-    ["ce-specversion", "1.0"],
-    ["ce-id", messageId],
-    [sourceHeader, source],
-    ["ce-type", headerText(envelope.event?.typeUrl ?? "")],
-    ["ce-subject", headerText(envelope.topic)],
-    ["ce-namespace", headerText(envelope.namespace)],
-    ["ce-host", headerText(host)],
-  ]);
-  if (envelope.timestamp !== undefined) {
-    headers.set("ce-time", timeText(envelope.timestamp));
-  }
-  const subject = subjectOf(stream, envelope);
-  if (encoded.byteLength > headerEnvelopeBytesMax) {
-    headers.set("content-type", "application/protobuf").set(envelopeHeader, inBody);
-    return { subject, headers, body: encoded };
-  }
-  headers.set("content-type", "application/json").set(envelopeHeader, Buffer.from(encoded).toString("base64"));
-  return { subject, headers, body: bodyOf(envelope.event) };
+  const isLarge = encoded.byteLength > headerEnvelopeBytesMax;
+  const time = envelope.timestamp === undefined ? "" : headerLine("ce-time", timeText(envelope.timestamp));
+  const headers =
+    headerLine("Nats-Msg-Id", messageId) +
+    headerLine("ce-specversion", "1.0") +
+    headerLine("ce-id", messageId) +
+    headerLine(sourceHeader, source) +
+    headerLine("ce-type", headerText(envelope.event?.typeUrl ?? "")) +
+    headerLine("ce-subject", headerText(envelope.topic)) +
+    headerLine("ce-namespace", headerText(envelope.namespace)) +
+    headerLine("ce-host", headerText(host)) +
+    time +
+    headerLine("content-type", isLarge ? "application/protobuf" : "application/json") +
+    headerLine(envelopeHeader, isLarge ? inBody : base64Of(encoded));
+  return {
+    subject: subjectOf(stream, envelope),
+    headers,
+    body: isLarge ? encoded : bodyOf(envelope.event),
+    encoded,
+  };
+}
+
+/** A line of {@link Question.headers}. */
+export function headerLine(name: string, value: string): string {
+  return `${name}: ${value}\r\n`;
 }
 
 /**
@@ -78,10 +89,8 @@ export function readMessage(reply: Reply, source: string): StoredEvent | undefin
   if (encoded === undefined || reply.header(sourceHeader) !== source) {
     return undefined;
   }
-  return {
-    sequence: sequenceOf(reply),
-    envelope: fromBinary(EnvelopeSchema, encoded === inBody ? reply.body : Buffer.from(encoded, "base64")),
-  };
+  const bytes = encoded === inBody ? reply.body : Buffer.from(encoded, "base64");
+  return new StoredEvent(sequenceOf(reply), bytes, fromBinary(EnvelopeSchema, bytes));
 }
 
 /** Sequence of a stored message that was asked for. @source NATS ADR-31 "JetStream Direct Get" */
@@ -148,7 +157,11 @@ function describePayload({ typeUrl, value }: Any): unknown {
 }
 
 function asBytes(typeUrl: string, value: Uint8Array): unknown {
-  return { "@type": typeUrl, value: Buffer.from(value).toString("base64") };
+  return { "@type": typeUrl, value: base64Of(value) };
+}
+
+function base64Of({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString("base64");
 }
 
 /** The last second, either way from 1970, that JavaScript's dates know. @source ECMA-262 "Time Values and Time Range" */

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
-import type { AppendOptions, EventBus, NewEvent, Start, StoredEvent } from "./bus.ts";
+import { type AppendOptions, type EventBus, type NewEvent, type Start, StoredEvent } from "./bus.ts";
 import { makeMessage, type Publisher as Origin } from "./cloud-event.ts";
 import type { Dial, Link } from "./link.ts";
 import { MessageIds } from "./message-ids.ts";
@@ -86,7 +86,7 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     );
   }
 
-  async subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<StoredEvent>> {
+  async subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<readonly StoredEvent[]>> {
     const recent = await this.#within(this.#recent.promise);
     switch (start.kind) {
       case "now":
@@ -113,15 +113,15 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     recent: RecentEvents,
     { after, mayMiss }: { readonly after: number; readonly mayMiss: boolean },
     signal: AbortSignal,
-  ): AsyncGenerator<StoredEvent> {
+  ): AsyncGenerator<readonly StoredEvent[]> {
     const readPage = this.#stored.reader(() => this.#link.promise);
     let cursor = after;
     let promised = !mayMiss;
     while (!signal.aborted) {
       const next = recent.after(cursor);
-      if (next.kind === "event") {
-        cursor = next.event.sequence;
-        yield next.event;
+      if (next.kind === "events") {
+        cursor = next.events.at(-1)?.sequence ?? cursor;
+        yield next.events;
       } else if (next.kind === "none") {
         await recent.news(cursor, signal);
       } else {
@@ -134,14 +134,14 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
         }
         promised = true;
         cursor = page.upTo;
-        yield* page.events;
+        yield page.events;
       }
     }
   }
 
-  #feed({ event, sequence, sizeBytes }: TakenEvent): void {
+  #feed({ event, sequence, encoded, sizeBytes }: TakenEvent): void {
     this.#ids.add(event.messageId);
-    this.#live?.add({ sequence, envelope: event.envelope }, sizeBytes);
+    this.#live?.add(new StoredEvent(sequence, encoded, event.envelope), sizeBytes);
   }
 
   /** Learns, once, which events were stored last before this process started. */

@@ -22,6 +22,8 @@ export interface Link {
    * @param onReply - Called at most once. It is not called when the link closes first, nor after {@link forget}.
    */
   ask(message: Question, onReply: (reply: Reply) => void): Ticket;
+  /** Sends a message that asks for no reply, in the order of all others. */
+  tell(message: Question): void;
   /** Waits no longer for a reply. */
   forget(ticket: Ticket): void;
   /** Ends the connection; no reply comes any more. */
@@ -30,8 +32,8 @@ export interface Link {
 
 export interface Question {
   readonly subject: string;
-  /** None for a message without headers. */
-  readonly headers: Map<string, string>;
+  /** Lines as they are sent, `name: value` and CRLF each; empty for a message without headers. */
+  readonly headers: string;
   readonly body: Uint8Array;
 }
 

@@ -1,4 +1,6 @@
-import type { EventBus, NewEvent, Start, StoredEvent } from "./bus.ts";
+import { toBinary } from "@bufbuild/protobuf";
+import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
+import { type EventBus, type NewEvent, type Start, StoredEvent } from "./bus.ts";
 
 /** An event bus that keeps everything in memory, for tests of what uses a bus. Nothing survives the process. */
 export class MemoryBus implements EventBus {
@@ -11,7 +13,8 @@ export class MemoryBus implements EventBus {
       if (!this.#ids.has(messageId)) {
         this.#ids.add(messageId);
         const storedAtNs = BigInt(Date.now()) * 1_000_000n;
-        this.#kept.push({ event: { sequence: this.#kept.length + 1, envelope }, storedAtNs });
+        const event = new StoredEvent(this.#kept.length + 1, toBinary(EnvelopeSchema, envelope), envelope);
+        this.#kept.push({ event, storedAtNs });
       }
     }
     for (const wake of this.#waiting) {
@@ -20,7 +23,7 @@ export class MemoryBus implements EventBus {
     return Promise.resolve();
   }
 
-  subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<StoredEvent>> {
+  subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<readonly StoredEvent[]>> {
     return Promise.resolve(this.#follow(this.#indexOf(start), signal));
   }
 
@@ -37,14 +40,14 @@ export class MemoryBus implements EventBus {
     }
   }
 
-  async *#follow(from: number, signal: AbortSignal): AsyncGenerator<StoredEvent> {
+  async *#follow(from: number, signal: AbortSignal): AsyncGenerator<readonly StoredEvent[]> {
     for (let index = from; !signal.aborted; ) {
       const kept = this.#kept[index];
       if (kept === undefined) {
         await this.#news(signal);
       } else {
         index++;
-        yield kept.event;
+        yield [kept.event];
       }
     }
   }

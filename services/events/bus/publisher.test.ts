@@ -23,8 +23,8 @@ class FakeStream {
   }
 
   receive({ headers }: Question): { readonly body?: unknown; readonly breaks: boolean } {
-    const id = headers.get("Nats-Msg-Id") ?? "";
-    const previous = headers.get("Nats-Expected-Last-Msg-Id");
+    const id = /^Nats-Msg-Id: (.*)\r$/m.exec(headers)?.[1] ?? "";
+    const previous = /^Nats-Expected-Last-Msg-Id: (.*)\r$/m.exec(headers)?.[1];
     const fate = this.#fates.shift() ?? "take";
     if (fate === "break") {
       return { breaks: true };
@@ -70,6 +70,10 @@ class FakeLink implements Link {
     return ticket;
   }
 
+  tell(question: Question): void {
+    setImmediate(() => this.#deliver(undefined, question));
+  }
+
   forget(ticket: Ticket): void {
     this.#listeners.delete(ticket);
   }
@@ -80,13 +84,16 @@ class FakeLink implements Link {
     return Promise.resolve();
   }
 
-  #deliver(ticket: Ticket, question: Question): void {
+  #deliver(ticket: Ticket | undefined, question: Question): void {
     if (this.#isBroken) {
       return;
     }
     const { body, breaks } = this.#stream.receive(question);
     if (breaks) {
       void this.close();
+      return;
+    }
+    if (ticket === undefined) {
       return;
     }
     this.#listeners.get(ticket)?.({
@@ -103,7 +110,8 @@ function publisherOn(stream: FakeStream, changes: Partial<PublisherOptions> = {}
     isAlone: true,
     makeMessage: ({ messageId }) => ({
       subject: "s",
-      headers: new Map([["Nats-Msg-Id", messageId]]),
+      headers: `Nats-Msg-Id: ${messageId}\r\n`,
+      encoded: Buffer.from(messageId),
       body: Buffer.from(messageId),
     }),
     onTaken: (event) => taken.push(event),
@@ -204,7 +212,8 @@ test("an event that NATS cannot take is refused, the others go", async () => {
   const { publisher, connect } = publisherOn(stream, {
     makeMessage: ({ messageId }) => ({
       subject: "s",
-      headers: new Map([["Nats-Msg-Id", messageId]]),
+      headers: `Nats-Msg-Id: ${messageId}\r\n`,
+      encoded: Buffer.from(messageId),
       body: Buffer.alloc(messageId === "large" ? 1_000_000 : 1),
     }),
   });

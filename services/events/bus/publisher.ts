@@ -1,10 +1,14 @@
 import { ErrorKind, type FlotillaError, failure } from "#base/errors.ts";
 import type { AppendOptions, Durability, NewEvent } from "./bus.ts";
-import type { Link, Question, Reply, Ticket } from "./link.ts";
+import { type EventMessage, headerLine } from "./cloud-event.ts";
+import type { Link, Question, Ticket } from "./link.ts";
+import { type Answer, readAnswer } from "./publish-answer.ts";
 
-/** Questions on the way at a time, once the stream is known to answer. */
+/** Events on the way at a time, once the stream is known to answer. */
 const windowMax = 512;
 const windowBytesMax = 4 * 1024 * 1024;
+/** Events that are answered for by one answer. */
+const chainMax = 128;
 /** Events that wait at a time, on the way or not. */
 const queueMax = 16_384;
 const queueBytesMax = 64 * 1024 * 1024;
@@ -19,13 +23,15 @@ const overheadBytes = 1024;
 export interface TakenEvent {
   readonly event: NewEvent;
   readonly sequence: number;
+  /** The envelope of the event. */
+  readonly encoded: Uint8Array;
   readonly sizeBytes: number;
 }
 
 export interface PublisherOptions {
   /** Whether nobody else publishes to the stream, so that each message may name the one that it has to follow. */
   readonly isAlone: boolean;
-  makeMessage(event: NewEvent): Question;
+  makeMessage(event: NewEvent): EventMessage;
   /** Told of each event that the stream has taken, in the order of the sequences. */
   onTaken(taken: TakenEvent): void;
   /** Makes what the stream has taken survive a power cut. One call at a time. */
@@ -44,10 +50,15 @@ interface Batch {
 
 interface Entry {
   readonly event: NewEvent;
-  readonly message: Question;
+  readonly message: EventMessage;
   readonly sizeBytes: number;
   readonly batch: Batch;
+  /** It was sent before, and may have been stored or be what is refused: it goes alone, and nothing behind it until it is answered. */
+  isRepeated: boolean;
 }
+
+/** Events that are sent behind each other and answered for by the answer to the last. One of them at least. */
+type Chain = readonly Entry[];
 
 /**
  * Hands events to the stream one after the other, many at a time on the way, and keeps their order when something fails.
@@ -56,13 +67,18 @@ interface Entry {
  * sent again, in order, over the next link, and the message ids let the stream leave out what it had taken. Over a new link, and
  * after a refusal, one message goes alone until the stream has answered; only then the window opens. If the stream refuses one
  * message of many, it has to refuse those behind it as well, so each names the one before it where nobody else can get between.
+ *
+ * There, a chain of messages needs one answer: the last is stored only right behind the one that it names, which is stored only
+ * right behind the one that it names. When it is, all are, with the sequences before its own; when it is not, each is sent again by
+ * itself.
  */
 export class Publisher {
   readonly #options: PublisherOptions;
   /** Not on the way, oldest first. */
   #queue: Entry[] = [];
   /** On the way, oldest first. */
-  readonly #sent = new Map<Ticket, Entry>();
+  readonly #sent = new Map<Ticket, Chain>();
+  #sentCount = 0;
   #sentBytes = 0;
   /** Message id of what was sent last. */
   #newest: string | undefined;
@@ -92,8 +108,8 @@ export class Publisher {
     const batch: Batch = { missing: events.length, durability, abandoned: false, done: Promise.withResolvers() };
     const entries = events.map((event): Entry => {
       const message = this.#options.makeMessage(event);
-      const headerBytes = message.headers.values().reduce((sum, value) => sum + value.length, 0);
-      return { event, message, batch, sizeBytes: message.body.byteLength + headerBytes + overheadBytes };
+      const sizeBytes = message.body.byteLength + message.headers.length + overheadBytes;
+      return { event, message, batch, sizeBytes, isRepeated: false };
     });
     const bytes = entries.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     if (
@@ -135,9 +151,10 @@ export class Publisher {
       this.#link?.forget(ticket);
     }
     this.#link = undefined;
-    this.#requeue([...this.#refused, ...this.#sent.values()]);
+    this.#requeue([...this.#refused, ...[...this.#sent.values()].flat()]);
     this.#refused = [];
     this.#sent.clear();
+    this.#sentCount = 0;
     this.#sentBytes = 0;
     this.#isOpen = false;
     this.#retryMs = retryMsMin;
@@ -167,69 +184,108 @@ export class Publisher {
     if (link === undefined || this.#refused.length > 0 || this.#retry !== undefined) {
       return;
     }
-    while (this.#sent.size < (this.#isOpen ? windowMax : 1) && this.#sentBytes < windowBytesMax) {
-      const entry = this.#queue.shift();
+    let taken = 0;
+    let chain: Entry[] = [];
+    while (this.#sentCount < (this.#isOpen ? windowMax : 1) && this.#sentBytes < windowBytesMax) {
+      const entry = this.#queue[taken];
       if (entry === undefined) {
-        return;
+        break;
       }
-      if (entry.batch.abandoned) {
-        this.#release(entry);
-      } else {
-        this.#send(link, entry);
+      taken++;
+      if (!this.#isWanted(link, entry)) {
+        continue;
+      }
+      this.#sentCount++;
+      this.#sentBytes += entry.sizeBytes;
+      chain.push(entry);
+      this.#isOpen &&= !entry.isRepeated;
+      if (!this.#options.isAlone || chain.length === chainMax) {
+        this.#send(link, chain);
+        chain = [];
       }
     }
+    this.#queue.splice(0, taken);
+    this.#send(link, chain);
   }
 
-  #send(link: Link, entry: Entry): void {
-    if (entry.sizeBytes > link.messageBytesMax) {
-      this.#release(entry);
+  /** Whether an event is to be sent. One that is not is dropped. */
+  #isWanted(link: Link, entry: Entry): boolean {
+    const fits = entry.sizeBytes <= link.messageBytesMax;
+    if (fits && !entry.batch.abandoned) {
+      return true;
+    }
+    this.#release(entry);
+    if (!fits) {
       const reason = `event of ${entry.sizeBytes} bytes is more than NATS takes (${link.messageBytesMax})`;
       this.#abandon(entry.batch, failure(ErrorKind.ResourceExhausted, reason));
-      return;
     }
-    const previous = this.#options.isAlone && this.#sent.size > 0 ? this.#newest : undefined;
-    follow(entry.message, previous);
-    const ticket = link.ask(entry.message, (reply) => this.#accept(ticket, entry, reply));
-    this.#newest = entry.event.messageId;
-    this.#sent.set(ticket, entry);
-    this.#sentBytes += entry.sizeBytes;
-    this.#silence ??= this.#watch(link);
+    return false;
+  }
+
+  #send(link: Link, chain: Chain): void {
+    const last = chain.length - 1;
+    let previous = this.#options.isAlone && this.#sent.size > 0 ? this.#newest : undefined;
+    for (const [index, { message, event }] of chain.entries()) {
+      const following = behind(message, previous);
+      previous = event.messageId;
+      if (index < last) {
+        link.tell(following);
+        continue;
+      }
+      const ticket = link.ask(following, (reply) => this.#accept(ticket, chain, readAnswer(reply)));
+      this.#newest = previous;
+      this.#sent.set(ticket, chain);
+      this.#silence ??= this.#watch(link);
+    }
   }
 
   #watch(link: Link): NodeJS.Timeout {
     return setTimeout(() => void link.close(), silenceMsMax);
   }
 
-  #accept(ticket: Ticket, entry: Entry, reply: Reply): void {
+  #accept(ticket: Ticket, chain: Chain, answer: Answer): void {
     this.#sent.delete(ticket);
-    this.#sentBytes -= entry.sizeBytes;
+    for (const { sizeBytes } of chain) {
+      this.#sentCount--;
+      this.#sentBytes -= sizeBytes;
+    }
     if (this.#sent.size === 0) {
       clearTimeout(this.#silence);
       this.#silence = undefined;
     } else {
       this.#silence?.refresh();
     }
-    const answer = readAnswer(reply);
-    if (answer.kind === "taken") {
+    const isAlone = chain.length === 1;
+    if (answer.kind === "taken" && (isAlone || !answer.isDuplicate)) {
       this.#isOpen = this.#refused.length === 0;
       this.#retryMs = retryMsMin;
-      this.#release(entry);
-      this.#options.onTaken({ event: entry.event, sequence: answer.sequence, sizeBytes: entry.sizeBytes });
-      entry.batch.missing--;
-      if (entry.batch.missing === 0) {
-        this.#complete(entry.batch);
+      let sequence = answer.sequence - chain.length;
+      for (const entry of chain) {
+        this.#take(entry, ++sequence);
       }
-    } else if (answer.kind === "refused") {
-      this.#release(entry);
-      this.#abandon(entry.batch, answer.error);
+    } else if (answer.kind === "refused" && isAlone) {
+      for (const entry of chain) {
+        this.#release(entry);
+        this.#abandon(entry.batch, answer.error);
+      }
     } else {
-      this.#refused.push(entry);
+      this.#refused.push(...chain);
       this.#isOpen = false;
     }
     if (this.#refused.length > 0 && this.#sent.size === 0) {
       this.#retryLater();
     }
     this.#pumpSoon();
+  }
+
+  #take(entry: Entry, sequence: number): void {
+    const { event, message, batch, sizeBytes } = entry;
+    this.#release(entry);
+    this.#options.onTaken({ event, sequence, encoded: message.encoded, sizeBytes });
+    batch.missing--;
+    if (batch.missing === 0) {
+      this.#complete(batch);
+    }
   }
 
   #retryLater(): void {
@@ -243,6 +299,9 @@ export class Publisher {
   }
 
   #requeue(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      entry.isRepeated = true;
+    }
     this.#queue = [...entries, ...this.#queue];
   }
 
@@ -290,47 +349,15 @@ export class Publisher {
   }
 }
 
+const previousHeader = "Nats-Expected-Last-Msg-Id";
+
 /**
  * Has the stream refuse a message unless another is its newest.
  *
  * @source NATS docs, "Headers for Stream publishing"; nats-server v2.9.10 server/stream.go `processJetStreamMsg`
  */
-function follow(message: Question, previous: string | undefined): void {
-  if (previous === undefined) {
-    message.headers.delete(previousHeader);
-  } else {
-    message.headers.set(previousHeader, previous);
-  }
-}
-
-const previousHeader = "Nats-Expected-Last-Msg-Id";
-
-/**
- * Errors that are the message's own: it is too large for the stream, or its headers are for any. Everything else may be otherwise later: a full
- * account or disk, a cluster without a leader, a message before it that was refused.
- *
- * @source nats-server v2.9.10 server/errors.json `JSStreamMessageExceedsMaximumErr`, `JSStreamHeaderExceedsMaximumErr`
- */
-const permanentErrors: ReadonlySet<number | undefined> = new Set([10_054, 10_097]);
-
-type Answer =
-  | { readonly kind: "taken"; readonly sequence: number }
-  /** This message will never be taken. */
-  | { readonly kind: "refused"; readonly error: FlotillaError }
-  | { readonly kind: "later" };
-
-function readAnswer(reply: Reply): Answer {
-  if (reply.status !== 0) {
-    return { kind: "later" };
-  }
-  const { seq, error } = JSON.parse(Buffer.from(reply.body).toString("latin1")) as {
-    readonly seq?: number;
-    readonly error?: { readonly err_code?: number; readonly description?: string };
-  };
-  if (error === undefined) {
-    return { kind: "taken", sequence: seq ?? 0 };
-  }
-  return permanentErrors.has(error.err_code)
-    ? { kind: "refused", error: failure(ErrorKind.ResourceExhausted, `event refused: ${error.description ?? ""}`) }
-    : { kind: "later" };
+function behind({ subject, headers, body }: Question, previous: string | undefined): Question {
+  return previous === undefined
+    ? { subject, headers, body }
+    : { subject, headers: headers + headerLine(previousHeader, previous), body };
 }

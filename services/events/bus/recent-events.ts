@@ -3,6 +3,8 @@ import type { StoredEvent } from "./bus.ts";
 
 const countMax = 4096;
 const bytesMax = 8 * 1024 * 1024;
+/** Events that are given at a time. */
+const takenMax = 64;
 
 interface Entry {
   readonly event: StoredEvent;
@@ -11,8 +13,8 @@ interface Entry {
 
 /** What follows a place in the order of events. */
 export type Following =
-  /** The next event. */
-  | { readonly kind: "event"; readonly event: StoredEvent }
+  /** The next events, one at least. */
+  | { readonly kind: "events"; readonly events: readonly StoredEvent[] }
   /** Nothing yet. */
   | { readonly kind: "none" }
   /** Something that is no longer in memory; ask the store. */
@@ -101,8 +103,7 @@ export class RecentEvents {
         low = middle + 1;
       }
     }
-    const entry = this.#entries[low];
-    return entry === undefined ? { kind: "none" } : { kind: "event", event: entry.event };
+    return { kind: "events", events: this.#entries.slice(low, low + takenMax).flatMap((entry) => entry?.event ?? []) };
   }
 
   /** Resolves when there is something new after a sequence, or the signal has aborted. */

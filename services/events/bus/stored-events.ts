@@ -100,7 +100,7 @@ export class StoredEvents {
   #question(body: { readonly seq: number; readonly next_by_subj?: string }): Question {
     return {
       subject: `$JS.API.DIRECT.GET.${this.#stream}`,
-      headers: new Map(),
+      headers: "",
       body: Buffer.from(JSON.stringify(body)),
     };
   }

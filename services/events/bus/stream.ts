@@ -93,7 +93,7 @@ function refuseError({ error }: ApiResponse, call: string): void {
 async function requestApi(link: Link, call: string, body: unknown): Promise<ApiResponse> {
   const reply = await request(link, {
     subject: `$JS.API.${call}`,
-    headers: new Map(),
+    headers: "",
     body: Buffer.from(JSON.stringify(body)),
   });
   if (reply.status !== 0) {

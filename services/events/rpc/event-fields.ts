@@ -10,15 +10,15 @@ import { typeRegistry } from "#wire/connect/type-registry.ts";
  *
  * @source containerd v2.3.4 core/events/events.go `(*Envelope).Field`, api/events/*_fieldpath.pb.go
  */
-export function eventFields({ namespace, topic, event }: Envelope): FieldSource {
+export function eventFields(envelope: Pick<Envelope, "namespace" | "topic" | "event">): FieldSource {
   return ([field, ...rest]) => {
     switch (field) {
       case "namespace":
-        return namespace === "" ? undefined : namespace;
+        return nonEmptyText(envelope.namespace);
       case "topic":
-        return topic === "" ? undefined : topic;
+        return nonEmptyText(envelope.topic);
       case "event":
-        return event === undefined ? undefined : findInAny(event, rest);
+        return envelope.event === undefined ? undefined : findInAny(envelope.event, rest);
       default:
         return undefined;
     }

@@ -5,7 +5,7 @@ import { findRfc3339Ns, timestampNow } from "#base/times.ts";
 import { compileFilters, type Filter } from "#containerd/filter.ts";
 import type { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
-import type { Call, Handlers } from "#wire/handler.ts";
+import { type Call, EncodedResponse, type Handlers } from "#wire/handler.ts";
 import { requireNamespace } from "#wire/headers.ts";
 import type { EventBus, Start } from "../bus/bus.ts";
 import { validateForwarded, validateTopic } from "../domain/topic.ts";
@@ -47,9 +47,11 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
       const passes = compileSubscription(filters);
       const events = await bus.subscribe(startOf(call), call.signal);
       call.acknowledge?.();
-      for await (const { envelope } of events) {
-        if (passes(eventFields(envelope))) {
-          yield envelope;
+      for await (const several of events) {
+        for (const event of several) {
+          if (passes(eventFields(event))) {
+            yield new EncodedResponse(event.encoded);
+          }
         }
       }
     },
