@@ -26,6 +26,7 @@ import { bindService } from "#wire/handler.ts";
 import { type ListenOptions, listen } from "#wire/listen.ts";
 import { hostRpc, serveRpc } from "#wire/server.ts";
 import { allPlugins } from "../plugins.ts";
+import { joinCgroup } from "./cgroup.ts";
 import { createDirectories } from "./directories.ts";
 import { describeMember, fleetMember, inspectPlugin, memberNames, promisedPlugins } from "./members.ts";
 import { claimRoot, refuseLiveSocket } from "./ownership.ts";
@@ -109,10 +110,7 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     }
   }
   if (config.cgroupPath !== "") {
-    log.warn(
-      { path: config.cgroupPath },
-      "the daemon does not move into a cgroup by itself: [cgroup] path has no effect",
-    );
+    await joinCgroup(config.cgroupPath);
   }
   log.info({ version: daemonVersion(), revision: daemonRevision() }, "starting containerd");
 

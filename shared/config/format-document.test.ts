@@ -72,3 +72,7 @@ root = '/r'
 `,
   );
 });
+
+test("a section of proxy plugins without plugins is left out, as containerd leaves it out", () => {
+  assert.equal(formatDocument({ version: 4, proxy_plugins: {}, timeouts: {} }), "version = 4\n\n[timeouts]\n");
+});

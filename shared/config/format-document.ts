@@ -11,6 +11,8 @@ import { isTable, type TomlTable } from "./toml-table.ts";
  * does (`[ "a" ]`), writes a table only where it has values of its own, so that empty tables of plugins vanish from view, and writes floats with
  * exponents. Tools compare these texts, and users read them beside containerd's.
  *
+ * `proxy_plugins` is left out when there are none, as containerd leaves it out.
+ *
  * One thing differs: a float that is a whole number is written as an integer, since the reader does not tell them apart.
  *
  * @source containerd v2.3.4 cmd/containerd/command/config.go `outputConfig`; go-toml v2 marshaler.go with `SetIndentTables`
@@ -19,7 +21,7 @@ export function formatDocument(document: ConfigDocument): string {
   const ordered: Record<string, unknown> = {};
   for (const key of Object.keys(documentShape.fields) as (keyof ConfigDocument)[]) {
     const value = document[key];
-    if (value !== undefined) {
+    if (value !== undefined && !(key === "proxy_plugins" && Object.keys(value).length === 0)) {
       ordered[key] = isNamed(key) ? sorted(value) : value;
     }
   }

@@ -179,7 +179,7 @@ test("a NATS client reads events, and may not write them", async () => {
 });
 
 test("services that are not there are unimplemented, as a containerd without them answers", async () => {
-  assert.ok(!routesByPath().has("/containerd.services.transfer.v1.Transfer/Transfer"));
-  const answer = await curl("/containerd.services.transfer.v1.Transfer/Transfer", "{}");
+  assert.ok(!routesByPath().has("/containerd.services.mounts.v1.Mounts/Info"));
+  const answer = await curl("/containerd.services.mounts.v1.Mounts/Info", "{}");
   assert.equal(JSON.parse(answer.body).code, "unimplemented");
 });

@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { listCgroups, removeCgroups } from "../kit/container-traces.ts";
+import { startFlotilla } from "../kit/daemon.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
+import { uniqueNamespace } from "../kit/namespace.ts";
 import { hasInEnvironment, killProcesses, listProcesses, until } from "../kit/processes.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
@@ -54,4 +57,19 @@ test("a signal to npm stops the daemon that npm has started, and all its process
     30_000,
   );
   assert.equal(existsSync(`${path}/s.sock`), false);
+});
+
+test("the whole fleet runs in the cgroup that the configuration names", async () => {
+  const name = uniqueNamespace();
+  await using resources = new AsyncDisposableStack();
+  resources.defer(() => removeCgroups(listCgroups(name)));
+  if (!readFileSync("/proc/self/mounts", "utf8").includes(" cgroup rw")) {
+    // Version 2 alone: the cgroup has to be there.
+    mkdirSync(`/sys/fs/cgroup/${name}`);
+  }
+  const daemon = resources.use(await startFlotilla({ config: `[cgroup]\npath = "/${name}"` }));
+  for (const process of ["gateway", "metadata", "nats-server"] as const) {
+    const cgroups = readFileSync(`/proc/${daemon.pidOf(process)}/cgroup`, "utf8");
+    assert.match(cgroups, new RegExp(`^(?:\\d+:(?:devices|memory)|0:):/${name}$`, "m"), process);
+  }
 });
