@@ -14,7 +14,9 @@ export interface SessionHolderOptions {
   connect(): Duplex;
 }
 
-const reconnectDelayMs = 25;
+/** A process that is just being started is there soon; later, nobody gains by asking more often. */
+const reconnectDelayMsMin = 2;
+const reconnectDelayMsMax = 25;
 
 /** The HTTP/2 session to a process, opened when first needed, and again when it has ended or is full. */
 export class SessionHolder implements SessionOwner {
@@ -43,7 +45,7 @@ export class SessionHolder implements SessionOwner {
   async get(signal?: AbortSignal): Promise<ClientSession> {
     const { name, heldMsMax = heldCallMsMax } = this.#options;
     const deadline = performance.now() + heldMsMax;
-    for (;;) {
+    for (let delayMs = reconnectDelayMsMin; ; delayMs = Math.min(2 * delayMs, reconnectDelayMsMax)) {
       if (signal?.aborted === true) {
         throw abortReason(signal);
       }
@@ -65,7 +67,7 @@ export class SessionHolder implements SessionOwner {
       if (performance.now() > deadline) {
         throw failure(ErrorKind.Unavailable, `no connection to ${name} within ${heldMsMax} ms`, { cause });
       }
-      await delay(reconnectDelayMs);
+      await delay(delayMs);
     }
   }
 

@@ -1,14 +1,7 @@
 import { readFile } from "node:fs/promises";
-import {
-  type Authenticator,
-  type ConnectionOptions,
-  connect,
-  credsAuthenticator,
-  type MsgHdrs,
-  nkeyAuthenticator,
-  nkeys,
-} from "nats";
+import { type Authenticator, type ConnectionOptions, connect, credsAuthenticator, type MsgHdrs } from "nats";
 import { ErrorKind, failure } from "#base/errors.ts";
+import { publicKeyOf, signNonce } from "../nats/user-keys.ts";
 import type { Link, Question, Reply, Ticket } from "./link.ts";
 
 /** Where a NATS server is and who we are there. */
@@ -70,29 +63,10 @@ async function credentialsOf(address: NatsAddress): Promise<ConnectionOptions> {
 }
 
 function signer(seed: string, beforeSigning: () => void): Authenticator {
-  const sign = nkeyAuthenticator(Buffer.from(seed));
-  return (nonce) => {
+  return (nonce = "") => {
     beforeSigning();
-    return sign(nonce);
+    return { nkey: publicKeyOf(seed), sig: signNonce(seed, nonce) };
   };
-}
-
-/** A pair of keys of a user, which `nats` has without types. */
-interface UserKeys {
-  getSeed(): Uint8Array;
-  getPublicKey(): string;
-}
-
-const userKeys = nkeys as { createUser(): UserKeys; fromSeed(seed: Uint8Array): UserKeys };
-
-/** Makes a private key for a user. */
-export function makeUserSeed(): string {
-  return Buffer.from(userKeys.createUser().getSeed()).toString("latin1");
-}
-
-/** The public key to a private one, which the server knows its user by. */
-export function publicKeyOf(seed: string): string {
-  return userKeys.fromSeed(Buffer.from(seed)).getPublicKey();
 }
 
 /** A URL that may be logged. */

@@ -3,7 +3,7 @@ import net from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
-import { makeUserSeed } from "../bus/nats.ts";
+import { makeUserSeed } from "./user-keys.ts";
 
 /** Where the child listens: this machine's processes alone reach it. */
 export const loopback = "127.0.0.1";

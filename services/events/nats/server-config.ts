@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
-import { publicKeyOf } from "../bus/nats.ts";
 import { type Identity, loopback } from "./identity.ts";
+import { publicKeyOf } from "./user-keys.ts";
 
 /** Account of the child server that holds the stream. */
 export const childAccount = "FLEET";

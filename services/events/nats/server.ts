@@ -1,4 +1,5 @@
 import { mkdir, rm } from "node:fs/promises";
+import net from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { replaceFile } from "#base/durable-file.ts";
 import { ErrorKind, failure } from "#base/errors.ts";
@@ -130,11 +131,24 @@ export class ChildServer implements AsyncDisposable {
     const { pid } = this;
     const port = this.#identity?.port ?? 0;
     for (const deadline = performance.now() + readyMsMax; performance.now() < deadline; ) {
-      if (pid !== undefined && isListening(pid, port)) {
+      // Who listens costs some milliseconds to find out, so it is asked only when somebody does.
+      if (pid !== undefined && (await isTaken(port)) && isListening(pid, port)) {
         return;
       }
       await delay(pollMs, undefined, { signal });
     }
     throw failure(ErrorKind.Unavailable, `nats-server does not listen on ${loopback}:${port}`);
   }
+}
+
+/** Tells whether anybody takes connections on a port of ours. */
+function isTaken(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = net.connect(port, loopback);
+    probe.once("error", () => resolve(false));
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+  });
 }

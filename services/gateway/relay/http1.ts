@@ -1,4 +1,4 @@
-import http from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
@@ -25,7 +25,8 @@ export class Http1Front {
   readonly #options: Http1Options;
   /** The sessions to the processes, each shared by all clients. */
   readonly #sessions = new Map<string, SessionHolder>();
-  readonly #server: http.Server;
+  /** Made for the first client, since few speak HTTP/1.1 and the module takes 2 MiB. */
+  #server: Server | undefined;
   readonly #sockets = new Set<Socket>();
   /** Sockets that have to send the head of a request in time; the server itself looks after that only when it listens. */
   readonly #awaitedHeads = new Map<Socket, NodeJS.Timeout>();
@@ -34,19 +35,6 @@ export class Http1Front {
 
   constructor(options: Http1Options) {
     this.#options = options;
-    this.#server = http.createServer({ requestTimeout: 0 }, (request, response) => {
-      this.#requests += 1;
-      this.#headSeen(request.socket);
-      response.once("close", () => {
-        this.#awaitHead(request.socket);
-        this.#requests -= 1;
-        if (this.#requests === 0) {
-          this.#onIdle?.();
-        }
-      });
-      this.#answer(request, response).catch(() => response.destroy());
-    });
-    this.#server.on("clientError", (error, socket) => endUnreadable(error, socket));
   }
 
   /** Takes a connection over, with what was already read from it. */
@@ -58,6 +46,7 @@ export class Http1Front {
     });
     this.#awaitHead(socket);
     socket.unshift(head);
+    this.#server ??= this.#createServer();
     this.#server.emit("connection", socket);
     socket.resume();
   }
@@ -76,8 +65,25 @@ export class Http1Front {
     for (const socket of this.#sockets) {
       socket.destroy();
     }
-    this.#server.close();
+    this.#server?.close();
     this.#sessions.forEach((sessions) => sessions.close());
+  }
+
+  #createServer(): Server {
+    const server = createServer({ requestTimeout: 0 }, (request, response) => {
+      this.#requests += 1;
+      this.#headSeen(request.socket);
+      response.once("close", () => {
+        this.#awaitHead(request.socket);
+        this.#requests -= 1;
+        if (this.#requests === 0) {
+          this.#onIdle?.();
+        }
+      });
+      this.#answer(request, response).catch(() => response.destroy());
+    });
+    server.on("clientError", (error, socket) => endUnreadable(error, socket));
+    return server;
   }
 
   #awaitHead(socket: Socket): void {
@@ -95,7 +101,7 @@ export class Http1Front {
     this.#awaitedHeads.delete(socket);
   }
 
-  async #answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const target = request.url ?? "";
     const method = findRoute(this.#options.routes, target);
     if (method === undefined) {
@@ -131,8 +137,8 @@ export class Http1Front {
 
   async #relay(
     method: RelayMethod,
-    request: http.IncomingMessage,
-    response: http.ServerResponse,
+    request: IncomingMessage,
+    response: ServerResponse,
     gone: AbortSignal,
   ): Promise<void> {
     const unsaid = request.headers["transfer-encoding"] === undefined ? 0 : Number.POSITIVE_INFINITY;
@@ -176,7 +182,7 @@ function encodeGoaway(code: number): Buffer {
   return goaway;
 }
 
-function refuse(response: http.ServerResponse, refusal: Refusal, message: string): void {
+function refuse(response: ServerResponse, refusal: Refusal, message: string): void {
   const body = encodeConnectError(refusal, message);
   response.writeHead(refusal.httpStatus, { "content-type": "application/json", "content-length": body.length });
   response.end(body);

@@ -1,16 +1,16 @@
 import { type Duplex, Readable } from "node:stream";
-import zlib from "node:zlib";
+import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
 import { ErrorKind } from "#base/errors.ts";
 import { type HttpResponse, headersOf } from "../http/http-message.ts";
 import { RegistryError } from "../http/registry-error.ts";
 import type { ByteStream } from "../ports.ts";
 
 const decoders: Readonly<Record<string, () => Duplex>> = {
-  gzip: () => zlib.createGunzip(),
-  "x-gzip": () => zlib.createGunzip(),
-  deflate: () => zlib.createInflate(),
-  zstd: () => zlib.createZstdDecompress(),
-  br: () => zlib.createBrotliDecompress(),
+  gzip: () => createGunzip(),
+  "x-gzip": () => createGunzip(),
+  deflate: () => createInflate(),
+  zstd: () => createZstdDecompress(),
+  br: () => createBrotliDecompress(),
 };
 
 /** The encodings of an answer's body, outermost last; nothing is asked for, but there are servers that encode all the same. */
