@@ -10,6 +10,13 @@ node_version=26.10.0
 node_flags='--max-semi-space-size=1 --expose-gc'
 export MALLOC_ARENA_MAX=1
 
+# Prints the flags of one process besides. shared/fleet/topology.ts has the same, for processes that the gateway starts, and why.
+flags_of() {
+  case $1 in
+    events) printf '%s' '--max-semi-space-size=8' ;;
+  esac
+}
+
 say() { printf 'flotilla: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
@@ -62,6 +69,7 @@ bring_bundles() {
 run_process() {
   process=$1
   shift
+  node_flags="$node_flags $(flags_of "$process")"
   if [ "${FLOTILLA_SOURCES:-}" = 1 ]; then
     # shellcheck disable=SC2086 # a list of words
     exec node $node_flags "$repository/services/$process/main.ts" "$@"

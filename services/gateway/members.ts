@@ -56,7 +56,12 @@ export function fleetMember(
   return {
     name,
     command: process.execPath,
-    args: [...process.execArgv, fileURLToPath(programUrl(`services/${name}/main.ts`)), ...formatDaemonFlags(flags)],
+    args: [
+      ...process.execArgv,
+      ...(fleet.find((candidate) => candidate.name === name)?.nodeFlags ?? []),
+      fileURLToPath(programUrl(`services/${name}/main.ts`)),
+      ...formatDaemonFlags(flags),
+    ],
     tells: true,
     ...(onDemandProcesses.has(name) ? { env: { [idleVariable]: String(idleMs) } } : {}),
     awaitReady: async (signal, told) => {

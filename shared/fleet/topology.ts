@@ -25,6 +25,8 @@ export interface FleetProcess {
    * known by the manifests of its plugins.
    */
   readonly startup: "always" | "on-demand";
+  /** Flags of Node.js besides those of all processes; `flags_of` in deploy/environment.sh has the same. */
+  readonly nodeFlags?: readonly string[];
   /** Processes that must be ready before this one counts as ready; the order of start and, backwards, of stop. */
   readonly after: readonly ProcessName[];
   /** Public services with the methods, by proto name, that this process answers: all, or those listed. */
@@ -36,7 +38,15 @@ export interface FleetProcess {
  * and it is the only place that says so.
  */
 export const fleet: readonly FleetProcess[] = [
-  { name: "events", startup: "always", after: [], answers: [[Events, "all"]] },
+  {
+    name: "events",
+    startup: "always",
+    // An event lives until the stream has answered. Of those that come in a burst most would outlive a young generation of 1 MiB,
+    // and copying them would cost more than all else that is done for them. It is given back when the process is idle.
+    nodeFlags: ["--max-semi-space-size=8"],
+    after: [],
+    answers: [[Events, "all"]],
+  },
   {
     name: "metadata",
     startup: "always",

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import type { DescService } from "@bufbuild/protobuf";
+import { execa } from "execa";
 import { onDemandProcesses } from "#fleet/process-name.ts";
 import { type ProcessRights, rights } from "#fleet/rights.ts";
 import { fleet, routesByPath } from "#fleet/topology.ts";
@@ -28,6 +29,16 @@ test("every method of every public service is answered by exactly one process", 
   }
   assert.deepEqual([...owners.keys()], [], "methods that no service has");
   assert.ok(routesByPath().size > 60);
+});
+
+test("a process has the same flags of Node.js whoever starts it", async () => {
+  const printFlags = '. deploy/environment.sh; for name; do echo "$(flags_of "$name")"; done';
+  const { stdout } = await execa("sh", ["-c", printFlags, "sh", ...fleet.map(({ name }) => name)]);
+  assert.deepEqual(
+    stdout.split("\n"),
+    fleet.map(({ nodeFlags }) => (nodeFlags ?? []).join(" ")),
+  );
+  assert.match(stdout, /--/);
 });
 
 test("a process starts after processes that exist, without a cycle", () => {
