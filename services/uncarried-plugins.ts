@@ -26,17 +26,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
   },
   {
     type: "io.containerd.internal.v1",
-    id: "opt",
-    settings: {
-      path: {
-        type: "string",
-        default: "/opt/containerd",
-        about: "Directory that programs of images are installed into.",
-      },
-    },
-  },
-  {
-    type: "io.containerd.internal.v1",
     id: "tracing",
     settings: {
       service_name: { type: "string", about: "Name of the daemon in traces; the environment is the newer way." },
@@ -48,14 +37,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
     id: "grpc-prometheus",
     settings: {
       grpc_histogram: { type: "boolean", default: false, about: "Whether the durations of calls are counted." },
-    },
-  },
-  {
-    type: "io.containerd.monitor.container.v1",
-    id: "restart",
-    formerly: "io.containerd.internal.v1.restart",
-    settings: {
-      interval: { type: "duration", default: "10s", about: "Time between two looks for containers to start again." },
     },
   },
   { type: "io.containerd.mount-handler.v1", id: "erofs", settings: {} },

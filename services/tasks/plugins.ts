@@ -13,6 +13,20 @@ const warningType = "io.containerd.warning.v1";
 /** Where a container's output may go. @source containerd v2.3.4 core/runtime/v2/task_manager.go `supportedLogURISchemes` */
 const logUriSchemes = ["fifo", "binary", "binary-v2", "file"];
 
+/** Programs and libraries that come from images, for what this process starts. @source containerd v2.3.4 plugins/services/opt/service.go */
+export const optionalProgramsPlugin = {
+  type: "io.containerd.internal.v1",
+  id: "opt",
+  settings: {
+    path: {
+      type: "string",
+      default: "/opt/containerd",
+      about:
+        "Directory that programs and libraries of images are installed into; shims and runtimes are looked for there first.",
+    },
+  },
+} as const satisfies PluginManifest;
+
 /** Starts and finds shims. @source containerd v2.3.4 core/runtime/v2/shim_manager.go */
 export const shimPlugin = {
   type: shimType,
@@ -81,6 +95,22 @@ export const tasksServicePlugin = {
   },
 } as const satisfies PluginManifest;
 
+/** Starts containers again whose clients want them to run. @source containerd v2.3.4 plugins/restart/monitor.go */
+export const restartPlugin = {
+  type: "io.containerd.monitor.container.v1",
+  id: "restart",
+  formerly: "io.containerd.internal.v1.restart",
+  requires: [eventType, serviceType],
+  capabilities: ["no", "always", "on-failure", "unless-stopped"],
+  settings: {
+    interval: {
+      type: "duration",
+      default: "10s",
+      about: "Time between two looks for containers to start again; 10s where it is zero.",
+    },
+  },
+} as const satisfies PluginManifest;
+
 /** Tasks as clients call them. */
 export const tasksGrpcPlugin = {
   type: "io.containerd.grpc.v1",
@@ -90,10 +120,12 @@ export const tasksGrpcPlugin = {
 
 /** The plugins of this process, in the order of their initialisation. */
 export const tasksPlugins: readonly PluginManifest[] = [
+  optionalProgramsPlugin,
   shimPlugin,
   runtimePlugin,
   cgroupsPlugin,
   tasksServicePlugin,
+  restartPlugin,
   tasksGrpcPlugin,
 ];
 

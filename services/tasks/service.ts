@@ -11,9 +11,20 @@ import { connectBlobs } from "./blobs.ts";
 import { TaskTable } from "./domain/task-table.ts";
 import { openEventLog } from "./event-log.ts";
 import { type Task, TaskLifecycle } from "./lifecycle.ts";
-import { runtimePlugin, shimPlugin, tasksGrpcPlugin, tasksServicePlugin } from "./plugins.ts";
+import { RestartMonitor } from "./monitors/restart/restart-monitor.ts";
+import { connectRestartRecords } from "./monitors/restart/restart-records.ts";
+import { offerOptionalPrograms } from "./optional-programs.ts";
+import {
+  optionalProgramsPlugin,
+  restartPlugin,
+  runtimePlugin,
+  shimPlugin,
+  tasksGrpcPlugin,
+  tasksServicePlugin,
+} from "./plugins.ts";
 import { reconnectTasks } from "./reconnect.ts";
 import { connectRecords } from "./records.ts";
+import { createTask } from "./rpc/create.ts";
 import { tasksService } from "./rpc/tasks.ts";
 import { inspectRuntime } from "./runtimes/shim/runtime-info.ts";
 import { ShimRuntime } from "./runtimes/shim/shim-runtime.ts";
@@ -21,16 +32,21 @@ import { Bundles } from "./shims/bundles.ts";
 import { ShimManager } from "./shims/shim-manager.ts";
 import { openSocketDirectory } from "./shims/socket-directory.ts";
 
+/** Time between two looks for containers to start again where none is set. @source containerd v2.3.4 plugins/restart/monitor.go `run` */
+const restartIntervalMs = 10_000;
+
 /** Puts the tasks process together: shims on this machine, records in metadata, bytes in content, the rest of events in events. */
 export function composeTasks(context: ProcessContext): ProcessParts {
   const { config, log, stopping, resources } = context;
   const directory = pluginUri(runtimePlugin);
   const bundles = new Bundles({ state: pluginState(config, directory), root: pluginRoot(config, directory) });
-  const records = connectRecords(context.connect("metadata"));
+  const metadata = context.connect("metadata");
+  const records = connectRecords(metadata);
   const blobs = connectBlobs(context.connect("content"));
   const events = openEventLog(context.connect("events"), { log, stopping });
   const table = new TaskTable<Task>();
   let lifecycle: TaskLifecycle | undefined;
+  let restarts: RestartMonitor | undefined;
   let shims: ShimManager | undefined;
   const timeouts = {
     loadMs: waitMsOf(config, "shim.load"),
@@ -39,7 +55,21 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   };
 
   return {
+    onReady: () => {
+      const running = restarts?.run();
+      resources.defer(() => running);
+    },
     plugins: [
+      {
+        manifest: optionalProgramsPlugin,
+        init: async () => {
+          const { path } = await offerOptionalPrograms(
+            pluginTable(config, pluginUri(optionalProgramsPlugin)).string("path"),
+            process.env,
+          );
+          return { exports: { path } };
+        },
+      },
       {
         manifest: shimPlugin,
         init: async () => {
@@ -94,6 +124,26 @@ export function composeTasks(context: ProcessContext): ProcessParts {
               log.warn({ key }, "this setting has no effect");
             }
           }
+          return undefined;
+        },
+      },
+      {
+        manifest: restartPlugin,
+        init: () => {
+          if (lifecycle === undefined) {
+            throw new Error(`plugin ${directory} is not loaded`);
+          }
+          const parts = { lifecycle, records, blobs };
+          const settings = pluginTable(config, pluginUri(restartPlugin));
+          restarts = new RestartMonitor({
+            intervalMs: settings.durationMs("interval") || restartIntervalMs,
+            records: connectRestartRecords(metadata, context.connect("snapshots")),
+            table,
+            lifecycle,
+            createTask: (namespace, request, signal) => createTask(parts, { namespace, request, signal }),
+            log,
+            stopping,
+          });
           return undefined;
         },
       },

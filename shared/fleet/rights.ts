@@ -93,7 +93,7 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
     user: "root",
     capabilities: "all",
     writes: ["<root>/io.containerd.runtime.v2.task", "<state>/io.containerd.runtime.v2.task", "/run/containerd"],
-    calls: ["metadata", "content", "events"],
+    calls: ["metadata", "content", "events", "snapshots"],
     network: false,
   },
   transfer: {

@@ -16,14 +16,17 @@ import {
   TaskExecAddedSchema,
   TaskExecStartedSchema,
   TaskExitSchema,
+  TaskOOMSchema,
   TaskPausedSchema,
   TaskResumedSchema,
   TaskStartSchema,
 } from "#gen/containerd/events/task_pb.ts";
-import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
+import { type Container, Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { Content, WriteAction } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Events } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
+import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
 import { Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
+import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import type { Envelope } from "#gen/containerd/types/event_pb.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
@@ -67,6 +70,7 @@ export interface ContainerWish {
   readonly runtimeOptions?: Any;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly sandbox?: string;
+  readonly labels?: Readonly<Record<string, string>>;
   readonly extra?: Readonly<Record<string, unknown>>;
 }
 
@@ -77,6 +81,7 @@ const eventSchemas: readonly DescMessage[] = [
   TaskDeleteSchema,
   TaskExecAddedSchema,
   TaskExecStartedSchema,
+  TaskOOMSchema,
   TaskPausedSchema,
   TaskResumedSchema,
 ];
@@ -207,7 +212,20 @@ export class TasksRig implements AsyncDisposable {
       runtime: { name: runtime, ...(runtimeOptions === undefined ? {} : { options: runtimeOptions }) },
       spec: packSpec("Spec", this.#spec(id, { ...wish, args, terminal, annotations })),
       sandbox: wish.sandbox ?? "",
+      snapshotter: "overlayfs",
+      snapshotKey: id,
+      labels: { ...wish.labels },
+      createdAt: { seconds: 1n, nanos: 0 },
     });
+  }
+
+  /** Changes labels of a container on record. */
+  setLabels(id: string, labels: Readonly<Record<string, string>>): void {
+    const container = this.#containers.get(id);
+    if (container === undefined) {
+      throw new Error(`no container ${id}`);
+    }
+    container.labels = { ...container.labels, ...labels };
   }
 
   /** The record of a container. */
@@ -331,7 +349,21 @@ export class TasksRig implements AsyncDisposable {
       serveRpc({
         socketPath: privateSocketOf(this.state, "metadata"),
         services: [
+          bindService(Namespaces, { list: () => ({ namespaces: [{ name: this.namespace }] }) }),
           bindService(Containers, {
+            list: () => ({
+              containers: [...this.#containers.values()].filter((container) =>
+                Object.hasOwn(container?.labels ?? {}, "containerd.io/restart.status"),
+              ) as Container[],
+            }),
+            update: ({ container: { id = "", labels = {} } = {}, updateMask }) => {
+              const container = this.#containers.get(id);
+              for (const path of updateMask?.paths ?? []) {
+                const key = path.replace(/^labels\./, "");
+                this.setLabels(id, { [key]: labels[key] ?? "" });
+              }
+              return container === undefined ? {} : { container };
+            },
             get: ({ id }, call) => {
               const container = this.#containers.get(id);
               if (container === undefined) {
@@ -349,6 +381,10 @@ export class TasksRig implements AsyncDisposable {
             },
           }),
         ],
+      }),
+      serveRpc({
+        socketPath: privateSocketOf(this.state, "snapshots"),
+        services: [bindService(Snapshots, { mounts: () => ({ mounts: this.bindRootfs().rootfs }) })],
       }),
       serveRpc({
         socketPath: privateSocketOf(this.state, "events"),
@@ -397,6 +433,10 @@ export class TasksRig implements AsyncDisposable {
         `address = "${this.directory}/g.sock"`,
         '[plugins."io.containerd.server.v1.ttrpc"]',
         `address = "${this.directory}/g.sock.ttrpc"`,
+        '[plugins."io.containerd.internal.v1.opt"]',
+        `path = "${this.directory}/opt"`,
+        '[plugins."io.containerd.monitor.container.v1.restart"]',
+        'interval = "200ms"',
         "",
       ].join("\n"),
     );

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import test from "node:test";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ErrorKind } from "#base/errors.ts";
@@ -211,13 +211,18 @@ test("the plugins are those that clients look for", skip, async () => {
   assert.deepEqual(
     plugins.map(({ type, id, initErr }) => [`${type}.${id}`, initErr]),
     [
+      ["io.containerd.internal.v1.opt", undefined],
       ["io.containerd.shim.v1.manager", undefined],
       ["io.containerd.runtime.v2.task", undefined],
       ["io.containerd.monitor.task.v1.cgroups", undefined],
       ["io.containerd.service.v1.tasks-service", undefined],
+      ["io.containerd.monitor.container.v1.restart", undefined],
       ["io.containerd.grpc.v1.tasks", undefined],
     ],
   );
+  const restart = plugins.find(({ id }) => id === "restart");
+  assert.deepEqual(restart?.capabilities, ["no", "always", "on-failure", "unless-stopped"]);
+  assert.deepEqual(plugins.find(({ id }) => id === "opt")?.exports, { path: `${rig.directory}/opt` });
   const runtime = plugins.find(({ id }) => id === "task");
   assert.equal(runtime?.platforms.length, 1);
   assert.deepEqual(runtime?.exports, { "log-uri-schemes": "fifo,binary,binary-v2,file" });
@@ -262,6 +267,20 @@ test("the runtime tells its version and what the OCI runtime below it can do", s
     kind: ErrorKind.NotImplemented,
     message: "plugin does not provided extra information: not implemented",
   });
+});
+
+test("programs that were installed from images are found, and find their libraries", skip, async () => {
+  await using rig = await TasksRig.start();
+  // A shim that tells its environment as the name of its runtime: RuntimeInfo { name: 100 bytes at most }.
+  const script = '#!/bin/sh\nname="$LD_LIBRARY_PATH"\nprintf "\\\\012\\\\$(printf %03o ${#name})%s" "$name"\n';
+  await writeFile(`${rig.directory}/opt/bin/containerd-shim-installed-v1`, script, { mode: 0o755 });
+  const { extra } = await createClient(Member, rig.transport).inspect({
+    type: "io.containerd.runtime.v2",
+    id: "task",
+    options: packAny(RuntimeRequestSchema, { runtimePath: "io.containerd.installed.v1" }),
+  });
+  const { name } = fromBinary(RuntimeInfoSchema, extra?.value ?? new Uint8Array());
+  assert.equal(name.split(":")[0], `${rig.directory}/opt/lib`);
 });
 
 test("a client that gives up a creation leaves nothing behind", skip, async () => {

@@ -330,6 +330,15 @@ export function runtimeSuite(runtime: string, { skip }: { readonly skip: string 
       await rig.remove(id);
     });
 
+    test("a container that runs out of memory tells it", async () => {
+      const id = await run(["/bin/busybox", "tail", "/dev/zero"]);
+      const { exitStatus } = await rig.tasks.wait({ containerId: id }, rig.headers);
+      assert.equal(exitStatus, 137);
+      const { topic } = await rig.event((event) => event.topic === "/tasks/oom" && event.fields["containerId"] === id);
+      assert.equal(topic, "/tasks/oom");
+      await rig.tasks.delete({ containerId: id }, rig.headers);
+    });
+
     test("a program that is not there fails with the runtime's words, and nothing is left", async () => {
       const id = add(["no-such-program"]);
       await assert.rejects(create(id), {

@@ -86,7 +86,8 @@ const launcher = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url)
 /** Starts the whole fleet on a fresh directory and waits until its socket answers that it serves. */
 export async function startFlotilla({ config = "", args = [], env = {} }: FlotillaOptions = {}): Promise<Daemon> {
   return await startDaemon("f", {
-    config: () => `version = 4\n${config}\n`,
+    config: ({ optional }) =>
+      `version = 4\n${config}\n[plugins."io.containerd.internal.v1.opt"]\npath = "${optional}"\n`,
     command: launcher,
     args: ({ root, state, address, configPath }) => [
       "--root",

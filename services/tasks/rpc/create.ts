@@ -4,7 +4,6 @@ import { ErrorKind, FlotillaError, failure, wrapFailure } from "#base/errors.ts"
 import { quote } from "#base/quote.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import type { CreateTaskRequest } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
-import type { Call } from "#wire/handler.ts";
 import type { Blobs, ContainerRecord, Records } from "../domain/ports.ts";
 import type { TaskLifecycle } from "../lifecycle.ts";
 import type { SandboxSupervisor } from "../runtimes/runtime.ts";
@@ -32,8 +31,8 @@ export async function createTask(
   {
     namespace,
     request,
-    call,
-  }: { readonly namespace: string; readonly request: CreateTaskRequest; readonly call: Call },
+    signal,
+  }: { readonly namespace: string; readonly request: CreateTaskRequest; readonly signal: AbortSignal },
 ): Promise<number> {
   const container = await records.getContainer(namespace, request.containerId);
   const options =
@@ -56,7 +55,7 @@ export async function createTask(
         version: request.taskApiVersion || (options?.taskApiVersion ?? 0),
       }),
       sandboxed: container.sandbox !== "",
-      signal: call.signal,
+      signal,
     });
   } finally {
     await checkpoint[Symbol.asyncDispose]();

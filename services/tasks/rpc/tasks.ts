@@ -87,7 +87,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
 
   const handlers = {
     create: async (request, call) => {
-      const pid = await createTask(parts, { namespace: requireNamespace(call), request, call });
+      const pid = await createTask(parts, { namespace: requireNamespace(call), request, signal: call.signal });
       return { containerId: request.containerId, pid };
     },
     start: async ({ containerId, execId }, call) => {
