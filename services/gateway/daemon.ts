@@ -8,6 +8,7 @@ import type { DaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";
 import { pluginUri } from "#config/manifest.ts";
 import { guardSocket, usersToday } from "#fleet/admission.ts";
+import { keepCompiledCode } from "#fleet/compiled-code.ts";
 import { logFailures } from "#fleet/failed-calls.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
 import { keepMemorySmall } from "#fleet/memory-keeper.ts";
@@ -72,6 +73,7 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
     }
     log.info(`containerd successfully booted in ${((performance.now() - startedMs) / 1000).toFixed(6)}s`);
     keepMemorySmall();
+    keepCompiledCode();
     await aborted(stop.signal);
     await notifyServiceManager(log, "STOPPING=1");
   } catch (error) {

@@ -1,3 +1,5 @@
+import { releaseFreeMemory } from "#linux/memory.ts";
+
 /** What a {@link MemoryKeeper} sees of the process, and what it does. */
 export interface MemoryPort {
   /** Processor time that the process has used so far. */
@@ -55,8 +57,11 @@ export function keepMemorySmall(): void {
       return (user + system) / 1000;
     },
     residentBytes: () => process.memoryUsage.rss(),
-    // Only this flavour gives pages back.
-    collect: () => gc({ type: "major", execution: "sync", flavor: "last-resort" }),
+    collect: () => {
+      // Only this flavour gives pages back.
+      gc({ type: "major", execution: "sync", flavor: "last-resort" });
+      releaseFreeMemory();
+    },
   });
   setInterval(() => keeper.check(), checkMs).unref();
 }

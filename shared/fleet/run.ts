@@ -10,6 +10,7 @@ import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
 import { observeAll } from "#wire/observe.ts";
 import { tellOwner } from "./child.ts";
+import { keepCompiledCode } from "./compiled-code.ts";
 import { logFailures } from "./failed-calls.ts";
 import { IdleWatch } from "./idle-watch.ts";
 import { type Logger, openLog } from "./log.ts";
@@ -125,6 +126,7 @@ export async function runProcess(
     tellOwner(toBinary(DescribeResponseSchema, description));
     log.debug("ready");
     keepMemorySmall();
+    keepCompiledCode();
   } catch (error) {
     showSourcePlaces(error);
     log.fatal({ err: error }, `failed to start: ${errorMessage(error)}`);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, existsSync, readdirSync, readlinkSync, symlinkSync, utimesSync } from "node:fs";
+import { cpSync, existsSync, globSync, readdirSync, readlinkSync, symlinkSync, utimesSync } from "node:fs";
 import { copyFile, writeFile } from "node:fs/promises";
 import { afterEach, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -99,6 +99,18 @@ test("what a daemon runs from stays while it runs", async () => {
   touchSource();
   await assertRuns();
   assert.deepEqual(bundleSets(), [currentSet()]);
+});
+
+test("a daemon that is killed has left its compiled code for the next start", async () => {
+  await startDaemon();
+  // The name of the folder says for which Node.js the code is.
+  const compiledParts = (): string[] =>
+    globSync(`${copy}/.bundle/${currentSet()}/compiled/*/*`).filter((path) => !path.endsWith(".tmp"));
+  await until(
+    () => compiledParts().length > 0,
+    () => "no compiled code while the daemon runs",
+    30_000,
+  );
 });
 
 test("a build that is killed leaves the bundles as they were, and the next one cleans up", async () => {
