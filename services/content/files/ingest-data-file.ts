@@ -1,4 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
+import { writeSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { type Clock, nsPerMs } from "#base/times.ts";
 import { type Digest, type DigestAlgorithm, digestOfHash } from "#containerd/digest.ts";
@@ -9,6 +10,15 @@ import { diskFailure, onDisk } from "./disk-failure.ts";
 const sealedMask = 0o444;
 const permissionBits = 0o777;
 const rereadBytes = 1024 * 1024;
+/**
+ * Pieces up to this size are written at once: the kernel copies them in some microseconds, and another thread would cost several
+ * times that. Clients that copy from a pipe send 32 KiB at a time and wait for each answer.
+ */
+const directBytesMax = 64 * 1024;
+/** A write that takes longer shows a disk that is behind, which must not keep the whole process waiting. */
+const slowWriteMs = 5;
+/** How long other threads do the waiting then. */
+const slowDiskMs = 1_000;
 
 /** An open data file, with the hash of its bytes running along. */
 export class IngestDataFile implements IngestFile {
@@ -22,6 +32,8 @@ export class IngestDataFile implements IngestFile {
   #algorithm: DigestAlgorithm;
   #hash: Hash;
   #state: "open" | "sealed" | "closed" = "open";
+  /** Until when no write is made at once, in milliseconds of the process clock. */
+  #slowUntilMs = 0;
 
   /**
    * The file stands at its start; {@link IngestDataFile.rehash} takes it to the end of what it has.
@@ -64,10 +76,15 @@ export class IngestDataFile implements IngestFile {
   }
 
   async append(data: Uint8Array): Promise<void> {
-    // The kernel copies the bytes on another thread while this one hashes them.
-    const written = this.#writeFully(data, this.#offset);
-    this.#hash.update(data);
-    await onDisk("write ingest", written);
+    if (data.length <= directBytesMax && performance.now() >= this.#slowUntilMs) {
+      this.#writeAtOnce(data);
+      this.#hash.update(data);
+    } else {
+      // The kernel copies the bytes on another thread while this one hashes them.
+      const written = this.#writeFully(data, this.#offset);
+      this.#hash.update(data);
+      await onDisk("write ingest", written);
+    }
     this.#offset += data.length;
     this.#updatedAtNs = this.#clock();
   }
@@ -130,6 +147,21 @@ export class IngestDataFile implements IngestFile {
     } catch (error) {
       await this.#handle.truncate(0).catch(() => undefined);
       throw diskFailure(error, "flush ingest");
+    }
+  }
+
+  #writeAtOnce(data: Uint8Array): void {
+    const startedMs = performance.now();
+    try {
+      for (let done = 0; done < data.length; ) {
+        done += writeSync(this.#handle.fd, data, done, data.length - done, this.#offset + done);
+      }
+    } catch (error) {
+      throw diskFailure(error, "write ingest");
+    }
+    const endedMs = performance.now();
+    if (endedMs - startedMs > slowWriteMs) {
+      this.#slowUntilMs = endedMs + slowDiskMs;
     }
   }
 
