@@ -56,9 +56,10 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
   constructor(options: JetStreamOptions) {
     this.#options = options;
     this.#stored = new StoredEvents(options.stream.name, options.origin.source);
+    const origin = { ...options.origin, stream: options.stream.name };
     this.#publisher = new Publisher({
       isAlone: options.isAlone,
-      makeMessage: (event) => makeMessage(event, { ...options.origin, stream: options.stream.name }),
+      makeMessage: (event) => makeMessage(event, origin),
       onTaken: (taken) => this.#feed(taken),
       flush: async () => options.flush?.(),
     });
@@ -76,14 +77,14 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
 
   async append(events: readonly NewEvent[], options: AppendOptions = {}): Promise<void> {
     const { durability = "durable", waitMsMax = this.#options.waitMsMax } = options;
-    const startedMs = performance.now();
+    let leftMs = waitMsMax;
     if (!this.#areIdsRead) {
+      const startedMs = performance.now();
       await this.#within(this.#readIds(), waitMsMax);
+      leftMs = Math.max(0, waitMsMax - (performance.now() - startedMs));
     }
-    await this.#publisher.append(
-      events.filter(({ messageId }) => !this.#ids.has(messageId)),
-      { durability, waitMsMax: Math.max(0, waitMsMax - (performance.now() - startedMs)) },
-    );
+    const unknown = events.filter(({ messageId }) => !this.#ids.has(messageId));
+    await this.#publisher.append(unknown, { durability, waitMsMax: leftMs });
   }
 
   async subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<readonly StoredEvent[]>> {

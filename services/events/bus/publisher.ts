@@ -1,6 +1,8 @@
-import { ErrorKind, type FlotillaError, failure } from "#base/errors.ts";
-import type { AppendOptions, Durability, NewEvent } from "./bus.ts";
+import { ErrorKind, failure } from "#base/errors.ts";
+import { Batch } from "./batch.ts";
+import type { AppendOptions, NewEvent } from "./bus.ts";
 import { type EventMessage, headerLine } from "./cloud-event.ts";
+import { Flushes } from "./flushes.ts";
 import type { Link, Question, Ticket } from "./link.ts";
 import { type Answer, readAnswer } from "./publish-answer.ts";
 
@@ -36,16 +38,6 @@ export interface PublisherOptions {
   onTaken(taken: TakenEvent): void;
   /** Makes what the stream has taken survive a power cut. One call at a time. */
   flush(): Promise<void>;
-}
-
-/** The events of one append. */
-interface Batch {
-  /** Events that the stream has not taken yet. */
-  missing: number;
-  readonly durability: Durability;
-  /** The append has failed; nobody waits for these events. */
-  abandoned: boolean;
-  readonly done: PromiseWithResolvers<void>;
 }
 
 interface Entry {
@@ -92,12 +84,11 @@ export class Publisher {
   #isOpen = false;
   #link: Link | undefined;
   #silence: NodeJS.Timeout | undefined;
-  /** Taken, but not flushed yet. */
-  #unflushed: Batch[] = [];
-  #isFlushing = false;
+  readonly #flushes: Flushes;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
+    this.#flushes = new Flushes(() => options.flush());
   }
 
   /**
@@ -105,7 +96,7 @@ export class Publisher {
    * @see {@link EventBus.append}
    */
   async append(events: readonly NewEvent[], { durability, waitMsMax }: Required<AppendOptions>): Promise<void> {
-    const batch: Batch = { missing: events.length, durability, abandoned: false, done: Promise.withResolvers() };
+    const batch = new Batch(events.length, durability);
     const entries = events.map((event): Entry => {
       const message = this.#options.makeMessage(event);
       const sizeBytes = message.body.byteLength + message.headers.length + overheadBytes;
@@ -123,19 +114,12 @@ export class Publisher {
       this.#waiting++;
       this.#waitingBytes += entry.sizeBytes;
     }
-    const deadline = setTimeout(
-      () => this.#abandon(batch, failure(ErrorKind.Unavailable, "the event stream does not answer")),
-      waitMsMax,
-    );
+    batch.watch(waitMsMax);
     if (events.length === 0) {
       this.#complete(batch);
     }
     this.#pumpSoon();
-    try {
-      await batch.done.promise;
-    } finally {
-      clearTimeout(deadline);
-    }
+    await batch.done;
   }
 
   /** Goes on over a new link. */
@@ -211,13 +195,13 @@ export class Publisher {
   /** Whether an event is to be sent. One that is not is dropped. */
   #isWanted(link: Link, entry: Entry): boolean {
     const fits = entry.sizeBytes <= link.messageBytesMax;
-    if (fits && !entry.batch.abandoned) {
+    if (fits && !entry.batch.hasFailed) {
       return true;
     }
     this.#release(entry);
     if (!fits) {
       const reason = `event of ${entry.sizeBytes} bytes is more than NATS takes (${link.messageBytesMax})`;
-      this.#abandon(entry.batch, failure(ErrorKind.ResourceExhausted, reason));
+      entry.batch.fail(failure(ErrorKind.ResourceExhausted, reason));
     }
     return false;
   }
@@ -266,7 +250,7 @@ export class Publisher {
     } else if (answer.kind === "refused" && isAlone) {
       for (const entry of chain) {
         this.#release(entry);
-        this.#abandon(entry.batch, answer.error);
+        entry.batch.fail(answer.error);
       }
     } else {
       this.#refused.push(...chain);
@@ -310,42 +294,13 @@ export class Publisher {
     this.#waitingBytes -= entry.sizeBytes;
   }
 
-  #abandon(batch: Batch, error: FlotillaError): void {
-    batch.abandoned = true;
-    batch.done.reject(error);
-  }
-
   /** Ends an append whose events the stream has taken. */
   #complete(batch: Batch): void {
     if (batch.durability === "stored") {
-      batch.done.resolve();
-      return;
+      batch.succeed();
+    } else {
+      this.#flushes.add(batch);
     }
-    this.#unflushed.push(batch);
-    void this.#flush();
-  }
-
-  /** Flushes for all that wait at a time, so that many appends share the cost. */
-  async #flush(): Promise<void> {
-    if (this.#isFlushing) {
-      return;
-    }
-    this.#isFlushing = true;
-    while (this.#unflushed.length > 0) {
-      const batches = this.#unflushed;
-      this.#unflushed = [];
-      try {
-        await this.#options.flush();
-        for (const { done } of batches) {
-          done.resolve();
-        }
-      } catch (error) {
-        for (const batch of batches) {
-          this.#abandon(batch, failure(ErrorKind.Unavailable, "the event stream is not durable", { cause: error }));
-        }
-      }
-    }
-    this.#isFlushing = false;
   }
 }
 
