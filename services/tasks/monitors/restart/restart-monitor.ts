@@ -1,9 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { create } from "@bufbuild/protobuf";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { Container } from "#gen/containerd/services/containers/v1/containers_pb.ts";
-import { type CreateTaskRequest, CreateTaskRequestSchema } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
+import type { CreateTaskRequest } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
 import { mapInParallel } from "../../domain/parallel.ts";
@@ -12,6 +11,7 @@ import type { Task, TaskLifecycle } from "../../lifecycle.ts";
 import { BackOff } from "./back-off.ts";
 import { isToRestart, restartCount, restartLabels } from "./restart-policy.ts";
 import type { RestartRecords } from "./restart-records.ts";
+import { restartRequest } from "./restart-request.ts";
 
 export interface RestartMonitorOptions {
   /** Time between two looks, in milliseconds. */
@@ -149,15 +149,11 @@ export class RestartMonitor {
       return;
     }
     log.info({ ns: namespace, container: id }, "starting a container again");
-    const output = now[restartLabels.logUri] ?? "";
-    const terminal = output !== "" && wantsTerminal(container);
-    const rootfs = await records.mounts(namespace, container);
+    const request = restartRequest(container, await records.mounts(namespace, container));
     const last = table.find(namespace, id);
     if (last !== undefined) {
       await this.#end(last);
     }
-    const streams = { terminal, stdout: output, stderr: output };
-    const request = create(CreateTaskRequestSchema, { containerId: id, rootfs, ...streams });
     await this.#options.createTask(namespace, request, stopping);
     await table.find(namespace, id)?.supervisor.call(TaskService.method.start, { id });
   }
@@ -183,11 +179,4 @@ export class RestartMonitor {
 
 function stateOf({ id, supervisor }: Task): Promise<{ readonly status: Status; readonly exitStatus: number }> {
   return supervisor.call(TaskService.method.state, { id }, { timeoutMs: stateMsMax });
-}
-
-function wantsTerminal({ spec }: Container): boolean {
-  const { process } = JSON.parse(Buffer.from(spec?.value ?? []).toString("utf8")) as {
-    process?: { terminal?: boolean };
-  };
-  return process?.terminal === true;
 }
