@@ -171,7 +171,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
       } catch (error) {
         this.onFault(error);
       }
-    });
+    }, this.writer);
   }
 
   /** Forwards the header block that was read last, in the frame it came in where that is possible. */

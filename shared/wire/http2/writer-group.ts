@@ -13,15 +13,20 @@ export class WriterGroup implements WriterSchedule {
   #actions = 0;
   #isFlushScheduled = false;
 
-  /** Runs an action, and then writes what it and all that came with it collected. */
-  run(action: () => void): void {
+  /**
+   * Runs an action, and then writes what it and all that came with it collected.
+   *
+   * @param source - Writes to whoever caused the action, and so comes last: what passes on to others is what is waited for, what goes
+   *   back are mostly acknowledgements.
+   */
+  run(action: () => void, source?: FrameWriter): void {
     this.#actions += 1;
     try {
       action();
     } finally {
       this.#actions -= 1;
       if (this.#actions === 0) {
-        this.flush();
+        this.flush(source);
       }
     }
   }
@@ -42,12 +47,15 @@ export class WriterGroup implements WriterSchedule {
     this.#flushSoon();
   }
 
-  /** Writes everything that was collected. */
-  flush(): void {
+  /** Writes everything that was collected, that of one writer behind that of the others. */
+  flush(last?: FrameWriter): void {
     // A write may be answered before it returns, where both ends are in one process.
     while (this.#unflushed.length > 0) {
       const writers = this.#unflushed;
       this.#unflushed = [];
+      if (writers.length > 1 && writers[0] === last) {
+        writers.push(...writers.splice(0, 1));
+      }
       for (const writer of writers) {
         writer.flush();
         if (writer.isOverloaded) {
