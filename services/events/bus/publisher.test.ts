@@ -16,6 +16,7 @@ const durable = { durability: "durable", waitMsMax: 10_000 } as const;
 /** A stream as JetStream is one, whose link breaks and which refuses when told so. */
 class FakeStream {
   readonly stored: string[] = [];
+  answers = 0;
   readonly #fates: Fate[];
 
   constructor(fates: readonly Fate[]) {
@@ -96,6 +97,7 @@ class FakeLink implements Link {
     if (ticket === undefined) {
       return;
     }
+    this.#stream.answers++;
     this.#listeners.get(ticket)?.({
       status: 0,
       header: () => undefined,
@@ -160,6 +162,24 @@ test("whatever breaks, every event is stored once and in order", async () => {
     }),
     { numRuns: 60 },
   );
+});
+
+test("the stream answers once for many events where nobody else publishes, and for each elsewhere", async () => {
+  for (const { isAlone, answers } of [
+    { isAlone: true, answers: 1 + Math.ceil(299 / 128) },
+    { isAlone: false, answers: 300 },
+  ]) {
+    const stream = new FakeStream([]);
+    const { publisher, taken, connect } = publisherOn(stream, { isAlone });
+    connect();
+    const events = Array.from({ length: 300 }, (_, index) => eventOf(`e${index}`));
+    await publisher.append(events, durable);
+    assert.equal(stream.answers, answers);
+    assert.deepEqual(
+      taken.map(({ event, sequence }) => stream.stored[sequence - 1] === event.messageId),
+      events.map(() => true),
+    );
+  }
 });
 
 test("an append fails in time when the stream is away, and its events are not sent later", async () => {
