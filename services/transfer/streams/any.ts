@@ -6,6 +6,8 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 
@@ -18,6 +20,16 @@ export interface TypedMessage {
 /** Wraps a message as containerd does: its type without a host before it. @source containerd/typeurl v2 types.go `TypeURL` */
 export function packMessage<D extends DescMessage>(schema: D, message: MessageInitShape<D>): TypedMessage {
   return { typeUrl: schema.typeName, value: toBinary(schema, create(schema, message)) };
+}
+
+/** What comes before the bytes of a message when it is wrapped and encoded. @param sizeBytes - Of the message. */
+export function anyHead(schema: DescMessage, sizeBytes: number): Uint8Array {
+  return new BinaryWriter()
+    .tag(AnySchema.field.typeUrl.number, WireType.LengthDelimited)
+    .string(schema.typeName)
+    .tag(AnySchema.field.value.number, WireType.LengthDelimited)
+    .uint32(sizeBytes)
+    .finish();
 }
 
 /** The full name of the message that a type URL stands for. */

@@ -1,6 +1,8 @@
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { DataSchema, WindowUpdateSchema } from "#gen/containerd/types/transfer/streaming_pb.ts";
-import { packMessage, unpackMessage } from "./any.ts";
+import { EncodedResponse } from "#wire/handler.ts";
+import { anyHead, packMessage, unpackMessage } from "./any.ts";
 import type { Stream } from "./stream.ts";
 
 /** Most bytes in one message. @source containerd v2.3.4 core/transfer/streaming/stream.go `maxRead` */
@@ -65,6 +67,7 @@ export class ByteSender {
   /**
    * Resolves when all is on its way.
    *
+   * @param bytes - Sent from where they are, so that nobody may change them from now on.
    * @throws {@link FlotillaError} when the client has gone away or has ended its side.
    */
   async write(bytes: Uint8Array): Promise<void> {
@@ -72,7 +75,7 @@ export class ByteSender {
       await this.#windowOver(0);
       const length = Math.min(bytes.length - offset, dataBytesMax, this.#windowBytes);
       const data = bytes.subarray(offset, offset + length);
-      await this.#stream.send(packMessage(DataSchema, { data }));
+      await this.#stream.send(dataMessage(data));
       this.#windowBytes -= length;
       offset += length;
     }
@@ -117,4 +120,13 @@ export class ByteSender {
     this.#failure = error;
     this.#onWindow?.();
   }
+}
+
+/** A `Data` around bytes that are not copied: copies of a whole image would keep the garbage collector busy. */
+function dataMessage(data: Uint8Array): EncodedResponse {
+  const head = new BinaryWriter()
+    .tag(DataSchema.field.data.number, WireType.LengthDelimited)
+    .uint32(data.byteLength)
+    .finish();
+  return new EncodedResponse(anyHead(DataSchema, head.byteLength + data.byteLength), head, data);
 }

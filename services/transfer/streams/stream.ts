@@ -1,5 +1,9 @@
 import { ErrorKind, failure } from "#base/errors.ts";
+import type { EncodedResponse } from "#wire/handler.ts";
 import type { TypedMessage } from "./any.ts";
+
+/** What goes to a client: a message, or the encoding of a wrapped one, which nobody changes from now on. */
+export type OutgoingMessage = TypedMessage | EncodedResponse;
 
 /** Messages that wait for the client at most; whoever sends more waits. */
 const waitingMessagesMax = 16;
@@ -18,7 +22,7 @@ export interface Stream {
    *
    * @throws {@link FlotillaError} `unavailable` when the stream has ended.
    */
-  send(message: TypedMessage): Promise<void>;
+  send(message: OutgoingMessage): Promise<void>;
   /**
    * Takes the client's next message.
    *
@@ -33,7 +37,7 @@ export interface Stream {
 /** The stream at the end of one call of the Streaming service. */
 export class OpenStream implements Stream {
   readonly #requests: AsyncIterator<TypedMessage>;
-  readonly #waiting: TypedMessage[] = [];
+  readonly #waiting: OutgoingMessage[] = [];
   readonly #flushed = Promise.withResolvers<void>();
   #isClosed = false;
   #hasEnded = false;
@@ -46,7 +50,7 @@ export class OpenStream implements Stream {
     this.#requests = requests;
   }
 
-  async send(message: TypedMessage): Promise<void> {
+  async send(message: OutgoingMessage): Promise<void> {
     while (!this.#isClosed && !this.#hasEnded && this.#waiting.length >= waitingMessagesMax) {
       this.#onRoom ??= Promise.withResolvers();
       await this.#onRoom.promise;
@@ -80,7 +84,7 @@ export class OpenStream implements Stream {
   }
 
   /** What goes to the client, until the stream is closed or the signal aborts. To be iterated once, by the call that serves it. */
-  async *messages(signal: AbortSignal): AsyncGenerator<TypedMessage> {
+  async *messages(signal: AbortSignal): AsyncGenerator<OutgoingMessage> {
     const onAbort = (): void => {
       this.#hasEnded = true;
       this.#wakeAll();
