@@ -8,9 +8,11 @@ import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { readTransferSettings } from "./config.ts";
 import { LocalTransfers } from "./operations/transfers.ts";
 import { localTransferPlugin, streamingGrpcPlugin, transferGrpcPlugin, verifierPlugin } from "./plugins.ts";
+import { UnderWay } from "./progress/under-way.ts";
 import { Registries } from "./registry/registry.ts";
 import { streamingService } from "./rpc/streaming.ts";
 import { transferService } from "./rpc/transfer.ts";
+import { transfersService } from "./rpc/transfers.ts";
 import { ContentPeers } from "./store/content.ts";
 import { connectLeases, type TransferLeases } from "./store/leases.ts";
 import { LeaseWatch } from "./streams/lease-watch.ts";
@@ -26,6 +28,7 @@ const describeMsMax = 60_000;
 export function composeTransfer(context: ProcessContext): ProcessParts {
   const { log, stopping } = context;
   const streams = new StreamTable();
+  const underWay = new UnderWay();
   const leases = connectLeases(context.connect("metadata"), (error) =>
     log.warn({ err: error }, "a lease stays that nobody uses any more"),
   );
@@ -36,15 +39,21 @@ export function composeTransfer(context: ProcessContext): ProcessParts {
   return {
     plugins: [
       { manifest: streamingGrpcPlugin, init: () => ({ services: [streamingService(streams, watch)] }) },
-      ...transferDefinitions(context, streams, leases),
+      ...transferDefinitions(context, { streams, leases, underWay }),
     ],
+    services: [transfersService(underWay)],
   };
+}
+
+interface TransferParts {
+  readonly streams: StreamTable;
+  readonly leases: TransferLeases;
+  readonly underWay: UnderWay;
 }
 
 function transferDefinitions(
   context: ProcessContext,
-  streams: StreamTable,
-  leases: TransferLeases,
+  { streams, leases, underWay }: TransferParts,
 ): PluginDefinition[] {
   const { config, log } = context;
   const verifiers = new Map<string, ImageVerifier>();
@@ -95,6 +104,7 @@ function transferDefinitions(
         const service = transferService({
           ...loaded,
           streams,
+          underWay,
           onExchange: (text) => log.info({ http: text }, "request to a registry"),
           onWarning: (reference, text) => log.warn({ ref: reference }, `registry: ${text}`),
         });

@@ -4,11 +4,13 @@ import { join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { AnySchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { execa } from "execa";
 import { parse } from "smol-toml";
 import { ErrorKind, failure } from "#base/errors.ts";
+import { privateSocketOf } from "#fleet/process-name.ts";
 import { Events, type PublishRequest } from "#gen/containerd/services/events/v1/events_pb.ts";
+import { Transfers } from "#gen/flotilla/transfers/v1/transfers_pb.ts";
 import { bindService } from "#wire/handler.ts";
 import { namespaceHeader, requireNamespace } from "#wire/headers.ts";
 import { serveRpc } from "#wire/server.ts";
@@ -86,7 +88,7 @@ test("help lays out the program, a group of commands and a command", async () =>
   assert.match(help.stdout, /\n {3}--config value, -c value {5}.+\(default: "\/etc\/containerd\/config\.toml"\)\n/);
   assert.match(
     help.stdout,
-    /\nCOMMANDS:\n {3}config {4}.+\n {3}publish {3}.+\n {3}oci-hook {2}.+\n {3}help, h {3}.+\n\nGLOBAL OPTIONS:\n/,
+    /\nCOMMANDS:\n {3}config {5}.+\n {3}publish {4}.+\n {3}oci-hook {3}.+\n {3}transfers {2}.+\n {3}help, h {4}.+\n\nGLOBAL OPTIONS:\n/,
   );
   for (const args of [["help"], ["h"], ["-h"], ["help", ""], ["--root", "/fails", "-help"]]) {
     assert.equal((await flotilla(args)).stdout, help.stdout, args.join(" "));
@@ -393,4 +395,66 @@ test("the launcher works from anywhere and through a link", async () => {
   await symlink(new URL("../../deploy/flotilla", import.meta.url).pathname, link);
   const { stdout } = await execa(link, ["--version"], { cwd: "/" });
   assert.match(stdout, /^containerd github\.com\/containerd\/containerd\/v2 v\S+ [0-9a-f]{0,40}$/);
+});
+
+test("transfers are listed and cancelled; without a process that makes them there are none", async () => {
+  await using directory = await makeTemporaryDirectory("cli");
+  const state = join(directory.path, "s");
+  await mkdir(state);
+  const transfers = (...args: string[]): Promise<Outcome> =>
+    flotilla(["--root", join(directory.path, "r"), "--state", state, "transfers", ...args]);
+  const said = (stdout: string): Outcome => ({ status: 0, signal: undefined, stdout, stderr: "" });
+  const refused = (stderr: string): Outcome => ({ status: 1, signal: undefined, stdout: "", stderr });
+  assert.deepEqual(await transfers(), said("none"));
+  assert.deepEqual(await transfers("--json"), said("[]"));
+  assert.deepEqual(await transfers("cancel", "1"), refused("flotilla: transfer 1: not found"));
+
+  const cancelled: bigint[] = [];
+  const record = { namespace: "k8s.io", kind: "pull", subject: "r.example/a:1", waitingClients: 2 };
+  const server = await serveRpc({
+    socketPath: privateSocketOf(state, "transfer"),
+    services: [
+      bindService(Transfers, {
+        list: () => ({
+          transfers: [
+            {
+              ...record,
+              id: 7n,
+              startedAt: timestampFromMs(0),
+              movedBytes: 1536n,
+              knownBytes: 3n * 1024n ** 2n,
+              bytesPerSecond: 10n,
+            },
+            { id: 12n, kind: "import", movedBytes: 1023n },
+          ],
+        }),
+        cancel: ({ id }) => {
+          if (id !== 7n) {
+            throw failure(ErrorKind.NotFound, `transfer ${id}`);
+          }
+          cancelled.push(id);
+          return {};
+        },
+      }),
+    ],
+  });
+  try {
+    const table = [
+      "ID  NAMESPACE  KIND    BYTES               RATE    WAITING  IMAGE",
+      "7   k8s.io     pull    1.5 KiB of 3.0 MiB  10 B/s  2        r.example/a:1",
+      "12             import  1023 B              0 B/s   0",
+    ];
+    assert.deepEqual(await transfers(), said(table.join("\n")));
+    const [first] = JSON.parse((await transfers("--json")).stdout) as object[];
+    const numbers = { id: 7, movedBytes: 1536, knownBytes: 3_145_728, bytesPerSecond: 10 };
+    assert.deepEqual(first, { ...record, ...numbers, startedAt: "1970-01-01T00:00:00.000Z" });
+    assert.deepEqual(await transfers("cancel", "7"), said(""));
+    assert.deepEqual(cancelled, [7n]);
+    assert.deepEqual(await transfers("cancel", "8"), refused("flotilla: transfer 8: not found"));
+    for (const words of [[], ["x"], ["7", "8"]]) {
+      assert.match((await transfers("cancel", ...words)).stderr, /^flotilla: the number of one transfer is wanted/);
+    }
+  } finally {
+    await server.close(0);
+  }
 });

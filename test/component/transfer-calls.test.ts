@@ -11,7 +11,9 @@ import { ProgressSchema } from "#gen/containerd/types/transfer/progress_pb.ts";
 import { OCIRegistrySchema } from "#gen/containerd/types/transfer/registry_pb.ts";
 import { DataSchema, WindowUpdateSchema } from "#gen/containerd/types/transfer/streaming_pb.ts";
 import { ReadStreamSchema } from "#gen/containerd/types/transfer/transfer_pb.ts";
+import { Transfers } from "#gen/flotilla/transfers/v1/transfers_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
+import { until } from "../kit/processes.ts";
 import { ClientStream, type Packed, pack, unpack } from "../kit/stream-client.ts";
 import { TransferProcess } from "./transfer-process.ts";
 
@@ -55,6 +57,41 @@ test("a sender waits for a receiver that asks for nothing", async (context) => {
   destination.cancel();
   await assert.rejects(done, (error) => isFailure(error, ErrorKind.Canceled, ErrorKind.Unavailable));
   await sending;
+});
+
+test("a transfer that is given up does not wait for the streams that its client leaves open", async (context) => {
+  const { transport } = await TransferProcess.start(context);
+  const administration = createClient(Transfers, transport);
+  const source = end(ImageImportStreamSchema, { stream: "in" });
+  const destination = end(ImageExportStreamSchema, { stream: "out" });
+  for (const giveUp of ["client", "administrator"]) {
+    const streams = [await open(transport, "in"), await open(transport, "out")];
+    const client = new AbortController();
+    const done = createClient(Transfer, transport).transfer(
+      { source, destination },
+      { headers: clientHeaders(namespace), signal: client.signal },
+    );
+    const refused = assert.rejects(done, (error) => isFailure(error, ErrorKind.Canceled), giveUp);
+    const listed = async () => (await administration.list({})).transfers;
+    await until(
+      async () => (await listed()).length === 1,
+      () => "the transfer is not listed",
+    );
+    const [{ id, kind } = { id: 0n, kind: "" }] = await listed();
+    assert.equal(kind, "echo");
+    if (giveUp === "client") {
+      client.abort();
+    } else {
+      await administration.cancel({ id });
+    }
+    await refused;
+    await until(
+      async () => (await listed()).length === 0,
+      () => `the transfer goes on: ${giveUp}`,
+    );
+    await assert.rejects(administration.cancel({ id }), (error) => isFailure(error, ErrorKind.NotFound));
+    streams.forEach((stream) => stream.cancel());
+  }
 });
 
 test("what nothing can be transferred between is refused in containerd's words", async (context) => {

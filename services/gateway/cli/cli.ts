@@ -60,7 +60,8 @@ async function runCommand(
   } else if (command.run === undefined || (isProgram && next !== undefined && next !== "")) {
     await showHelp(path, next);
   } else {
-    await command.run({ values: parsed.values, globals: outer, rest: parsed.rest });
+    const { values, switches, rest } = parsed;
+    await command.run({ values, switches, globals: outer, rest });
   }
 }
 

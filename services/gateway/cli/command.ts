@@ -11,6 +11,8 @@ export type DescribedFlag = (ValueFlag | SwitchFlag) & {
 export interface CommandInput {
   /** Values of the flags of the command itself, by name. */
   readonly values: ReadonlyMap<string, string>;
+  /** The switches of the command itself that are on. */
+  readonly switches: ReadonlySet<string>;
   /** Values of the program's flags, by name. */
   readonly globals: ReadonlyMap<string, string>;
   /** What follows the flags. */

@@ -52,6 +52,8 @@ export interface RegistryRequest {
   readonly onWarning?: (text: string) => void;
   /** Is told each request and each answer, without secrets and bodies. */
   readonly onExchange?: (text: string) => void;
+  /** Is told how many transfers of others wait for a download of this one, whenever that changes. */
+  readonly onWaiting?: (digest: Digest, count: number) => void;
 }
 
 /** Asks whoever started a transfer for a secret. Called once at a time. */

@@ -70,7 +70,11 @@ export class Registries {
       resolve: (signal) => resolveReference(repository, request.reference, { accept, signal }),
       fetchManifest: (descriptor, signal) => fetchManifest(repository, descriptor, signal),
       fetch: (descriptor, { offset, signal }) => openStream({ repository, descriptor, signal }, offset),
-      download: (descriptor, download) => this.#download(repository, descriptor, download),
+      download: (descriptor, download) =>
+        this.#download(repository, descriptor, {
+          ...download,
+          onWaiting: (count) => request.onWaiting?.(descriptor.digest, count),
+        }),
       push: (root, push) => pushTree(repository, root, push),
       referrers: (digest, query) => listReferrers(repository, digest, query),
       [Symbol.asyncDispose]: () => {
@@ -80,7 +84,11 @@ export class Registries {
     };
   }
 
-  async #download(repository: Repository, descriptor: Descriptor, request: DownloadRequest): Promise<DownloadOutcome> {
+  async #download(
+    repository: Repository,
+    descriptor: Descriptor,
+    request: DownloadRequest & { readonly onWaiting: (count: number) => void },
+  ): Promise<DownloadOutcome> {
     const tell = (state: TransferProgress["state"], offset: number): void =>
       request.onProgress?.({ descriptor, state, offset });
     tell("waiting", 0);
@@ -90,6 +98,7 @@ export class Registries {
       origin: repository.locator,
       signal: request.signal,
       onOffset,
+      onWaiting: request.onWaiting,
       work: (onOffset) => downloadContent({ ...request, repository, descriptor, onOffset }),
     });
     tell(outcome === "existed" ? "existed" : "complete", descriptor.size);

@@ -22,6 +22,7 @@ export interface RegistryEndOptions {
   /** Takes what is told of requests when the client has no stream for it. */
   readonly onExchange: (text: string) => void;
   readonly onWarning: (text: string) => void;
+  readonly onWaiting: NonNullable<RegistryRequest["onWaiting"]>;
 }
 
 /**
@@ -32,7 +33,7 @@ export interface RegistryEndOptions {
  */
 export function registryRequest(
   { reference, resolver }: OCIRegistry,
-  { openStream, hostDirectories, onExchange, onWarning }: RegistryEndOptions,
+  { openStream, hostDirectories, onExchange, onWarning, onWaiting }: RegistryEndOptions,
 ): RegistryRequest {
   const { authStream = "", logsStream = "", hostDir = "", httpDebug = HTTPDebug.DISABLED } = resolver ?? {};
   const request = {
@@ -41,6 +42,7 @@ export function registryRequest(
     defaultScheme: resolver?.defaultScheme ?? "",
     headers: { ...resolver?.headers },
     onWarning,
+    onWaiting,
     ...(authStream === "" ? {} : { credentials: askClient(openStream(authStream)) }),
   };
   return httpDebug === HTTPDebug.DISABLED

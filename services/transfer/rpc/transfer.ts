@@ -6,13 +6,15 @@ import type { ImageExportStream } from "#gen/containerd/types/transfer/importexp
 import type { OCIRegistry } from "#gen/containerd/types/transfer/registry_pb.ts";
 import { bindService, type Call, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, namespaceHeader, requireNamespace } from "#wire/headers.ts";
+import { abortReason } from "#wire/session-holder.ts";
 import { echoBytes } from "../operations/echo.ts";
 import type { ArchiveDestination } from "../operations/export.ts";
 import type { ImageEnd } from "../operations/image-end.ts";
 import type { ArchiveSource } from "../operations/import.ts";
 import type { ProgressSink } from "../progress/progress.ts";
 import { ProgressStream } from "../progress/progress-stream.ts";
-import type { RegistryRequest } from "../registry/ports.ts";
+import type { RunningTransfer, TransferFacts, UnderWay } from "../progress/under-way.ts";
+import type { ByteStream, RegistryRequest } from "../registry/ports.ts";
 import type { Caller } from "../store/caller.ts";
 import { ByteSender, receiveBytes } from "../streams/byte-stream.ts";
 import type { Stream } from "../streams/stream.ts";
@@ -40,6 +42,7 @@ export interface TransferCall {
 export interface TransferServiceOptions {
   readonly streams: StreamTable;
   readonly transfers: Transfers;
+  readonly underWay: UnderWay;
   /** Directories with a folder for each registry, where a client names none. */
   readonly hostDirectories: readonly string[];
   readonly onExchange: (text: string) => void;
@@ -47,7 +50,8 @@ export interface TransferServiceOptions {
 }
 
 /**
- * The Transfer service: what it does is decided by the types of both ends. Every stream that a transfer uses is closed when it is over.
+ * The Transfer service: what it does is decided by the types of both ends. Every stream that a transfer uses is closed when it is over,
+ * and when it is to end: what waits for the client on one waits no longer then.
  *
  * @source containerd v2.3.4 plugins/services/transfer/service.go, core/transfer/local/transfer.go
  */
@@ -56,26 +60,38 @@ export function transferService(options: TransferServiceOptions): ServiceBinding
     transfer: async ({ source, destination, options: wishes }, call) => {
       await using resources = new AsyncDisposableStack();
       const namespace = call.header(namespaceHeader) ?? "";
-      const openStream = (id: string): Stream =>
-        resources.adopt(options.streams.get({ namespace, id }), (stream) => stream.close());
-      const progress = openProgress(wishes?.progressStream ?? "", resources, (id) =>
-        options.streams.get({ namespace, id }),
-      );
+      const getStream = (id: string): Stream => options.streams.get({ namespace, id });
+      const progress = openProgress(wishes?.progressStream ?? "", resources, getStream);
       const [from, to] = [await readTransferEnd(source), await readTransferEnd(destination)];
       const unknown = (): FlotillaError =>
         new FlotillaError(
           ErrorKind.NotImplemented,
           `method Transfer not implemented for ${source?.typeUrl ?? ""} to ${destination?.typeUrl ?? ""}`,
         );
+      const chosen = chooseTransfer(options, from, to);
+      if (chosen === undefined) {
+        throw unknown();
+      }
+      using running = options.underWay.begin({ namespace, kind: chosen.kind, subject: chosen.subject }, call.signal);
+      const { signal } = running;
+      const openStream = (id: string): Stream => {
+        const stream = resources.adopt(getStream(id), (opened) => opened.close());
+        signal.addEventListener("abort", () => void stream.close(), { once: true });
+        return stream;
+      };
+      const tell: ProgressSink = (event) => {
+        running.note(event);
+        progress(event);
+      };
       try {
-        const run = chooseTransfer(options, from, to, openStream);
-        if (run === undefined) {
-          throw unknown();
-        }
-        await run({ caller: () => callerOf(call), progress, signal: call.signal });
+        await chosen.run({ caller: () => callerOf(call), progress: tell, signal }, { running, openStream });
       } catch (error) {
         // What one kind of transfer cannot do is, in containerd, left to others, of which there are none.
-        throw isFailure(error, ErrorKind.NotImplemented) ? unknown() : error;
+        throw signal.aborted ? abortReason(signal) : isFailure(error, ErrorKind.NotImplemented) ? unknown() : error;
+      }
+      if (signal.aborted) {
+        // A stream that is closed looks like one that has come to its end.
+        throw abortReason(signal);
       }
       return {};
     },
@@ -86,54 +102,89 @@ function openProgress(id: string, resources: AsyncDisposableStack, open: (id: st
   return id === "" ? () => undefined : resources.use(new ProgressStream(open(id))).sink;
 }
 
-type Run = (call: TransferCall) => Promise<void>;
+/** What a transfer is told by while it runs, and where its streams are. */
+interface RunTools {
+  readonly running: RunningTransfer;
+  readonly openStream: (id: string) => Stream;
+}
+
+interface Chosen extends Pick<TransferFacts, "kind" | "subject"> {
+  run(call: TransferCall, tools: RunTools): Promise<void>;
+}
 
 /** @returns undefined when nothing goes from the one to the other. */
-function chooseTransfer(
-  options: TransferServiceOptions,
-  from: TransferEnd,
-  to: TransferEnd,
-  openStream: (id: string) => Stream,
-): Run | undefined {
+function chooseTransfer(options: TransferServiceOptions, from: TransferEnd, to: TransferEnd): Chosen | undefined {
   const { transfers } = options;
-  const requestOf = (registry: OCIRegistry): RegistryRequest =>
+  const requestOf = (registry: OCIRegistry, { running, openStream }: RunTools): RegistryRequest =>
     registryRequest(registry, {
       ...options,
       openStream,
       onWarning: (text) => options.onWarning(registry.reference, text),
+      onWaiting: (digest, count) => running.noteWaiting(digest, count),
     });
   if (from.kind === "registry" && to.kind === "store") {
-    const source = requestOf(from.registry);
-    return (call) => transfers.pull(call, source, to.store);
+    return {
+      kind: "pull",
+      subject: from.registry.reference,
+      run: async (call, tools) => transfers.pull(call, requestOf(from.registry, tools), to.store),
+    };
   }
   if (from.kind === "store" && to.kind === "registry") {
-    const destination = requestOf(to.registry);
-    return (call) => transfers.push(call, from.store, destination);
+    return {
+      kind: "push",
+      subject: to.registry.reference,
+      run: async (call, tools) => transfers.push(call, from.store, requestOf(to.registry, tools)),
+    };
   }
   if (from.kind === "store" && to.kind === "export") {
-    const destination = archiveDestination(to.archive, openStream);
-    return (call) => transfers.exportImages(call, from.store, destination);
+    return {
+      kind: "export",
+      subject: namesOf(from.store),
+      run: async (call, tools) => transfers.exportImages(call, from.store, archiveDestination(to.archive, tools)),
+    };
   }
   if (from.kind === "store" && to.kind === "store") {
-    return (call) => transfers.tag(call, from.store, to.store);
+    return { kind: "tag", subject: namesOf(to.store), run: (call) => transfers.tag(call, from.store, to.store) };
   }
   if (from.kind === "import" && to.kind === "store") {
     const { stream, mediaType, forceCompress } = from.archive;
-    const bytes = receiveBytes(openStream(stream));
-    return (call) => transfers.importImages(call, { bytes, mediaType, compress: forceCompress }, to.store);
+    return {
+      kind: "import",
+      subject: to.store.name,
+      run: async (call, tools) => {
+        const bytes = counted(receiveBytes(tools.openStream(stream)), tools.running);
+        await transfers.importImages(call, { bytes, mediaType, compress: forceCompress }, to.store);
+      },
+    };
   }
   if (from.kind === "import" && to.kind === "export") {
-    const bytes = receiveBytes(openStream(from.archive.stream));
-    const sender = new ByteSender(openStream(to.archive.stream));
-    return () => echoBytes(bytes, sender);
+    return {
+      kind: "echo",
+      subject: "",
+      run: async (_call, { running, openStream }) => {
+        const bytes = counted(receiveBytes(openStream(from.archive.stream)), running);
+        await echoBytes(bytes, new ByteSender(openStream(to.archive.stream)));
+      },
+    };
   }
   return undefined;
 }
 
-function archiveDestination(archive: ImageExportStream, openStream: (id: string) => Stream): ArchiveDestination {
+function namesOf({ name, rules }: ImageEnd): string {
+  return [name, ...rules.map((rule) => rule.name)].filter((text) => text !== "").join(" ");
+}
+
+async function* counted(bytes: ByteStream, running: RunningTransfer): AsyncGenerator<Uint8Array> {
+  for await (const piece of bytes) {
+    running.addBytes(piece.length);
+    yield piece;
+  }
+}
+
+function archiveDestination(archive: ImageExportStream, { running, openStream }: RunTools): ArchiveDestination {
   const platforms = archive.platforms.length === 0 ? [hostPlatform()] : archive.platforms;
   return {
-    bytes: new ByteSender(openStream(archive.stream)),
+    bytes: new ByteSender(openStream(archive.stream), (bytes) => running.addBytes(bytes)),
     platforms: platforms.map(platformFrom),
     allPlatforms: archive.allPlatforms,
     skipDockerManifest: archive.skipCompatibilityManifest,

@@ -51,13 +51,18 @@ export async function* receiveBytes(stream: Stream): AsyncGenerator<Uint8Array> 
  */
 export class ByteSender {
   readonly #stream: Stream;
+  readonly #onSent: (bytes: number) => void;
   #windowBytes = 0;
   #failure: Error | undefined;
   #onWindow: (() => void) | undefined;
 
-  /** @param stream - Nobody else receives from it from now on. */
-  constructor(stream: Stream) {
+  /**
+   * @param stream - Nobody else receives from it from now on.
+   * @param onSent - Is told of bytes that are on their way.
+   */
+  constructor(stream: Stream, onSent: (bytes: number) => void = () => undefined) {
     this.#stream = stream;
+    this.#onSent = onSent;
     this.#readWindows().then(
       () => this.#fail(failure(ErrorKind.Unavailable, "the client takes no more of the stream")),
       (error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))),
@@ -77,6 +82,7 @@ export class ByteSender {
       const data = bytes.subarray(offset, offset + length);
       await this.#stream.send(dataMessage(data));
       this.#windowBytes -= length;
+      this.#onSent(length);
       offset += length;
     }
   }

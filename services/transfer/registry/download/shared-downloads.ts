@@ -10,6 +10,8 @@ export interface SharedRequest<T> {
   readonly signal: AbortSignal;
   /** Is told how far the download is that is waited for. */
   readonly onOffset: (offset: number) => void;
+  /** Is told how many wait for this download, whenever that changes; 0 at the end. */
+  readonly onWaiting?: (count: number) => void;
   /** Does the work. Finds the bytes there when another has brought them. */
   readonly work: (onOffset: (offset: number) => void) => Promise<T>;
 }
@@ -18,6 +20,7 @@ interface Flight {
   readonly origin: string;
   readonly followers: Set<(offset: number) => void>;
   readonly end: Promise<FlightEnd>;
+  readonly onWaiting: (count: number) => void;
   offset: number;
 }
 
@@ -53,9 +56,10 @@ export class SharedDownloads {
     }
   }
 
-  async #lead<T>({ digest, origin, work, onOffset, signal }: SharedRequest<T>): Promise<T> {
+  async #lead<T>(request: SharedRequest<T>): Promise<T> {
+    const { digest, origin, work, onOffset, signal, onWaiting = () => undefined } = request;
     const { promise: end, resolve } = Promise.withResolvers<FlightEnd>();
-    const flight: Flight = { origin, followers: new Set([onOffset]), end, offset: 0 };
+    const flight: Flight = { origin, followers: new Set([onOffset]), end, onWaiting, offset: 0 };
     this.#flights.set(digest, flight);
     try {
       const result = await work((offset) => {
@@ -70,6 +74,7 @@ export class SharedDownloads {
       throw error;
     } finally {
       this.#flights.delete(digest);
+      onWaiting(0);
     }
   }
 }
@@ -77,7 +82,9 @@ export class SharedDownloads {
 async function follow<T>(flight: Flight, { signal, onOffset }: SharedRequest<T>): Promise<FlightEnd> {
   const { promise: given, reject } = Promise.withResolvers<never>();
   const giveUp = (): void => reject(abortReason(signal));
+  const tellWaiting = (): void => flight.onWaiting(flight.followers.size - 1);
   flight.followers.add(onOffset);
+  tellWaiting();
   signal.addEventListener("abort", giveUp, { once: true });
   try {
     if (signal.aborted) {
@@ -87,6 +94,7 @@ async function follow<T>(flight: Flight, { signal, onOffset }: SharedRequest<T>)
     return await Promise.race([flight.end, given]);
   } finally {
     flight.followers.delete(onOffset);
+    tellWaiting();
     signal.removeEventListener("abort", giveUp);
   }
 }
