@@ -113,7 +113,7 @@ export function callersOf(process: ProcessName, side: "public" | "private"): Pro
   const called = process === "gateway" ? [...onDemandProcesses] : [process];
   return side === "public"
     ? ["gateway"]
-    : (Object.keys(rights) as ProcessName[]).filter((caller) =>
-        called.some((name) => rights[caller].calls.includes(name)),
+    : (Object.keys(rights) as ProcessName[]).filter(
+        (caller) => caller !== process && called.some((name) => rights[caller].calls.includes(name)),
       );
 }
