@@ -299,3 +299,18 @@ export function dawdle(pieceBytes: number, pauseMs: number): Act {
     response.end();
   };
 }
+
+/** Takes what is sent in small pieces with pauses, and then answers well. */
+export function takeSlowly(pieceBytes: number, pauseMs: number): Act {
+  return ({ request, serve }) => {
+    const pieces = request[Symbol.asyncIterator].bind(request);
+    request[Symbol.asyncIterator] = async function* (): AsyncGenerator<Buffer, undefined> {
+      for await (const piece of pieces() as AsyncIterable<Buffer>) {
+        yield piece;
+        await delay((piece.length / pieceBytes) * pauseMs);
+      }
+      return undefined;
+    };
+    return serve();
+  };
+}
