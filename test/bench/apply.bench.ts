@@ -7,7 +7,7 @@ import { clientHeaders } from "#wire/headers.ts";
 import type { Daemon } from "../kit/daemon.ts";
 import { bigImage, type TestImage } from "../kit/image.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";
-import { ctr, startBoth } from "./daemons.ts";
+import { ctr, startBothApart } from "./daemons.ts";
 import type { Bench } from "./measurement.ts";
 import { say } from "./progress.ts";
 import { interleave } from "./rounds.ts";
@@ -22,7 +22,7 @@ export const applyBench: Bench = {
     const namespace = uniqueNamespace();
     say("making the image");
     const image = await bigImage({ layers: 9, sizeMb: 200, files: 47_000 });
-    await using daemons = await startBoth();
+    await using daemons = await startBothApart();
     for (const daemon of [daemons.flotilla, daemons.containerd]) {
       await ctr(daemon, "-n", namespace, "images", "import", "--no-unpack", image.tar);
     }

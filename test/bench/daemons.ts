@@ -1,19 +1,32 @@
-import { type Daemon, startContainerd, startFlotilla } from "../kit/daemon.ts";
+import { type Daemon, type DaemonOptions, startContainerd, startFlotilla } from "../kit/daemon.ts";
+import { makeFileSystem } from "./file-system.ts";
 import type { Side } from "./measurement.ts";
 
 /** Both daemons, on directories of their own, ended together. */
 export type Daemons = Readonly<Record<Side, Daemon>> & AsyncDisposable;
 
-/** Starts one side. */
-export function startSide(side: Side): Promise<Daemon> {
-  return side === "flotilla" ? startFlotilla() : startContainerd();
+/** Starts one side. @param options - Where its directory is made, in place of `/tmp`. */
+export function startSide(side: Side, options: Pick<DaemonOptions, "parent"> = {}): Promise<Daemon> {
+  return side === "flotilla" ? startFlotilla(options) : startContainerd(options);
 }
 
 /** Starts both sides; the one that is not being measured is idle. */
-export async function startBoth(): Promise<Daemons> {
-  await using resources = new AsyncDisposableStack();
-  const flotilla = resources.use(await startSide("flotilla"));
-  const containerd = resources.use(await startSide("containerd"));
+export function startBoth(): Promise<Daemons> {
+  return startBothIn({}, new AsyncDisposableStack());
+}
+
+/** As {@link startBoth}, on a file system of their own: for what writes and deletes many files. */
+export async function startBothApart(): Promise<Daemons> {
+  const resources = new AsyncDisposableStack();
+  const fileSystem = resources.use(await makeFileSystem());
+  return await startBothIn({ parent: fileSystem.path }, resources);
+}
+
+/** @param before - Ended after both daemons. */
+async function startBothIn(options: Pick<DaemonOptions, "parent">, before: AsyncDisposableStack): Promise<Daemons> {
+  await using resources = before;
+  const flotilla = resources.use(await startSide("flotilla", options));
+  const containerd = resources.use(await startSide("containerd", options));
   const owned = resources.move();
   return { flotilla, containerd, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

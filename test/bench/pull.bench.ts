@@ -2,7 +2,7 @@ import { execa } from "execa";
 import { bigImage } from "../kit/image.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";
 import { startRegistry } from "../kit/registry.ts";
-import { startBoth } from "./daemons.ts";
+import { startBothApart } from "./daemons.ts";
 import type { Bench } from "./measurement.ts";
 import { say } from "./progress.ts";
 import { removeImage } from "./remove-image.ts";
@@ -20,7 +20,7 @@ export const pullBench: Bench = {
     const image = await bigImage({ layers: 9, sizeMb: 200, files: 47_000 });
     await using registry = await startRegistry();
     const reference = await registry.pushImage(image, "bench/big:test");
-    await using daemons = await startBoth();
+    await using daemons = await startBothApart();
     const results = await interleave(rounds, async (side) => {
       const daemon = daemons[side];
       // What the round before wrote must not be written out in the time of this one.

@@ -7,7 +7,7 @@ import { bigImage } from "../kit/image.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";
 import { startRegistry } from "../kit/registry.ts";
 import { TransferClient } from "../kit/transfer-client.ts";
-import { startBoth } from "./daemons.ts";
+import { startBothApart } from "./daemons.ts";
 import type { Bench, Measurement } from "./measurement.ts";
 import { say } from "./progress.ts";
 import { removeImage } from "./remove-image.ts";
@@ -22,11 +22,13 @@ export const transferBench: Bench = {
   name: "transfer",
   async run() {
     const namespace = uniqueNamespace();
-    say("making the image");
+    say("making the images");
     const image = await bigImage({ layers: 9, sizeMb: 200, files: 47_000 });
     await using registry = await startRegistry();
     const reference = await registry.pushImage(image, "bench/big:test");
-    await using daemons = await startBoth();
+    const wide = await registry.pushImage(await bigImage({ layers: 2, sizeMb: 500, files: 500 }), "bench/wide:test");
+    const high = await registry.pushImage(await bigImage({ layers: 40, sizeMb: 40, files: 2000 }), "bench/high:test");
+    await using daemons = await startBothApart();
     if (!(await hasTransfer(daemons.containerd))) {
       say("the containerd beside has no Transfer service: it takes 1.7 or a later one");
       return [];
@@ -45,7 +47,12 @@ export const transferBench: Bench = {
       await removeImage(daemon, namespace, reference);
       const importS = await seconds(() => client.import(image.tar, { name: reference, unpacks }));
       await removeImage(daemon, namespace, reference);
-      return { pullS, pushS, exportS, pull20S, importS };
+      const pullOnly = async (name: string): Promise<number> => {
+        const pulledS = await seconds(() => client.pull(name, { unpacks }));
+        await removeImage(daemon, namespace, name);
+        return pulledS;
+      };
+      return { pullS, pushS, exportS, pull20S, importS, wideS: await pullOnly(wide), highS: await pullOnly(high) };
     });
     const row = (what: string, bound: number, samples: Measurement["samples"]): Measurement => ({
       what,
@@ -57,6 +64,8 @@ export const transferBench: Bench = {
     return [
       row("Transfer: pull + unpack of 200 MB, 9 layers, 47,000 files", 0.4, results.pullS),
       row(`Transfer: the same by ${clientsAtOnce} clients at once`, 0.4, results.pull20S),
+      row("Transfer: pull + unpack of one layer of 500 MB", 1, results.wideS),
+      row("Transfer: pull + unpack of 40 layers of 1 MB", 1, results.highS),
       row("Transfer: push of what the registry has elsewhere", 1, results.pushS),
       row("Transfer: export", 1, results.exportS),
       row("Transfer: import + unpack", 0.4, results.importS),

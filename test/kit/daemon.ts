@@ -70,10 +70,16 @@ export interface Daemon extends AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** How a daemon of ours is started. */
-export interface FlotillaOptions {
-  /** Lines of TOML for its configuration file, after `version = 4`. */
+/** How a daemon is started. */
+export interface DaemonOptions {
+  /** Lines of TOML for its configuration file. */
   readonly config?: string;
+  /** Where its directory is made, in place of `/tmp`. */
+  readonly parent?: string;
+}
+
+/** How a daemon of ours is started. */
+export interface FlotillaOptions extends DaemonOptions {
   /** Further flags. */
   readonly args?: readonly string[];
   /** Further environment variables, for all its processes. */
@@ -84,8 +90,13 @@ export interface FlotillaOptions {
 const launcher = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url));
 
 /** Starts the whole fleet on a fresh directory and waits until its socket answers that it serves. */
-export async function startFlotilla({ config = "", args = [], env = {} }: FlotillaOptions = {}): Promise<Daemon> {
-  return await startDaemon("f", {
+export async function startFlotilla({
+  config = "",
+  parent,
+  args = [],
+  env = {},
+}: FlotillaOptions = {}): Promise<Daemon> {
+  return await startDaemon("f", parent, {
     config: ({ optional }) =>
       `version = 4\n${config}\n[plugins."io.containerd.internal.v1.opt"]\npath = "${optional}"\n`,
     command: launcher,
@@ -105,8 +116,8 @@ export async function startFlotilla({ config = "", args = [], env = {} }: Flotil
 }
 
 /** Starts Debian's containerd on a fresh directory, without CRI, and waits until its socket answers that it serves. */
-export async function startContainerd({ config = "" }: { readonly config?: string } = {}): Promise<Daemon> {
-  return await startDaemon("c", {
+export async function startContainerd({ config = "", parent }: DaemonOptions = {}): Promise<Daemon> {
+  return await startDaemon("c", parent, {
     config: ({ root, state, address, optional }) => `version = 2
 root = "${root}"
 state = "${state}"
@@ -147,9 +158,10 @@ const logTailLines = 40;
 /** In the environment of every process of a daemon; its value is the daemon's directory. */
 const markVariable = "FLOTILLA_TEST_DIRECTORY";
 
-async function startDaemon(letter: string, recipe: Recipe): Promise<Daemon> {
+async function startDaemon(letter: string, parent: string | undefined, recipe: Recipe): Promise<Daemon> {
   await using resources = new AsyncDisposableStack();
-  const daemon = resources.use(await RunningDaemon.prepare(letter, recipe));
+  const directory = await makeTemporaryDirectory(letter, parent);
+  const daemon = resources.use(await RunningDaemon.prepare(directory, recipe));
   await daemon.start();
   resources.move();
   return daemon;
@@ -198,8 +210,8 @@ class RunningDaemon implements Daemon {
     this.transport = this.#connection.transport;
   }
 
-  static async prepare(letter: string, recipe: Recipe): Promise<RunningDaemon> {
-    const daemon = new RunningDaemon(recipe, await makeTemporaryDirectory(letter));
+  static async prepare(directory: TemporaryDirectory, recipe: Recipe): Promise<RunningDaemon> {
+    const daemon = new RunningDaemon(recipe, directory);
     await mkdir(daemon.#paths.optional);
     await writeFile(daemon.#paths.configPath, recipe.config(daemon.#paths));
     return daemon;

@@ -10,9 +10,13 @@ export interface TemporaryDirectory extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Makes a directory `/tmp/flotilla-<name>-XXXXXX`. Keep the name short: sockets in it have 104 bytes for their whole path. */
-export async function makeTemporaryDirectory(name: string): Promise<TemporaryDirectory> {
-  const path = await mkdtemp(join(tmpdir(), `flotilla-${name}-`));
+/**
+ * Makes a directory `/tmp/flotilla-<name>-XXXXXX`. Keep the name short: sockets in it have 104 bytes for their whole path.
+ *
+ * @param parent - In place of `/tmp`.
+ */
+export async function makeTemporaryDirectory(name: string, parent = tmpdir()): Promise<TemporaryDirectory> {
+  const path = await mkdtemp(join(parent, `flotilla-${name}-`));
   traces.directories.add(path);
   return { path, [Symbol.asyncDispose]: () => removeDirectory(path) };
 }
