@@ -19,8 +19,8 @@ export interface ContentPush extends Pick<PushRequest, "content" | "signal" | "o
   readonly descriptor: Descriptor;
   /** What the whole push is about: this one gets the tag. */
   readonly root: Descriptor;
-  /** Labels of the blob and of what refers to it. */
-  readonly labels: readonly (Labels | undefined)[];
+  /** Labels of what refers to it, the nearest first. */
+  readonly labelsAbove: readonly (Labels | undefined)[];
 }
 
 /**
@@ -51,11 +51,12 @@ export async function pushContent(push: ContentPush): Promise<void> {
 }
 
 async function send(push: ContentPush, host: RegistryHost): Promise<"complete" | "mounted"> {
-  const { repository, descriptor, labels, signal } = push;
+  const { repository, descriptor, content, labelsAbove, signal } = push;
   if (isKeptAsManifest(descriptor.mediaType)) {
     await putManifest(push, host);
     return "complete";
   }
+  const labels = [await content.findLabels(descriptor.digest, signal), ...labelsAbove];
   const outcome = await uploadBlob({
     ...push,
     uploads: new UploadClient(repository, host, signal),

@@ -13,7 +13,7 @@ const descriptorsMax = 100_000;
 
 interface Part {
   readonly descriptor: Descriptor;
-  readonly labels: readonly (Labels | undefined)[];
+  readonly labelsAbove: readonly (Labels | undefined)[];
 }
 
 /** Everything below a root, in the order in which it was found, each digest once. */
@@ -56,10 +56,11 @@ async function collectParts(root: Descriptor, { content, listChildren, signal }:
   const manifests: Part[] = [];
   const indexes: Part[] = [];
   const seen = new Set<Digest>();
-  let level: Part[] = [{ descriptor: root, labels: [] }];
+  let level: Part[] = [{ descriptor: root, labelsAbove: [] }];
   while (level.length > 0) {
     const next: Part[] = [];
-    for (const { descriptor, labels: inherited } of level) {
+    for (const part of level) {
+      const { descriptor, labelsAbove } = part;
       if (seen.has(descriptor.digest)) {
         continue;
       }
@@ -67,8 +68,6 @@ async function collectParts(root: Descriptor, { content, listChildren, signal }:
       if (seen.size > descriptorsMax) {
         throw failure(ErrorKind.ResourceExhausted, `image ${root.digest} has more than ${descriptorsMax} parts`);
       }
-      const labels = [await content.findLabels(descriptor.digest, signal), ...inherited];
-      const part = { descriptor, labels };
       if (isIndexType(descriptor.mediaType)) {
         indexes.push(part);
       } else if (isManifestType(descriptor.mediaType)) {
@@ -77,8 +76,9 @@ async function collectParts(root: Descriptor, { content, listChildren, signal }:
         blobs.push(part);
         continue;
       }
+      const labels = [await content.findLabels(descriptor.digest, signal), ...labelsAbove];
       const children = await listChildren(descriptor);
-      next.push(...children.map((child) => ({ descriptor: child, labels })));
+      next.push(...children.map((child) => ({ descriptor: child, labelsAbove: labels })));
     }
     level = next;
   }
