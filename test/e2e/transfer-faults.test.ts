@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { createClient } from "@connectrpc/connect";
+import { execa } from "execa";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { hostPlatform } from "#config/host-platform.ts";
 import { digestOf } from "#containerd/digest.ts";
@@ -29,6 +31,7 @@ const randomBytesMax = 8 * 1024 * 1024;
 /** Far more than a busy machine takes to start the process and to fetch a layer. */
 const fetchMsMax = 60_000;
 const unpacks = [{ platform: hostPlatform() }];
+const launcher = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url));
 
 before(async () => {
   leaks = await snapshotLeaks();
@@ -140,6 +143,39 @@ test("a client that gives up leaves nothing behind, and has the image when it as
   await assert.rejects(pull);
   await assertNothingLeft(namespace);
   await client.pull(reference, { unpacks });
+});
+
+test("flotilla transfers shows who pulls and who waits, and ends one of them for another to go on", async () => {
+  const flotilla = (...args: string[]) =>
+    execa(launcher, ["--root", daemon.root, "--state", daemon.state, "transfers", ...args]);
+  const listed = async () => JSON.parse((await flotilla("--json")).stdout) as { id: number; waitingClients: number }[];
+  const { reference, layer } = await offerImage("watched");
+  registry.misbehave(new RegExp(`GET .*${layer}`), fallSilentAfter(randomBytesMax / 2), 1);
+  const clients = [0, 1].map(() => new TransferClient(daemon.transport, uniqueNamespace()));
+  const pulls = clients.map((client) => client.pull(reference, { unpacks }));
+  const ends = Promise.allSettled(pulls);
+  await until(
+    async () => (await listed()).some(({ waitingClients }) => waitingClients === 1),
+    () => "nobody waits",
+    fetchMsMax,
+  );
+  const shown = await listed();
+  const leader = shown.find(({ waitingClients }) => waitingClients === 1);
+  assert.deepEqual(new Set(shown.map(({ waitingClients }) => waitingClients)), new Set([0, 1]));
+  assert.equal(shown.length, 2);
+  const { stdout } = await flotilla();
+  assert.match(
+    stdout,
+    new RegExp(`^ID +NAMESPACE .*\\n(.* pull +[\\d.]+ MiB of [\\d.]+ MiB .* ${reference}(\\n|$)){2}`),
+  );
+  await flotilla("cancel", String(leader?.id));
+  const outcomes = await ends;
+  const failures = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as unknown] : []));
+  assert.deepEqual(
+    failures.map((error) => isFailure(error, ErrorKind.Canceled)),
+    [true],
+  );
+  assert.equal((await flotilla()).stdout, "none");
 });
 
 test("archives that are none, are cut short or lie are refused, and leave nothing", async () => {
