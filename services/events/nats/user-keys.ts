@@ -29,7 +29,7 @@ export function publicKeyOf(seed: string): string {
 /**
  * Signs what a server asks for.
  *
- * By Node.js and not by the library of `nats`, which does this in JavaScript: it took a fifth of what the process did at its start.
+ * By Node.js and not by the library of `nats`, which does this in JavaScript: it took some 45 ms of processor time at each start.
  *
  * @returns The signature in base64.
  * @throws {@link FlotillaError} `failed_precondition` for what is no private key of a user.

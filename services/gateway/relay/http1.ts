@@ -25,7 +25,7 @@ export class Http1Front {
   readonly #options: Http1Options;
   /** The sessions to the processes, each shared by all clients. */
   readonly #sessions = new Map<string, SessionHolder>();
-  /** Made for the first client, since few speak HTTP/1.1 and the module takes 2 MiB. */
+  /** Made for the first client, since few speak HTTP/1.1 and the module takes memory. */
   #server: Server | undefined;
   readonly #sockets = new Set<Socket>();
   /** Sockets that have to send the head of a request in time; the server itself looks after that only when it listens. */
