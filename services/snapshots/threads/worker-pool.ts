@@ -17,6 +17,11 @@ import type {
 const waitingMax = 1000;
 /** A thread without work ends after this; it holds some 15 MB. */
 const idleMs = 10_000;
+/**
+ * How long a thread may take to give its job up when the pool closes. One that is ended in the middle of a system call through koffi takes
+ * the whole process with it.
+ */
+const givingUpMsMax = 5_000;
 
 /**
  * Threads for work that makes system calls without a pause. They are started when needed and end when there is nothing to do.
@@ -28,9 +33,13 @@ export class WorkerPool implements AsyncDisposable {
   readonly #program: URL;
   readonly #all = new Set<Worker>();
   readonly #idle = new Map<Worker, NodeJS.Timeout>();
+  /** How to have a thread give its job up. */
+  readonly #running = new Map<Worker, () => void>();
   readonly #deaths = new WeakMap<Worker, unknown>();
   readonly #waiting: ((thread: Worker | undefined) => void)[] = [];
   #closed = false;
+  /** Called when a job has ended, once the pool closes. */
+  #allEnded: (() => void) | undefined;
 
   /**
    * @param threadsMax - Jobs that are worked on at a time.
@@ -82,6 +91,7 @@ export class WorkerPool implements AsyncDisposable {
       const message: JobMessage = { job: { kind, input } as ThreadJob, port: theirs };
       thread.postMessage(message, [theirs]);
       signal.addEventListener("abort", cancel, { once: true });
+      this.#running.set(thread, cancel);
       for (;;) {
         const response = await inbox.next();
         if (response === undefined) {
@@ -90,7 +100,7 @@ export class WorkerPool implements AsyncDisposable {
           throw this.#lost(thread);
         }
         if (response.kind === "failed") {
-          throw jobFailure(response);
+          throw this.#closed ? stopping() : jobFailure(response);
         }
         if (response.kind === "done") {
           return response.result as WorkResult<K>;
@@ -103,6 +113,8 @@ export class WorkerPool implements AsyncDisposable {
       cancel();
       await inbox.drain();
       port.close();
+      this.#running.delete(thread);
+      this.#allEnded?.();
       this.#giveBack(thread);
     }
   }
@@ -113,7 +125,22 @@ export class WorkerPool implements AsyncDisposable {
     for (const give of this.#waiting.splice(0)) {
       give(undefined);
     }
+    await this.#giveUpAll();
     await Promise.all([...this.#all].map((thread) => this.#end(thread)));
+  }
+
+  async #giveUpAll(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const overdue = setTimeout(resolve, givingUpMsMax);
+    this.#allEnded = () => {
+      if (this.#running.size === 0) {
+        resolve();
+      }
+    };
+    this.#running.forEach((giveUp) => giveUp());
+    this.#allEnded();
+    await promise;
+    clearTimeout(overdue);
   }
 
   async #take(signal: AbortSignal): Promise<Worker> {
