@@ -1,4 +1,5 @@
-import { onDemandProcesses, type ProcessName } from "./process-name.ts";
+import type { ProcessName } from "./process-name.ts";
+import { onDemandProcesses } from "./startup.ts";
 
 /** What a process may do. It is written down here before it is taken away: see `README.md` for what holds today. */
 export interface ProcessRights {
@@ -107,13 +108,14 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
 
 /**
  * The processes that may connect to a socket of another: to the public one the gateway alone, to the private one those that call it; to that of the
- * gateway, which starts what runs on demand, those that call such a process.
+ * gateway, which starts what runs on demand, those that call such a process. The gateway is always among them, since its user runs the program
+ * whose commands ask processes.
  */
 export function callersOf(process: ProcessName, side: "public" | "private"): ProcessName[] {
   const called = process === "gateway" ? [...onDemandProcesses] : [process];
   return side === "public"
     ? ["gateway"]
-    : (Object.keys(rights) as ProcessName[]).filter(
-        (caller) => caller !== process && called.some((name) => rights[caller].calls.includes(name)),
+    : (Object.keys(rights) as ProcessName[]).filter((caller) =>
+        called.some((name) => rights[caller].calls.includes(name)),
       );
 }
