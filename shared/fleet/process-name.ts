@@ -13,9 +13,3 @@ export function publicSocketOf(stateDirectory: string, process: ProcessName): st
 export function privateSocketOf(stateDirectory: string, process: ProcessName): string {
   return `${stateDirectory}/${process}.private.sock`;
 }
-
-/**
- * The processes whose `startup` is `on-demand` in the topology. They stand here too, so that a process knows of its peers without loading
- * that table, which has the descriptors of all services.
- */
-export const onDemandProcesses: ReadonlySet<ProcessName> = new Set<ProcessName>(["transfer"]);

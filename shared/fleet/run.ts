@@ -11,6 +11,7 @@ import { bindService, type ServiceBinding } from "#wire/handler.ts";
 import { observeAll } from "#wire/observe.ts";
 import { tellOwner } from "./child.ts";
 import { keepCompiledCode } from "./compiled-code.ts";
+import { endOnBug, forceExitAfter } from "./ends.ts";
 import { logFailures } from "./failed-calls.ts";
 import { IdleWatch } from "./idle-watch.ts";
 import { type Logger, openLog } from "./log.ts";
@@ -18,16 +19,15 @@ import type { PluginManifest } from "./manifest.ts";
 import { serveMember } from "./member-sockets.ts";
 import { keepMemorySmall } from "./memory-keeper.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
-import { onDemandProcesses, type ProcessName, privateSocketOf } from "./process-name.ts";
+import { type ProcessName, privateSocketOf } from "./process-name.ts";
 import { showSourcePlaces } from "./source-places.ts";
-import { idleVariable, wakePeer } from "./wake.ts";
+import { idleVariable, onDemandProcesses } from "./startup.ts";
+import { wakePeer } from "./wake.ts";
 
 /** How long running calls may take while a process stops. */
 const drainMs = 5_000;
 /** After this a stopping process is ended by force. */
 const stopMsMax = 10_000;
-/** Exit status after a bug. @source sysexits.h `EX_SOFTWARE` */
-const exitSoftware = 70;
 
 /** What a process of the fleet builds itself from. */
 export interface ProcessContext {
@@ -148,20 +148,4 @@ function watchIdleness(
   return idleMs > 0
     ? resources.use(new IdleWatch({ idleMs, isBusy: () => parts.isBusy?.() ?? false, onIdle }))
     : undefined;
-}
-
-/** Logs what nobody caught and ends the process: a restart repairs, going on after a bug does not. */
-export function endOnBug(log: Logger): void {
-  const end = (error: unknown): void => {
-    showSourcePlaces(error);
-    log.fatal({ err: error }, "uncaught exception");
-    process.exit(exitSoftware);
-  };
-  process.on("uncaughtException", end);
-  process.on("unhandledRejection", end);
-}
-
-/** Ends the process by force if its event loop is not empty in time. */
-export function forceExitAfter(limitMs: number): void {
-  setTimeout(() => process.exit(process.exitCode ?? 1), limitMs).unref();
 }

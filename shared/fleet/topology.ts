@@ -20,37 +20,18 @@ import type { ProcessName } from "./process-name.ts";
 export interface FleetProcess {
   /** Names the socket, the process title, the log field and the folder under `services/`. */
   readonly name: ProcessName;
-  /**
-   * When it runs: `always`, or `on-demand`, from the first call that somebody makes to it until nobody has called it for some minutes. Until then it is
-   * known by the manifests of its plugins.
-   */
-  readonly startup: "always" | "on-demand";
-  /** Flags of Node.js besides those of all processes; `flags_of` in deploy/environment.sh has the same. */
-  readonly nodeFlags?: readonly string[];
-  /** Processes that must be ready before this one counts as ready; the order of start and, backwards, of stop. */
-  readonly after: readonly ProcessName[];
   /** Public services with the methods, by proto name, that this process answers: all, or those listed. */
   readonly answers: readonly (readonly [service: DescService, methods: "all" | readonly string[]])[];
 }
 
 /**
- * Which process answers which public method. Routes, sockets, supervision and the contract tests derive from this table,
- * and it is the only place that says so.
+ * Which process answers which public method. Routes, sockets and the contract tests derive from this table, and it is the only place that
+ * says so. How processes are started stands in `startup.ts`, and what they may do in `rights.ts`.
  */
 export const fleet: readonly FleetProcess[] = [
-  {
-    name: "events",
-    startup: "always",
-    // An event lives until the stream has answered. Of those that come in a burst most would outlive a young generation of 1 MiB,
-    // and copying them would cost more than all else that is done for them. It is given back when the process is idle.
-    nodeFlags: ["--max-semi-space-size=8"],
-    after: [],
-    answers: [[Events, "all"]],
-  },
+  { name: "events", answers: [[Events, "all"]] },
   {
     name: "metadata",
-    startup: "always",
-    after: ["events"],
     answers: [
       [Namespaces, "all"],
       [Containers, "all"],
@@ -63,24 +44,18 @@ export const fleet: readonly FleetProcess[] = [
   },
   {
     name: "content",
-    startup: "always",
-    after: ["metadata"],
     answers: [[Content, ["Read", "Write", "Status", "ListStatuses", "Abort"]]],
   },
   {
     name: "snapshots",
-    startup: "always",
-    after: ["metadata", "content"],
     answers: [
       [Snapshots, ["Prepare", "View", "Mounts", "Commit", "Usage", "Cleanup"]],
       [Diff, "all"],
     ],
   },
-  { name: "tasks", startup: "always", after: ["metadata", "content", "events"], answers: [[Tasks, "all"]] },
+  { name: "tasks", answers: [[Tasks, "all"]] },
   {
     name: "transfer",
-    startup: "on-demand",
-    after: ["metadata", "content", "snapshots"],
     answers: [
       [Transfer, "all"],
       [Streaming, "all"],
@@ -88,8 +63,6 @@ export const fleet: readonly FleetProcess[] = [
   },
   {
     name: "gateway",
-    startup: "always",
-    after: ["events", "metadata", "content", "snapshots", "tasks", "transfer"],
     answers: [
       [Version, "all"],
       [Introspection, "all"],

@@ -4,9 +4,6 @@ import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { connectRpc } from "#wire/client.ts";
 import { type ProcessName, privateSocketOf } from "./process-name.ts";
 
-/** Tells a process on demand, in milliseconds, after how long without calls it is to end. */
-export const idleVariable = "FLOTILLA_IDLE_MS";
-
 const wakeMsMax = 5_000;
 
 /**

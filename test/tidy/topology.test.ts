@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import type { DescService } from "@bufbuild/protobuf";
 import { execa } from "execa";
-import { onDemandProcesses } from "#fleet/process-name.ts";
 import { type ProcessRights, rights } from "#fleet/rights.ts";
+import { startups } from "#fleet/startup.ts";
 import { fleet, routesByPath } from "#fleet/topology.ts";
 import { readSources } from "./sources.ts";
 
@@ -36,7 +36,7 @@ test("a process has the same flags of Node.js whoever starts it", async () => {
   const { stdout } = await execa("sh", ["-c", printFlags, "sh", ...fleet.map(({ name }) => name)]);
   assert.deepEqual(
     stdout.split("\n"),
-    fleet.map(({ nodeFlags }) => (nodeFlags ?? []).join(" ")),
+    fleet.map(({ name }) => (startups[name].nodeFlags ?? []).join(" ")),
   );
   assert.match(stdout, /--/);
 });
@@ -45,7 +45,7 @@ test("a process starts after processes that exist, without a cycle", () => {
   const started = new Set<string>();
   let waiting = [...fleet];
   while (waiting.length > 0) {
-    const ready = waiting.filter(({ after }) => after.every((name) => started.has(name)));
+    const ready = waiting.filter(({ name }) => startups[name].after.every((earlier) => started.has(earlier)));
     assert.notEqual(ready.length, 0, `cycle among ${waiting.map(({ name }) => name).join(", ")}`);
     ready.forEach(({ name }) => started.add(name));
     waiting = waiting.filter((process) => !ready.includes(process));
@@ -82,8 +82,3 @@ function rightsRow(name: string, { user, capabilities, writes, calls, network }:
   const directories = list(writes.map((directory) => `\`${directory}\``));
   return `| ${name} | ${user} | ${kept} | ${directories} | ${list(calls)} | ${network ? "yes" : "no"} |`;
 }
-
-test("the processes on demand are those that the topology names", () => {
-  const named = fleet.filter(({ startup }) => startup === "on-demand").map(({ name }) => name);
-  assert.deepEqual([...onDemandProcesses], named);
-});

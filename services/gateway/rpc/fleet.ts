@@ -1,6 +1,7 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { onDemandProcesses, type ProcessName } from "#fleet/process-name.ts";
+import type { ProcessName } from "#fleet/process-name.ts";
+import { onDemandProcesses } from "#fleet/startup.ts";
 import type { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 

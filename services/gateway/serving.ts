@@ -1,0 +1,136 @@
+import net from "node:net";
+import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, failure } from "#base/errors.ts";
+import type { FleetConfig, ListenerConfig } from "#config/config.ts";
+import { guardSocket, usersToday } from "#fleet/admission.ts";
+import { logFailures } from "#fleet/failed-calls.ts";
+import type { Logger } from "#fleet/log.ts";
+import { initPlugins } from "#fleet/plugin.ts";
+import { type ProcessName, privateSocketOf, publicSocketOf } from "#fleet/process-name.ts";
+import { routesByPath } from "#fleet/topology.ts";
+import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { peerOf } from "#linux/socket.ts";
+import { bindService } from "#wire/handler.ts";
+import { type ListenOptions, listen } from "#wire/listen.ts";
+import { hostRpc, serveRpc } from "#wire/server.ts";
+import { inspectPlugin } from "./descriptions.ts";
+import { gatewayDefinitions } from "./plugin-definitions.ts";
+import { missingRequirements } from "./plugin-graph.ts";
+import type { PluginRegistry } from "./plugin-registry.ts";
+import { gatewayPlugins } from "./plugins.ts";
+import { Relay, type RelayMethod } from "./relay/relay.ts";
+import { fleetHandlers } from "./rpc/fleet.ts";
+import { TtrpcRelay } from "./ttrpc-relay.ts";
+
+/** How long calls that are under way may take when the daemon stops. */
+const drainMs = 2_000;
+
+export interface ServingOptions {
+  readonly config: FleetConfig;
+  readonly log: Logger;
+  /** Gets what has to be closed. */
+  readonly resources: AsyncDisposableStack;
+  /** What the other processes carry; gets what the gateway carries. */
+  readonly registry: PluginRegistry;
+  /** Aborted when a process is given up. */
+  readonly crippled: AbortSignal;
+  /** Sees to it that a process comes up which runs on demand. */
+  readonly wake: (name: ProcessName) => void;
+}
+
+/**
+ * Makes the gateway's own plugins ready and opens the sockets. The other processes serve by then.
+ *
+ * @throws {@link FlotillaError} `failed_precondition` when a required plugin is missing or has failed; what keeps a socket from being opened.
+ */
+export async function serveClients({
+  config,
+  log,
+  resources,
+  registry,
+  crippled,
+  wake,
+}: ServingOptions): Promise<void> {
+  const own = await initPlugins(
+    gatewayPlugins,
+    gatewayDefinitions(config, {
+      plugins: () => registry.all(),
+      inspect: async (request) => {
+        const owner = registry.ownerOf(request);
+        if (owner === undefined || owner === "gateway") {
+          throw failure(ErrorKind.NotImplemented, "plugin does not provided extra information");
+        }
+        wake(owner);
+        return await inspectPlugin(config, owner, request);
+      },
+      crippled,
+    }),
+    { config, log },
+  );
+  registry.record("gateway", own.plugins);
+  const missing = missingRequirements(config.requiredPlugins, registry.all());
+  if (missing[0] !== undefined) {
+    throw failure(ErrorKind.FailedPrecondition, missing[0]);
+  }
+  const host = hostRpc({ services: own.services, observer: logFailures(log) });
+  resources.defer(() => host.close(drainMs));
+
+  const privateServer = await serveRpc({
+    socketPath: privateSocketOf(config.state, "gateway"),
+    admit: guardSocket({ process: "gateway", side: "private", log, users: usersToday }),
+    services: [bindService(Fleet, fleetHandlers(wake))],
+    observer: logFailures(log),
+  });
+  resources.defer(() => privateServer.close(drainMs));
+
+  const relay = new Relay({
+    routes: relayRoutes(),
+    local: { upstream: "gateway", host },
+    connectUpstream: (upstream) => {
+      const name = upstream as ProcessName;
+      wake(name);
+      return net.connect({ path: publicSocketOf(config.state, name), allowHalfOpen: true });
+    },
+    onWarning: (fields, message) => log.warn(fields, message),
+  });
+  const ttrpcRelay = new TtrpcRelay({
+    connectUpstream: () => net.connect(`${config.state}/events.ttrpc.sock`),
+    onWarning: (fields, message) => log.warn(fields, message),
+  });
+  const ttrpc = await listen({ ...publicSocket(config.ttrpc), admit: isOwnPeer }, (socket) =>
+    ttrpcRelay.handleConnection(socket),
+  );
+  resources.defer(async () => {
+    ttrpc.close();
+    await ttrpcRelay.close(drainMs);
+  });
+  const grpc = await listen(publicSocket(config.grpc), (socket) => relay.handleConnection(socket));
+  resources.defer(async () => {
+    grpc.close();
+    await relay.close(drainMs);
+  });
+  log.info({ address: config.grpc.address }, "serving...");
+}
+
+/** Clients may use the socket by the user and the group that the configuration names. */
+function publicSocket({ address, uid, gid }: ListenerConfig): ListenOptions {
+  return { socketPath: address, owner: { uid, gid } };
+}
+
+/** Only who runs as the daemon does may tell events of containers. @source containerd/ttrpc unixcreds_linux.go `UnixSocketRequireSameUser` */
+function isOwnPeer(socket: net.Socket): boolean {
+  const { uid, gid } = peerOf(socket);
+  return uid === process.geteuid?.() && gid === process.getegid?.();
+}
+
+function relayRoutes(): Map<string, RelayMethod> {
+  return new Map(
+    Array.from(routesByPath(), ([path, { owner, method }]) => [
+      path,
+      {
+        upstream: owner,
+        repeatable: method.methodKind === "unary" && method.idempotency === Idempotency.NO_SIDE_EFFECTS,
+      },
+    ]),
+  );
+}

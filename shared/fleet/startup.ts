@@ -1,0 +1,39 @@
+import type { ProcessName } from "./process-name.ts";
+
+/** How a process of the fleet is started. */
+export interface ProcessStartup {
+  /**
+   * When it runs: `always`, or `on-demand`, from the first call that somebody makes to it until nobody has called it for some minutes. Until then it is
+   * known by the manifests of its plugins.
+   */
+  readonly startup: "always" | "on-demand";
+  /** Flags of Node.js besides those of all processes; `flags_of` in deploy/environment.sh has the same. */
+  readonly nodeFlags?: readonly string[];
+  /** Processes that must be ready before this one counts as ready; the order of start and, backwards, of stop. */
+  readonly after: readonly ProcessName[];
+}
+
+/** The starts of all processes. Plain data, so that the gateway starts them before it has loaded the descriptors of what they answer. */
+export const startups: Readonly<Record<ProcessName, ProcessStartup>> = {
+  events: {
+    startup: "always",
+    // An event lives until the stream has answered. Of those that come in a burst most would outlive a young generation of 1 MiB,
+    // and copying them would cost more than all else that is done for them. It is given back when the process is idle.
+    nodeFlags: ["--max-semi-space-size=8"],
+    after: [],
+  },
+  metadata: { startup: "always", after: ["events"] },
+  content: { startup: "always", after: ["metadata"] },
+  snapshots: { startup: "always", after: ["metadata", "content"] },
+  tasks: { startup: "always", after: ["metadata", "content", "events"] },
+  transfer: { startup: "on-demand", after: ["metadata", "content", "snapshots"] },
+  gateway: { startup: "always", after: ["events", "metadata", "content", "snapshots", "tasks", "transfer"] },
+};
+
+/** The processes that run on demand. */
+export const onDemandProcesses: ReadonlySet<ProcessName> = new Set(
+  (Object.keys(startups) as ProcessName[]).filter((name) => startups[name].startup === "on-demand"),
+);
+
+/** Tells a process on demand, in milliseconds, after how long without calls it is to end. */
+export const idleVariable = "FLOTILLA_IDLE_MS";
