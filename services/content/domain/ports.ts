@@ -169,6 +169,13 @@ export interface BlobFiles {
   list(): Promise<Digest[]>;
   /** @throws {@link FlotillaError} `not_found` when there is no such file. */
   open(digest: Digest): Promise<BlobReader>;
+  /**
+   * Fills a small buffer from a blob while everybody waits, which is quicker than another thread where the kernel has the bytes.
+   *
+   * @returns How many bytes there were; undefined while the disk is behind, when nothing is read.
+   * @throws {@link FlotillaError} `not_found` when there is no such file.
+   */
+  readAtOnce(digest: Digest, buffer: Uint8Array, positionBytes: bigint): number | undefined;
 }
 
 /** A blob that is open for reading. */

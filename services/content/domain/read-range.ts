@@ -1,6 +1,7 @@
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import type { Digest } from "#containerd/digest.ts";
 import { readChunkBytesMax } from "./limits.ts";
-import type { BlobReader } from "./ports.ts";
+import type { BlobFiles, BlobReader } from "./ports.ts";
 
 /** A part of a blob. */
 export interface ReadRange {
@@ -25,6 +26,31 @@ export function rangeOf(
   }
   const leftBytes = blob.sizeBytes - startBytes;
   return { startBytes, lengthBytes: request.size <= 0n || request.size > leftBytes ? leftBytes : request.size };
+}
+
+/** Parts up to this size are read at once, as {@link BlobFiles.readAtOnce} says. */
+const readAtOnceBytesMax = 64n * 1024n;
+
+/**
+ * Reads a small part of a blob without a wait.
+ *
+ * @returns undefined for a part that is not small or has no bytes, and while the disk is behind.
+ * @throws {@link FlotillaError} `data_loss` when the file is shorter than its record says; what reading fails with.
+ */
+export function readSmallPart(
+  blobs: BlobFiles,
+  digest: Digest,
+  { startBytes, lengthBytes }: ReadRange,
+): ReadChunk | undefined {
+  if (lengthBytes === 0n || lengthBytes > readAtOnceBytesMax) {
+    return undefined;
+  }
+  const data = Buffer.allocUnsafe(Number(lengthBytes));
+  const found = blobs.readAtOnce(digest, data, startBytes);
+  if (found !== undefined && found < data.length) {
+    throw endsEarly(startBytes, found, data.length);
+  }
+  return found === undefined ? undefined : { offset: 0n, data };
 }
 
 /** A piece of a blob on its way to a client. */
@@ -71,10 +97,14 @@ export async function* readChunks(reader: BlobReader, range: ReadRange): AsyncGe
 async function readFully(reader: BlobReader, wanted: Uint8Array, positionBytes: bigint): Promise<Uint8Array> {
   const found = await reader.read(wanted, positionBytes);
   if (found < wanted.length) {
-    throw failure(
-      ErrorKind.DataLoss,
-      `blob ends at ${positionBytes + BigInt(found)} bytes, before ${positionBytes + BigInt(wanted.length)}`,
-    );
+    throw endsEarly(positionBytes, found, wanted.length);
   }
   return wanted;
+}
+
+function endsEarly(positionBytes: bigint, found: number, wanted: number): FlotillaError {
+  return failure(
+    ErrorKind.DataLoss,
+    `blob ends at ${positionBytes + BigInt(found)} bytes, before ${positionBytes + BigInt(wanted)}`,
+  );
 }

@@ -1,7 +1,7 @@
-import { constants } from "node:fs";
+import { closeSync, constants, openSync, readSync } from "node:fs";
 import { chmod, open, readdir, rename, stat, unlink } from "node:fs/promises";
 import { syncDirectory } from "#base/durable-file.ts";
-import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
+import { ErrorKind, type FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
 import { type Digest, isDigest } from "#containerd/digest.ts";
 import type { BlobFiles, BlobReader, IngestFile } from "../domain/ports.ts";
 import { ensureDirectory } from "./directory.ts";
@@ -11,11 +11,18 @@ import type { ContentLayout } from "./layout.ts";
 /** @source containerd v2.3.4 plugins/content/local/writer.go `(*writer).Commit` */
 const directoryMode = 0o755;
 const writableMode = 0o644;
+const readFlags = constants.O_RDONLY | constants.O_NOFOLLOW;
+/** A small read that takes longer shows a disk that is behind, which must not keep the whole process waiting. */
+const slowReadMs = 5;
+/** How long other threads do the waiting then. */
+const slowDiskMs = 1_000;
 
 /** Blobs as files in containerd's layout. */
 export class BlobDirectories implements BlobFiles {
   readonly #layout: ContentLayout;
   readonly #flushDirectory: typeof syncDirectory;
+  /** Until when nothing is read at once, in milliseconds of the process clock. */
+  #slowUntilMs = 0;
 
   /** @param flushDirectory - Makes the entries of a directory durable. */
   constructor(layout: ContentLayout, flushDirectory = syncDirectory) {
@@ -76,19 +83,45 @@ export class BlobDirectories implements BlobFiles {
   }
 
   async open(digest: Digest): Promise<BlobReader> {
-    const path = this.path(digest);
     try {
-      const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+      const handle = await open(this.path(digest), readFlags);
       return {
         read: async (buffer, positionBytes) => readFully(handle, buffer, Number(positionBytes)),
         close: () => handle.close(),
       };
     } catch (error) {
-      if (systemErrorCode(error) === "ENOENT") {
-        throw failure(ErrorKind.NotFound, `blob ${digest} expected at ${path}: blob not found`, { cause: error });
-      }
-      throw diskFailure(error, `open blob ${digest}`);
+      throw this.#openFailure(digest, error);
     }
+  }
+
+  readAtOnce(digest: Digest, buffer: Uint8Array, positionBytes: bigint): number | undefined {
+    const startedMs = performance.now();
+    if (startedMs < this.#slowUntilMs) {
+      return undefined;
+    }
+    let descriptor: number;
+    try {
+      descriptor = openSync(this.path(digest), readFlags);
+    } catch (error) {
+      throw this.#openFailure(digest, error);
+    }
+    try {
+      return readSync(descriptor, buffer, 0, buffer.length, Number(positionBytes));
+    } catch (error) {
+      throw diskFailure(error, `read blob ${digest}`);
+    } finally {
+      closeSync(descriptor);
+      const endedMs = performance.now();
+      if (endedMs - startedMs > slowReadMs) {
+        this.#slowUntilMs = endedMs + slowDiskMs;
+      }
+    }
+  }
+
+  #openFailure(digest: Digest, error: unknown): FlotillaError {
+    return systemErrorCode(error) === "ENOENT"
+      ? failure(ErrorKind.NotFound, `blob ${digest} expected at ${this.path(digest)}: blob not found`, { cause: error })
+      : diskFailure(error, `open blob ${digest}`);
   }
 }
 
