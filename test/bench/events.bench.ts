@@ -44,6 +44,7 @@ export const eventsBench: Bench = {
         what: "events forwarded by a client and seen, 64 in flight",
         unit: "events/s",
         better: "higher",
+        target: { kind: "ratio", bound: 1 },
         samples: results.forwardRate,
       },
       {
