@@ -11,7 +11,7 @@ node_version=26.10.0
 node_flags='--max-semi-space-size=2 --v8-pool-size=1 --expose-gc'
 export MALLOC_ARENA_MAX=1
 
-# Prints the flags of one process besides. shared/fleet/topology.ts has the same, for processes that the gateway starts, and why.
+# Prints the flags of one process besides. shared/fleet/startup.ts has the same, for processes that the gateway starts, and why.
 flags_of() {
   case $1 in
     events) printf '%s' '--max-semi-space-size=8' ;;

@@ -17,7 +17,7 @@ export interface ProcessStartup {
 export const startups: Readonly<Record<ProcessName, ProcessStartup>> = {
   events: {
     startup: "always",
-    // An event lives until the stream has answered. Of those that come in a burst most would outlive a young generation of 1 MiB,
+    // An event lives until the stream has answered. Of those that come in a burst most would outlive the young generation of the others,
     // and copying them would cost more than all else that is done for them. It is given back when the process is idle.
     nodeFlags: ["--max-semi-space-size=8"],
     after: [],
