@@ -10,6 +10,7 @@ import { ErrorKind } from "#base/errors.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import { RuntimeInfoSchema, RuntimeRequestSchema } from "#gen/containerd/types/introspection_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { cgroupDirectories } from "#linux/cgroup.ts";
 import { makeFifo } from "#linux/fifo.ts";
 import { until } from "../kit/processes.ts";
 import { lacksContainers, packAny, TasksRig } from "./tasks-rig.ts";
@@ -100,7 +101,11 @@ test("shims that died or were left behind while no process ran are cleared away"
 
   const leaked = rig.bundlePath("leaked");
   await mkdir(`${leaked}/rootfs`, { recursive: true });
-  await writeFile(`${leaked}/config.json`, "{}");
+  // As a creation leaves them that was interrupted: the runtime writes down what it has made after the cgroups.
+  const cgroupsPath = `/${rig.namespace}/leaked`;
+  const cgroups = await cgroupDirectories(cgroupsPath);
+  await Promise.all(cgroups.map((path) => mkdir(path, { recursive: true })));
+  await writeFile(`${leaked}/config.json`, JSON.stringify({ linux: { cgroupsPath } }));
   makeFifo(`${leaked}/log`, 0o700);
   const grpcAddress = `${rig.directory}/g.sock`;
   const { stdout: address } = await execa(
@@ -129,6 +134,7 @@ test("shims that died or were left behind while no process ran are cleared away"
     20_000,
   );
   assert.equal(existsSync(address.replace("unix://", "")), false, "its socket is gone too");
+  assert.deepEqual(cgroups.filter(existsSync), []);
   assert.deepEqual(rig.topicsOf("leaked"), []);
 });
 

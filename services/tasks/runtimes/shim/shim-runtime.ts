@@ -10,6 +10,7 @@ import type { Bundle } from "../../shims/bundles.ts";
 import { type Shim, sandboxVersion } from "../../shims/shim.ts";
 import type { ShimManager, ShimTimeouts } from "../../shims/shim-manager.ts";
 import type { CreatedTask, Runtime, RuntimeTask, SandboxSupervisor, TaskCreation } from "../runtime.ts";
+import { removeLeftCgroups } from "./left-cgroups.ts";
 import { requireMappedMounts, usesMappedMounts } from "./mapped-mounts.ts";
 
 export interface ShimRuntimeOptions {
@@ -85,8 +86,19 @@ export class ShimRuntime implements Runtime {
     return "empty";
   }
 
-  cleanUp(bundle: Bundle): Promise<TaskExit | undefined> {
-    return this.#options.shims.cleanUp(bundle);
+  async cleanUp(bundle: Bundle): Promise<TaskExit | undefined> {
+    const { shims, log } = this.#options;
+    const exit = await shims.cleanUp(bundle);
+    const about = { ns: bundle.namespace, container: bundle.id };
+    try {
+      const left = await removeLeftCgroups(bundle);
+      if (left.length > 0) {
+        log.debug({ ...about, cgroups: left }, "cgroups of a dead container are in use");
+      }
+    } catch (error) {
+      log.warn({ ...about, err: error }, "the cgroups of a dead container may be left");
+    }
+    return exit;
   }
 
   /** Starts a shim, or joins the one of the sandbox, and connects to it. */
