@@ -11,6 +11,7 @@ import { createClient, type Transport } from "@connectrpc/connect";
 import { StreamInitSchema, Streaming } from "#gen/containerd/services/streaming/v1/streaming_pb.ts";
 import { DataSchema, WindowUpdateSchema } from "#gen/containerd/types/transfer/streaming_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
+import { MessageQueue } from "#wire/message-queue.ts";
 
 /** A message with its type, as containerd's clients write it. */
 export interface Packed {
@@ -37,11 +38,16 @@ export interface StreamOptions {
 /** A stream as containerd's clients open it, whose Empty has been received. */
 export class ClientStream {
   readonly id: string;
-  readonly #outgoing: Outgoing;
+  readonly #outgoing: MessageQueue<Packed>;
   readonly #incoming: AsyncIterator<Any>;
   readonly #controller: AbortController;
 
-  private constructor(id: string, outgoing: Outgoing, incoming: AsyncIterator<Any>, controller: AbortController) {
+  private constructor(
+    id: string,
+    outgoing: MessageQueue<Packed>,
+    incoming: AsyncIterator<Any>,
+    controller: AbortController,
+  ) {
     this.id = id;
     this.#outgoing = outgoing;
     this.#incoming = incoming;
@@ -49,7 +55,7 @@ export class ClientStream {
   }
 
   static async open(transport: Transport, id: string, { namespace, lease }: StreamOptions = {}): Promise<ClientStream> {
-    const outgoing = new Outgoing();
+    const outgoing = new MessageQueue<Packed>();
     outgoing.push(pack(StreamInitSchema, { id }));
     const controller = new AbortController();
     const messages = createClient(Streaming, transport).stream(outgoing, {
@@ -123,38 +129,6 @@ export class ClientStream {
       const { data } = unpack(DataSchema, message);
       window -= data.length;
       yield data;
-    }
-  }
-}
-
-/** Messages on their way to the daemon. */
-class Outgoing implements AsyncIterable<Packed> {
-  readonly #waiting: Packed[] = [];
-  #ended = false;
-  #wake: () => void = () => undefined;
-
-  push(message: Packed): void {
-    this.#waiting.push(message);
-    this.#wake();
-  }
-
-  end(): void {
-    this.#ended = true;
-    this.#wake();
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<Packed> {
-    for (;;) {
-      const message = this.#waiting.shift();
-      if (message !== undefined) {
-        yield message;
-      } else if (this.#ended) {
-        return;
-      } else {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
     }
   }
 }

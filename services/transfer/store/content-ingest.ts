@@ -1,17 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client } from "@connectrpc/connect";
-import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import { ErrorKind, isFailure } from "#base/errors.ts";
 import { type Digest, parseDigest } from "#containerd/digest.ts";
 import type { Labels } from "#containerd/labels.ts";
-import {
-  type Content,
-  WriteAction,
-  type WriteContentResponse,
-} from "#gen/containerd/services/content/v1/content_pb.ts";
-import { clientHeaders } from "#wire/headers.ts";
+import { ContentWrite, type ExpectedBlob } from "#fleet/peers/content-write.ts";
+import type { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import type { Ingest } from "../registry/ports.ts";
 import type { Caller } from "./caller.ts";
-import { MessageQueue } from "./message-queue.ts";
 
 /** What is known of a blob before its bytes come. */
 export interface IngestOptions {
@@ -25,33 +20,14 @@ export interface IngestOptions {
 /** Longest wait between two tries to open an ingest that somebody else is writing. @source containerd v2.3.4 core/content/helpers.go `OpenWriter` */
 const retryDelayMsMax = 2_048;
 
-interface WriteMessage {
-  readonly action: WriteAction;
-  readonly ref?: string;
-  readonly total?: bigint;
-  readonly expected?: string;
-  readonly offset?: bigint;
-  readonly data?: Uint8Array;
-  readonly labels?: Record<string, string>;
-}
-
-/** An ingest held by one Write call: a message, its answer, the next message. */
+/** An ingest held by one Write call. */
 export class ContentIngest implements Ingest {
-  readonly #messages = new MessageQueue<WriteMessage>();
-  readonly #replies: AsyncIterator<WriteContentResponse>;
-  readonly #stop = new AbortController();
-  readonly #options: IngestOptions;
-  #status: { readonly offset: bigint; readonly digest: string } = { offset: 0n, digest: "" };
-  #isCommitting = false;
-  #isClosed = false;
+  readonly #write: ContentWrite;
+  readonly #blob: ExpectedBlob;
 
-  private constructor(content: Client<typeof Content>, { namespace, lease }: Caller, options: IngestOptions) {
-    this.#options = options;
-    const replies = content.write(this.#messages, {
-      headers: clientHeaders(namespace, lease),
-      signal: AbortSignal.any([options.signal, this.#stop.signal]),
-    });
-    this.#replies = replies[Symbol.asyncIterator]();
+  private constructor(write: ContentWrite, blob: ExpectedBlob) {
+    this.#write = write;
+    this.#blob = blob;
   }
 
   /**
@@ -61,18 +37,14 @@ export class ContentIngest implements Ingest {
    *   `unavailable` when somebody else writes it.
    */
   static async open(content: Client<typeof Content>, caller: Caller, options: IngestOptions): Promise<ContentIngest> {
-    const { ref, expected, totalBytes } = options;
-    const ingest = new ContentIngest(content, caller, options);
+    const { ref, expected, totalBytes, signal } = options;
+    const write = new ContentWrite(content, { ...caller, ref, signal });
+    const blob = { totalBytes, ...(expected === undefined ? {} : { digest: expected }) };
     try {
-      await ingest.#exchange({
-        action: WriteAction.STAT,
-        ref,
-        total: BigInt(totalBytes),
-        ...(expected === undefined ? {} : { expected }),
-      });
-      return ingest;
+      await write.stat(blob);
+      return new ContentIngest(write, blob);
     } catch (error) {
-      await ingest.close();
+      await write.close();
       throw error;
     }
   }
@@ -100,64 +72,28 @@ export class ContentIngest implements Ingest {
   }
 
   get offset(): number {
-    return Number(this.#status.offset);
+    return Number(this.#write.offset);
   }
 
   /** Digest of what is there, of the expected digest's algorithm. */
   get digest(): Digest {
-    return parseDigest(this.#status.digest);
+    return parseDigest(this.#write.digest);
   }
 
-  async append(data: Uint8Array): Promise<void> {
-    const end = this.#status.offset + BigInt(data.length);
-    await this.#exchange({ action: WriteAction.WRITE, offset: this.#status.offset, data });
-    if (this.#status.offset !== end) {
-      throw failure(ErrorKind.DataLoss, `unexpected write offset ${this.#status.offset}, expected ${end}`);
-    }
+  append(data: Uint8Array): Promise<void> {
+    return this.#write.append(data);
   }
 
-  async truncate(): Promise<void> {
-    await this.#exchange({ action: WriteAction.WRITE, offset: 0n });
+  truncate(): Promise<void> {
+    return this.#write.truncate();
   }
 
-  async commit(labels: Labels): Promise<void> {
-    const { expected, totalBytes } = this.#options;
-    this.#isCommitting = true;
-    await this.#exchange({
-      action: WriteAction.COMMIT,
-      offset: this.#status.offset,
-      total: BigInt(totalBytes),
-      ...(expected === undefined ? {} : { expected }),
-      labels: { ...labels },
-    });
+  commit(labels: Labels): Promise<void> {
+    return this.#write.commit(this.#blob, labels);
   }
 
-  async close(): Promise<void> {
-    if (this.#isClosed) {
-      return;
-    }
-    this.#isClosed = true;
-    this.#messages.end();
-    if (!this.#isCommitting) {
-      this.#stop.abort(failure(ErrorKind.Canceled, `write of ref ${this.#options.ref}`));
-    }
-    try {
-      while ((await this.#replies.next()).done !== true) {
-        continue;
-      }
-    } catch {
-      // What the call had to say has been said to whoever sent the last message.
-    }
-  }
-
-  async #exchange(message: WriteMessage): Promise<void> {
-    this.#messages.push(message);
-    const { done, value } = await this.#replies.next();
-    if (done === true) {
-      throw failure(ErrorKind.Unavailable, `write of ref ${this.#options.ref} ended early`);
-    }
-    const { offset, digest } = value;
-    this.#status = { offset, digest: digest === "" ? this.#status.digest : digest };
+  close(): Promise<void> {
+    return this.#write.close();
   }
 }
 

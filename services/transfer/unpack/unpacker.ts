@@ -4,13 +4,13 @@ import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { uncompressedLabel } from "#containerd/labels.ts";
 import { normalizePlatform } from "#containerd/platform.ts";
 import { LayerState, type Layers, type UnpackRequestSchema } from "#gen/flotilla/layers/v1/layers_pb.ts";
+import { MessageQueue } from "#wire/message-queue.ts";
 import { type ImageConfig, parseImageConfig } from "../domain/manifest.ts";
 import { isConfigType, isLayerType } from "../domain/media-types.ts";
 import type { ProgressTracker } from "../progress/progress-tracker.ts";
 import type { Descriptor } from "../registry/ports.ts";
 import type { Caller } from "../store/caller.ts";
 import type { TransferContent } from "../store/content.ts";
-import { MessageQueue } from "../store/message-queue.ts";
 import { remoteSnapshotLabels } from "./remote-snapshot-labels.ts";
 import type { UnpackTarget } from "./unpack-targets.ts";
 
