@@ -1,11 +1,12 @@
 import type { Duplex } from "node:stream";
-import type { ReceivedHeaders } from "./http2/connection.ts";
-import { EndpointStream, ignoredStream } from "./http2/endpoint-stream.ts";
+import { EndpointStream } from "./http2/endpoint-stream.ts";
+import type { ReceivedHeaders } from "./http2/header-intake.ts";
 import type { HeaderList } from "./http2/header-list.ts";
 import { endpointConnectionWindowBytes, endpointStreamWindowBytes } from "./http2/limits.ts";
 import { ConnectionFault, clientPreface, ErrorCode } from "./http2/protocol.ts";
 import type { RequestHead } from "./http2/request-head.ts";
 import { ServerConnection } from "./http2/server-connection.ts";
+import { ignoredStream } from "./http2/stream-events.ts";
 
 /** Who answers the streams of a connection. */
 export interface StreamAcceptor {

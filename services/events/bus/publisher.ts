@@ -2,6 +2,7 @@ import { ErrorKind, failure } from "#base/errors.ts";
 import { Batch } from "./batch.ts";
 import type { AppendOptions, NewEvent } from "./bus.ts";
 import { type EventMessage, headerLine } from "./cloud-event.ts";
+import { type Entry, EventQueue } from "./event-queue.ts";
 import { Flushes } from "./flushes.ts";
 import type { Link, Question, Ticket } from "./link.ts";
 import { type Answer, readAnswer } from "./publish-answer.ts";
@@ -11,9 +12,6 @@ const windowMax = 512;
 const windowBytesMax = 4 * 1024 * 1024;
 /** Events that are answered for by one answer. */
 const chainMax = 128;
-/** Events that wait at a time, on the way or not. */
-const queueMax = 16_384;
-const queueBytesMax = 64 * 1024 * 1024;
 /** A stream that does not answer for so long makes the link count as broken. */
 const silenceMsMax = 5_000;
 const retryMsMin = 50;
@@ -40,15 +38,6 @@ export interface PublisherOptions {
   flush(): Promise<void>;
 }
 
-interface Entry {
-  readonly event: NewEvent;
-  readonly message: EventMessage;
-  readonly sizeBytes: number;
-  readonly batch: Batch;
-  /** It was sent before, and may have been stored or be what is refused: it goes alone, and nothing behind it until it is answered. */
-  isRepeated: boolean;
-}
-
 /** Events that are sent behind each other and answered for by the answer to the last. One of them at least. */
 type Chain = readonly Entry[];
 
@@ -66,16 +55,13 @@ type Chain = readonly Entry[];
  */
 export class Publisher {
   readonly #options: PublisherOptions;
-  /** Not on the way, oldest first. */
-  #queue: Entry[] = [];
+  readonly #queue = new EventQueue();
   /** On the way, oldest first. */
   readonly #sent = new Map<Ticket, Chain>();
   #sentCount = 0;
   #sentBytes = 0;
   /** Message id of what was sent last. */
   #newest: string | undefined;
-  #waiting = 0;
-  #waitingBytes = 0;
   /** Refused for now; go first when all that is on the way has been answered. */
   #refused: Entry[] = [];
   #retryMs = retryMsMin;
@@ -102,18 +88,7 @@ export class Publisher {
       const sizeBytes = message.body.byteLength + message.headers.length + overheadBytes;
       return { event, message, batch, sizeBytes, isRepeated: false };
     });
-    const bytes = entries.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    if (
-      this.#waiting > 0 &&
-      (this.#waiting + entries.length > queueMax || this.#waitingBytes + bytes > queueBytesMax)
-    ) {
-      throw failure(ErrorKind.Unavailable, `${this.#waiting} events wait to be published already`);
-    }
-    for (const entry of entries) {
-      this.#queue.push(entry);
-      this.#waiting++;
-      this.#waitingBytes += entry.sizeBytes;
-    }
+    this.#queue.add(entries);
     batch.watch(waitMsMax);
     if (events.length === 0) {
       this.#complete(batch);
@@ -135,7 +110,7 @@ export class Publisher {
       this.#link?.forget(ticket);
     }
     this.#link = undefined;
-    this.#requeue([...this.#refused, ...[...this.#sent.values()].flat()]);
+    this.#queue.putBack([...this.#refused, ...[...this.#sent.values()].flat()]);
     this.#refused = [];
     this.#sent.clear();
     this.#sentCount = 0;
@@ -171,7 +146,7 @@ export class Publisher {
     let taken = 0;
     let chain: Entry[] = [];
     while (this.#sentCount < (this.#isOpen ? windowMax : 1) && this.#sentBytes < windowBytesMax) {
-      const entry = this.#queue[taken];
+      const entry = this.#queue.at(taken);
       if (entry === undefined) {
         break;
       }
@@ -188,7 +163,7 @@ export class Publisher {
         chain = [];
       }
     }
-    this.#queue.splice(0, taken);
+    this.#queue.shift(taken);
     this.#send(link, chain);
   }
 
@@ -198,7 +173,7 @@ export class Publisher {
     if (fits && !entry.batch.hasFailed) {
       return true;
     }
-    this.#release(entry);
+    this.#queue.release(entry);
     if (!fits) {
       const reason = `event of ${entry.sizeBytes} bytes is more than NATS takes (${link.messageBytesMax})`;
       entry.batch.fail(failure(ErrorKind.ResourceExhausted, reason));
@@ -249,7 +224,7 @@ export class Publisher {
       }
     } else if (answer.kind === "refused" && isAlone) {
       for (const entry of chain) {
-        this.#release(entry);
+        this.#queue.release(entry);
         entry.batch.fail(answer.error);
       }
     } else {
@@ -264,7 +239,7 @@ export class Publisher {
 
   #take(entry: Entry, sequence: number): void {
     const { event, message, batch, sizeBytes } = entry;
-    this.#release(entry);
+    this.#queue.release(entry);
     this.#options.onTaken({ event, sequence, encoded: message.encoded, sizeBytes });
     batch.missing--;
     if (batch.missing === 0) {
@@ -273,25 +248,13 @@ export class Publisher {
   }
 
   #retryLater(): void {
-    this.#requeue(this.#refused);
+    this.#queue.putBack(this.#refused);
     this.#refused = [];
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       this.#pump();
     }, this.#retryMs);
     this.#retryMs = Math.min(retryMsMax, 2 * this.#retryMs);
-  }
-
-  #requeue(entries: readonly Entry[]): void {
-    for (const entry of entries) {
-      entry.isRepeated = true;
-    }
-    this.#queue = [...entries, ...this.#queue];
-  }
-
-  #release(entry: Entry): void {
-    this.#waiting--;
-    this.#waitingBytes -= entry.sizeBytes;
   }
 
   /** Ends an append whose events the stream has taken. */

@@ -1,11 +1,12 @@
 import type { Duplex } from "node:stream";
-import type { ReceivedHeaders } from "#wire/http2/connection.ts";
-import { wholeBuffer } from "#wire/http2/connection.ts";
-import { EndpointStream, ignoredStream } from "#wire/http2/endpoint-stream.ts";
+import { wholeBuffer } from "#wire/http2/data-flow.ts";
+import { EndpointStream } from "#wire/http2/endpoint-stream.ts";
+import type { ReceivedHeaders } from "#wire/http2/header-intake.ts";
 import { connectionWindowBytes } from "#wire/http2/limits.ts";
 import { defaultWindowBytes, ErrorCode } from "#wire/http2/protocol.ts";
 import type { RequestHead } from "#wire/http2/request-head.ts";
 import { ServerConnection } from "#wire/http2/server-connection.ts";
+import { ignoredStream } from "#wire/http2/stream-events.ts";
 import type { CallObserver } from "#wire/observe.ts";
 import type { RpcHost } from "#wire/server.ts";
 import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";

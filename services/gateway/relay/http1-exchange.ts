@@ -1,11 +1,11 @@
 import type http from "node:http";
 import type { ClientSession } from "#wire/http2/client-session.ts";
-import { wholeBuffer } from "#wire/http2/connection.ts";
-import type { HeaderBytes } from "#wire/http2/data-flow.ts";
-import type { EndpointStream, StreamEvents } from "#wire/http2/endpoint-stream.ts";
+import { type HeaderBytes, wholeBuffer } from "#wire/http2/data-flow.ts";
+import type { EndpointStream } from "#wire/http2/endpoint-stream.ts";
 import { HeaderBlockBuilder } from "#wire/http2/header-encoder.ts";
 import type { HeaderList } from "#wire/http2/header-list.ts";
 import { ErrorCode } from "#wire/http2/protocol.ts";
+import type { StreamEvents } from "#wire/http2/stream-events.ts";
 
 /** Headers that concern one connection only. @source RFC 9110 section 7.6.1, RFC 9113 section 8.2.2 */
 const hopHeaders = new Set([

@@ -1,10 +1,9 @@
 import type { Code } from "@connectrpc/connect";
 import { ByteQueue } from "#wire/http2/byte-queue.ts";
-import { wholeBuffer } from "#wire/http2/connection.ts";
-import type { HeaderBytes } from "#wire/http2/data-flow.ts";
+import { type HeaderBytes, wholeBuffer } from "#wire/http2/data-flow.ts";
 import type { FrameWriter } from "#wire/http2/frame-writer.ts";
 import type { HeaderList } from "#wire/http2/header-list.ts";
-import type { ServedStream } from "#wire/http2/server-connection.ts";
+import type { CarriedStream } from "#wire/http2/stream-connection.ts";
 import type { CallWatcher } from "#wire/observe.ts";
 import { Direction } from "./flow-control.ts";
 import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
@@ -49,7 +48,7 @@ export interface StreamHead {
  * A stream is held while no connection to its process takes it, then sent, and its request is kept until the first
  * response header, so that it can be sent again. It is gone when both directions have ended or one side has reset it.
  */
-export class RelayedStream implements ServedStream {
+export class RelayedStream implements CarriedStream {
   readonly id: number;
   readonly method: RelayMethod | undefined;
   readonly contentType: string;

@@ -1,23 +1,17 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Code } from "@connectrpc/connect";
-import { Http2Connection, type ReceivedHeaders, wholeBuffer } from "#wire/http2/connection.ts";
+import { Http2Connection } from "#wire/http2/connection.ts";
+import { wholeBuffer } from "#wire/http2/data-flow.ts";
+import type { ReceivedHeaders } from "#wire/http2/header-intake.ts";
 import type { HeaderList } from "#wire/http2/header-list.ts";
 import { connectionWindowBytes, headerListBytesMax } from "#wire/http2/limits.ts";
 import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
-import { gatedResponseBytesMax, gatedResponsesMax } from "./limits.ts";
+import { gatedResponseBytesMax } from "./limits.ts";
+import { ResponseGate } from "./response-gate.ts";
 import type { RelayedStream, StreamCarrier } from "./stream.ts";
-
-/** The client connection that an upstream connection works for. */
-export interface StreamOwner extends Http2Connection {
-  findStream(streamId: number): RelayedStream | undefined;
-  relayedStreams(): readonly RelayedStream[];
-  /** The service, or the relay on its behalf, reset a stream. */
-  resetByService(stream: RelayedStream, code: number): void;
-  /** The end of the request or of the response has been sent. */
-  endSent(streamId: number): void;
-}
+import type { StreamOwner } from "./stream-owner.ts";
 
 /** Who opened an upstream connection and gives it streams. */
 export interface UpstreamOwner {
@@ -33,11 +27,11 @@ export interface UpstreamOwner {
 export class UpstreamConnection extends Http2Connection implements StreamCarrier {
   readonly #client: StreamOwner;
   readonly #owner: UpstreamOwner;
+  readonly #gate: ResponseGate;
   #isConnected = false;
   /** The highest stream id that was sent; every later stream needs a higher one. */
   #lastStreamId = 0;
   #openStreams = 0;
-  #gatedStreams = 0;
   #isLeaving = false;
   /** What the service was told that each new stream may send. */
   #announcedWindowBytes = defaultWindowBytes;
@@ -46,6 +40,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     super(socket, group, { windowBytes: connectionWindowBytes, headerTableBytes: 0 });
     this.#client = client;
     this.#owner = owner;
+    this.#gate = new ResponseGate(client);
   }
 
   /** Greets the service as soon as the socket is open. */
@@ -118,25 +113,11 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
   }
 
   openGate(stream: RelayedStream): void {
-    const { gatedHead, down, id } = stream;
-    if (gatedHead !== undefined) {
-      this.#gatedStreams -= 1;
-      stream.gatedHead = undefined;
-      stream.hasResponse = true;
-      stream.releaseKept();
-      this.#client.sendHeaders(id, gatedHead, false);
-      down.sink = this.#client;
-      down.flow();
-      down.passCredit();
-    }
+    this.#gate.open(stream);
   }
 
   dropGated(stream: RelayedStream): void {
-    if (stream.gatedHead !== undefined) {
-      this.#gatedStreams -= 1;
-      stream.gatedHead = undefined;
-      stream.down.restart(this.#client);
-    }
+    this.#gate.drop(stream);
   }
 
   /** Gives the connection no more streams, and ends it when those it has are over. */
@@ -171,10 +152,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
       return;
     }
     const { down } = stream;
-    if (this.#canGate(stream) && !headers.endStream) {
-      this.#gatedStreams += 1;
-      stream.gatedHead = wholeBuffer(headers.list.block);
-      down.sink = undefined;
+    if (!headers.endStream && this.#gate.hold(stream, headers.list)) {
       return;
     }
     if (headers.endStream && (stream.gatedHead !== undefined || down.waitingBytes > 0)) {
@@ -287,17 +265,6 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     ]);
     this.writer.windowUpdate(0, connectionWindowBytes - defaultWindowBytes);
     this.#owner.upstreamReady(this);
-  }
-
-  /** Whether a response that begins is to be held back until it is complete. */
-  #canGate(stream: RelayedStream): boolean {
-    return (
-      stream.method?.repeatable === true &&
-      !stream.hasResponse &&
-      stream.gatedHead === undefined &&
-      this.#gatedStreams < gatedResponsesMax &&
-      stream.down.receiveWindowBytes > 0
-    );
   }
 
   #find(streamId: number): RelayedStream | undefined {

@@ -4,7 +4,8 @@ import type { WriterGroup } from "#wire/http2/writer-group.ts";
 import { Refusal } from "./answer.ts";
 import { reconnectMsMax, reconnectMsMin } from "./limits.ts";
 import type { RelayedStream } from "./stream.ts";
-import { type StreamOwner, UpstreamConnection, type UpstreamOwner } from "./upstream-connection.ts";
+import type { StreamOwner } from "./stream-owner.ts";
+import { UpstreamConnection, type UpstreamOwner } from "./upstream-connection.ts";
 
 /** The client connection that a link works for. */
 export interface LinkOwner extends StreamOwner {

@@ -1,7 +1,8 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
-import type { EndpointStream, StreamEvents } from "../http2/endpoint-stream.ts";
+import type { EndpointStream } from "../http2/endpoint-stream.ts";
 import type { HeaderList } from "../http2/header-list.ts";
+import type { StreamEvents } from "../http2/stream-events.ts";
 import type { ManyAnswers, OneAnswer, ServedMethod } from "../method-table.ts";
 import { answerHead, canceled, decodeRequest, encodeAnswer, sendMessage } from "./answers.ts";
 import { MessageAssembler } from "./message-assembler.ts";

@@ -1,7 +1,7 @@
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { EncodedResponse } from "../handler.ts";
-import type { StreamEvents } from "../http2/endpoint-stream.ts";
+import type { StreamEvents } from "../http2/stream-events.ts";
 import type { OneAnswer } from "../method-table.ts";
 import { answerHead, decodeRequest, encodeAnswer, sendMessage } from "./answers.ts";
 import { MessageAssembler } from "./message-assembler.ts";

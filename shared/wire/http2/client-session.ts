@@ -1,9 +1,11 @@
 import type { Duplex } from "node:stream";
-import { Http2Connection, type ReceivedHeaders } from "./connection.ts";
 import type { HeaderBytes } from "./data-flow.ts";
-import { type EndpointConnection, EndpointStream, type StreamEvents } from "./endpoint-stream.ts";
+import { type EndpointConnection, EndpointStream } from "./endpoint-stream.ts";
+import type { ReceivedHeaders } from "./header-intake.ts";
 import { endpointConnectionWindowBytes, endpointStreamWindowBytes, headerListBytesMax } from "./limits.ts";
 import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
+import { StreamConnection } from "./stream-connection.ts";
+import type { StreamEvents } from "./stream-events.ts";
 import { WriterGroup } from "./writer-group.ts";
 
 /** Told of what becomes of a session. */
@@ -15,9 +17,8 @@ export interface SessionOwner {
 }
 
 /** The client's end of a connection to a process of the fleet. */
-export class ClientSession extends Http2Connection implements EndpointConnection {
+export class ClientSession extends StreamConnection<EndpointStream> implements EndpointConnection {
   readonly #owner: SessionOwner;
-  readonly #streams = new Map<number, EndpointStream>();
   #nextStreamId: number;
   #isLeaving = false;
   /** The rule that the other side broke, if that is why the session ended. */
@@ -46,7 +47,7 @@ export class ClientSession extends Http2Connection implements EndpointConnection
 
   /** Whether a stream can be opened now. */
   get canOpen(): boolean {
-    return !this.#isLeaving && !this.isClosed && this.#streams.size < this.peerStreamsMax;
+    return !this.#isLeaving && !this.isClosed && this.table.size < this.peerStreamsMax;
   }
 
   /** Whether no stream can be opened any more. */
@@ -67,7 +68,7 @@ export class ClientSession extends Http2Connection implements EndpointConnection
     this.#nextStreamId += 2;
     const windows = { sendBytes: this.peerInitialWindowBytes, receiveBytes: endpointStreamWindowBytes };
     const stream = new EndpointStream(id, this, windows, events);
-    this.#streams.set(id, stream);
+    this.table.set(id, stream);
     stream.sendHeaders(head);
     if (this.#nextStreamId > windowBytesMax) {
       this.leave();
@@ -85,7 +86,7 @@ export class ClientSession extends Http2Connection implements EndpointConnection
   }
 
   streamOver(stream: EndpointStream): void {
-    this.#streams.delete(stream.id);
+    this.table.delete(stream.id);
     this.#closeIfUnused();
   }
 
@@ -96,13 +97,15 @@ export class ClientSession extends Http2Connection implements EndpointConnection
 
   endSent(_streamId: number): void {}
 
+  protected onDataOfClosed(): void {}
+
   protected onHeaders({ streamId, list, endStream }: ReceivedHeaders): void {
-    const stream = this.#streams.get(streamId);
+    const stream = this.table.get(streamId);
     if (stream === undefined) {
       return;
     }
     if (list.isTooLarge || stream.isEnded) {
-      this.#fail(stream, list.isTooLarge ? ErrorCode.EnhanceYourCalm : ErrorCode.StreamClosed);
+      this.failStream(stream, list.isTooLarge ? ErrorCode.EnhanceYourCalm : ErrorCode.StreamClosed);
     } else if (endStream) {
       stream.receiveTrailers(list);
     } else {
@@ -110,61 +113,19 @@ export class ClientSession extends Http2Connection implements EndpointConnection
     }
   }
 
-  protected onData(
-    chunk: Buffer,
-    start: number,
-    end: number,
-    headStart: number,
-    missingBytes: number,
-    isLast: boolean,
-  ): void {
-    const stream = this.#streams.get(this.reader.streamId);
-    if (stream === undefined || stream.isEnded || end - start > stream.receiveWindowBytes) {
-      this.returnCredit(end - start, undefined);
-      if (stream !== undefined) {
-        this.#fail(stream, stream.isEnded ? ErrorCode.StreamClosed : ErrorCode.FlowControlError);
-      }
-    } else {
-      stream.receiveData(chunk, start, end, headStart, missingBytes, isLast);
-    }
-  }
-
-  protected onPadding(streamId: number, paddingBytes: number): void {
-    if (this.#streams.has(streamId)) {
-      this.writer.windowUpdate(streamId, paddingBytes);
-    }
-  }
-
   protected onReset(streamId: number, code: number): void {
-    this.#streams.get(streamId)?.abort(code);
-  }
-
-  protected onStreamWindow(streamId: number, incrementBytes: number): void {
-    const stream = this.#streams.get(streamId);
-    if (stream !== undefined) {
-      if (incrementBytes === 0 || stream.sendWindowBytes + incrementBytes > windowBytesMax) {
-        this.#fail(stream, incrementBytes === 0 ? ErrorCode.ProtocolError : ErrorCode.FlowControlError);
-      } else {
-        stream.widen(incrementBytes);
-      }
-    }
-  }
-
-  protected onInitialWindow(differenceBytes: number): void {
-    for (const stream of this.#streams.values()) {
-      stream.changeInitialWindow(differenceBytes);
-    }
+    this.table.get(streamId)?.abort(code);
   }
 
   protected onStreamFault(streamId: number, code: number): void {
-    const stream = this.#streams.get(streamId);
+    const stream = this.table.get(streamId);
     if (stream !== undefined) {
-      this.#fail(stream, code);
+      this.failStream(stream, code);
     }
   }
 
   protected onGoaway(lastStreamId: number): void {
-    for (const stream of this.#streams.values()) {
+    for (const stream of this.table.values()) {
       if (stream.id > lastStreamId) {
         stream.abort(ErrorCode.RefusedStream);
       }
@@ -180,19 +141,17 @@ export class ClientSession extends Http2Connection implements EndpointConnection
   }
 
   protected onClosed(): void {
-    for (const stream of this.#streams.values()) {
-      stream.connectionLost();
-    }
+    this.loseStreams();
     this.#owner.sessionClosed(this);
   }
 
-  #fail(stream: EndpointStream, code: number): void {
+  protected failStream(stream: EndpointStream, code: number): void {
     this.writer.resetStream(stream.id, code);
     stream.abort(ErrorCode.InternalError);
   }
 
   #closeIfUnused(): void {
-    if (this.#isLeaving && this.#streams.size === 0) {
+    if (this.#isLeaving && this.table.size === 0) {
       this.close();
     }
   }

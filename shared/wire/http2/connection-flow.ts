@@ -10,6 +10,14 @@ import type { WriterGroup } from "./writer-group.ts";
 /** Bytes that one stream may send before the next waiting stream has its turn. */
 const turnBytes = 4 * frameBytesMax;
 
+/** How a connection is opened. */
+export interface ConnectionOptions {
+  /** What the peer may send on all streams together before it gets credit back. */
+  readonly windowBytes: number;
+  /** What the peer is told of the header table, which it may use otherwise. */
+  readonly headerTableBytes?: 0;
+}
+
 /** Who is told when a socket takes more. */
 interface DrainWaiter {
   socketDrained(): void;

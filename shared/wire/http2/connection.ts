@@ -1,12 +1,20 @@
 import type { Duplex } from "node:stream";
 import { Chunk } from "./chunk.ts";
-import { ConnectionFlow } from "./connection-flow.ts";
-import type { HeaderBytes } from "./data-flow.ts";
+import { ConnectionFlow, type ConnectionOptions } from "./connection-flow.ts";
+import { type HeaderBytes, wholeBuffer } from "./data-flow.ts";
 import { FloodBudget } from "./flood-budget.ts";
+import {
+  dataWithoutPadding,
+  dependencyAt,
+  readGoaway,
+  readWord,
+  requireConnection,
+  requireSize,
+  requireStream,
+} from "./frame-payload.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
-import { HeaderAssembly } from "./header-assembly.ts";
-import { type HeaderList, HeaderReader } from "./header-list.ts";
-import { idleFramesBurst, idleFramesPerSecond } from "./limits.ts";
+import { HeaderIntake, type ReceivedHeaders } from "./header-intake.ts";
+import { idleFramesBurst, idleFramesEarned, idleFramesPerSecond, settingsCost } from "./limits.ts";
 import {
   ConnectionFault,
   defaultHeaderTableBytes,
@@ -19,30 +27,6 @@ import {
 } from "./protocol.ts";
 import { parseSettings } from "./settings.ts";
 import type { WriterGroup } from "./writer-group.ts";
-
-/** Frames without payload that go with one that has some. */
-const idleFramesEarned = 4;
-/** SETTINGS may touch every stream, so one counts as many idle frames. */
-const settingsCost = 16;
-
-/** A header block that has arrived. */
-export interface ReceivedHeaders {
-  readonly streamId: number;
-  readonly endStream: boolean;
-  readonly list: HeaderList;
-  /** The HEADERS frame as it lies, if it may be forwarded so. */
-  readonly frame: HeaderBytes | undefined;
-  /** Whether the frame makes its stream depend on itself, which is a fault. */
-  readonly dependsOnItself: boolean;
-}
-
-/** How a connection is opened. */
-export interface ConnectionOptions {
-  /** What the peer may send on all streams together before it gets credit back. */
-  readonly windowBytes: number;
-  /** What the peer is told of the header table, which it may use otherwise. */
-  readonly headerTableBytes?: 0;
-}
 
 /**
  * One HTTP/2 connection, to a client or to a service: frames, settings, pings, header state and the
@@ -57,10 +41,9 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   protected peerStreamsMax = Number.POSITIVE_INFINITY;
   /** Whether the peer's first SETTINGS have arrived. */
   protected hasPeerSettings = false;
-  readonly #headers = new HeaderReader();
+  readonly #headers = new HeaderIntake(this.reader);
   readonly #tableBytesMax: number | undefined;
   readonly #idleFrames = new FloodBudget(idleFramesBurst, idleFramesPerSecond);
-  #assembly: HeaderAssembly | undefined;
   #owesTableReset = false;
   #hasResetTable = false;
 
@@ -106,8 +89,8 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   onFrame(buffer: Buffer, frameStart: number, frameEnd: number): void {
     const { type } = this.reader;
     const payloadStart = frameStart + frameHeadBytes;
-    if (this.#assembly !== undefined) {
-      this.#continueHeaders(buffer, payloadStart, frameEnd);
+    if (this.#headers.isInside) {
+      this.#receiveBlock(this.#headers.continue(buffer, payloadStart, frameEnd));
       return;
     }
     if (!this.hasPeerSettings && (type !== FrameType.Settings || (this.reader.flags & Flag.Ack) !== 0)) {
@@ -118,11 +101,12 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
         this.#receivePaddedData(buffer, payloadStart, frameEnd);
         return;
       case FrameType.Headers:
-        this.#beginHeaders(buffer, frameStart, frameEnd);
+        requireStream(this.reader.streamId);
+        this.#receiveBlock(this.#headers.begin(buffer, frameStart, frameEnd));
         return;
       case FrameType.ResetStream:
-        this.#requireStream();
-        this.onReset(this.reader.streamId, this.#readWord(buffer, payloadStart, frameEnd));
+        requireStream(this.reader.streamId);
+        this.onReset(this.reader.streamId, readWord(buffer, payloadStart, frameEnd));
         return;
       case FrameType.Settings:
         this.#receiveSettings(buffer, payloadStart, frameEnd);
@@ -149,10 +133,10 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   }
 
   onDataPiece(chunk: Buffer, start: number, end: number, headStart: number, missingBytes: number): void {
-    if (this.#assembly !== undefined || !this.hasPeerSettings) {
+    if (this.#headers.isInside || !this.hasPeerSettings) {
       throw new ConnectionFault(ErrorCode.ProtocolError, "DATA where no DATA may be");
     }
-    this.#requireStream();
+    requireStream(this.reader.streamId);
     this.receiveWindow.take(end - start);
     const isLast = missingBytes === 0 && (this.reader.flags & Flag.EndStream) !== 0;
     if (start === end && !isLast) {
@@ -206,63 +190,19 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   protected abstract onFault(error: unknown): void;
   protected abstract onClosed(): void;
 
-  #beginHeaders(buffer: Buffer, frameStart: number, frameEnd: number): void {
-    this.#requireStream();
-    const { flags, streamId } = this.reader;
-    let start = frameStart + frameHeadBytes;
-    let end = frameEnd;
-    if ((flags & Flag.Padded) !== 0) {
-      end -= start < frameEnd ? (buffer[start] as number) : 0;
-      start += 1;
-    }
-    let dependsOnItself = false;
-    if ((flags & Flag.Priority) !== 0) {
-      dependsOnItself = start + 5 <= end && dependencyAt(buffer, start) === streamId;
-      start += 5;
-    }
-    if (start > end) {
-      throw new ConnectionFault(ErrorCode.ProtocolError, "HEADERS is shorter than its padding and priority");
-    }
-    const endStream = (flags & Flag.EndStream) !== 0;
-    if ((flags & Flag.EndHeaders) === 0) {
-      this.#assembly = new HeaderAssembly({ streamId, endStream, dependsOnItself }, buffer.subarray(start, end));
-      return;
-    }
-    this.#idleFrames.earn(idleFramesEarned);
-    const list = this.#headers.read(buffer, start, end);
-    const isWholeFrame = (flags & (Flag.Padded | Flag.Priority)) === 0 && this.#headers.isVerbatim;
-    const frame = isWholeFrame ? { buffer, start: frameStart, end } : undefined;
-    this.onHeaders({ streamId, endStream, list, frame, dependsOnItself });
-  }
-
-  #continueHeaders(buffer: Buffer, start: number, end: number): void {
-    const assembly = this.#assembly;
-    if (
-      assembly === undefined ||
-      this.reader.type !== FrameType.Continuation ||
-      this.reader.streamId !== assembly.head.streamId
-    ) {
-      throw new ConnectionFault(ErrorCode.ProtocolError, "a header block is interrupted");
-    }
-    assembly.add(buffer.subarray(start, end));
-    if ((this.reader.flags & Flag.EndHeaders) !== 0) {
-      this.#assembly = undefined;
-      const block = assembly.join();
-      const list = this.#headers.read(block, 0, block.length);
-      this.onHeaders({ ...assembly.head, list, frame: undefined });
+  /** @param headers - The block, if it is complete. */
+  #receiveBlock(headers: ReceivedHeaders | undefined): void {
+    if (headers !== undefined) {
+      this.#idleFrames.earn(idleFramesEarned);
+      this.onHeaders(headers);
     }
   }
 
   #receivePaddedData(buffer: Buffer, payloadStart: number, frameEnd: number): void {
-    this.#requireStream();
-    const paddingBytes = payloadStart < frameEnd ? (buffer[payloadStart] as number) : -1;
-    const start = payloadStart + 1;
-    const end = frameEnd - paddingBytes;
-    if (paddingBytes < 0 || start > end) {
-      throw new ConnectionFault(ErrorCode.ProtocolError, "DATA is shorter than its padding");
-    }
+    requireStream(this.reader.streamId);
+    const { start, end } = dataWithoutPadding(buffer, payloadStart, frameEnd);
     this.receiveWindow.take(frameEnd - payloadStart);
-    const overheadBytes = 1 + paddingBytes;
+    const overheadBytes = frameEnd - payloadStart - (end - start);
     this.returnCredit(overheadBytes, undefined);
     if (start === end) {
       this.#spendIdleFrame();
@@ -275,11 +215,9 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   protected abstract onPadding(streamId: number, paddingBytes: number): void;
 
   #receiveSettings(buffer: Buffer, start: number, end: number): void {
-    this.#requireConnection();
+    requireConnection(this.reader.streamId);
     if ((this.reader.flags & Flag.Ack) !== 0) {
-      if (end !== start) {
-        throw new ConnectionFault(ErrorCode.FrameSizeError, "acknowledgement of SETTINGS with payload");
-      }
+      requireSize(end - start, 0, "acknowledgement of SETTINGS");
       if (this.#tableBytesMax !== undefined) {
         this.#headers.limitTable(this.#tableBytesMax);
       }
@@ -309,7 +247,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
 
   /** Priorities are not kept, since they are no more; but a frame that is wrong is. @source RFC 9113 sections 5.3.2 and 6.3 */
   #receivePriority(buffer: Buffer, start: number, end: number): void {
-    this.#requireStream();
+    requireStream(this.reader.streamId);
     this.#spendIdleFrame();
     const { streamId } = this.reader;
     if (end - start !== 5) {
@@ -320,10 +258,8 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   }
 
   #receivePing(buffer: Buffer, start: number, end: number): void {
-    this.#requireConnection();
-    if (end - start !== 8) {
-      throw new ConnectionFault(ErrorCode.FrameSizeError, "PING is not 8 bytes long");
-    }
+    requireConnection(this.reader.streamId);
+    requireSize(end - start, 8, "PING");
     if ((this.reader.flags & Flag.Ack) !== 0) {
       this.onPingAck();
       return;
@@ -333,15 +269,13 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   }
 
   #receiveGoaway(buffer: Buffer, start: number, end: number): void {
-    this.#requireConnection();
-    if (end - start < 8) {
-      throw new ConnectionFault(ErrorCode.FrameSizeError, "GOAWAY is shorter than 8 bytes");
-    }
-    this.onGoaway(buffer.readUInt32BE(start) & windowBytesMax, buffer.readUInt32BE(start + 4));
+    requireConnection(this.reader.streamId);
+    const { lastStreamId, code } = readGoaway(buffer, start, end);
+    this.onGoaway(lastStreamId, code);
   }
 
   #receiveWindowUpdate(buffer: Buffer, start: number, end: number): void {
-    const incrementBytes = this.#readWord(buffer, start, end) & windowBytesMax;
+    const incrementBytes = readWord(buffer, start, end) & windowBytesMax;
     const { streamId } = this.reader;
     if (streamId !== 0) {
       this.onStreamWindow(streamId, incrementBytes);
@@ -358,32 +292,4 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
       throw new ConnectionFault(ErrorCode.EnhanceYourCalm, "too many frames without payload");
     }
   }
-
-  #readWord(buffer: Buffer, start: number, end: number): number {
-    if (end - start !== 4) {
-      throw new ConnectionFault(ErrorCode.FrameSizeError, "frame is not 4 bytes long");
-    }
-    return buffer.readUInt32BE(start);
-  }
-
-  #requireStream(): void {
-    if (this.reader.streamId === 0) {
-      throw new ConnectionFault(ErrorCode.ProtocolError, "frame needs a stream");
-    }
-  }
-
-  #requireConnection(): void {
-    if (this.reader.streamId !== 0) {
-      throw new ConnectionFault(ErrorCode.ProtocolError, "frame belongs to no stream");
-    }
-  }
-}
-
-/** All of a buffer, as a header block. */
-export function wholeBuffer(buffer: Buffer): HeaderBytes {
-  return { buffer, start: 0, end: buffer.length };
-}
-
-function dependencyAt(buffer: Buffer, start: number): number {
-  return buffer.readUInt32BE(start) & 0x7fff_ffff;
 }

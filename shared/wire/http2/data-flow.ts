@@ -41,3 +41,8 @@ export interface WindowWaiter {
    */
   flow(turnBytes: number): void;
 }
+
+/** All of a buffer, as a header block. */
+export function wholeBuffer(buffer: Buffer): HeaderBytes {
+  return { buffer, start: 0, end: buffer.length };
+}

@@ -2,6 +2,8 @@ import type { Chunk } from "./chunk.ts";
 import type { DataSink, DataSource, HeaderBytes, WindowWaiter } from "./data-flow.ts";
 import type { HeaderList } from "./header-list.ts";
 import { frameBytesMax } from "./limits.ts";
+import { SendQueue } from "./send-queue.ts";
+import type { StreamEvents } from "./stream-events.ts";
 
 /** Pieces that leave at once, so that the peer can begin with them while more is made. */
 const flushedBytesMin = 64 * 1024;
@@ -18,32 +20,6 @@ export interface EndpointConnection extends DataSink, DataSource {
   /** Tells the peer that a stream is over before its time, and forgets it. */
   resetStream(stream: EndpointStream, code: number): void;
 }
-
-/** What comes from the peer on a stream. */
-export interface StreamEvents {
-  /** The fields that begin a response, or those that come before it. */
-  onHeaders?(list: HeaderList): void;
-  /**
-   * A piece of the body, as the socket gave it. Who keeps it beyond the call says so by {@link EndpointStream.keepChunk}, and
-   * who has used it by {@link EndpointStream.consume}.
-   *
-   * @param isLast - Whether nothing more comes; `onEnd` is not called then.
-   */
-  onData(chunk: Buffer, start: number, end: number, isLast: boolean): void;
-  /** Nothing more comes. */
-  onEnd(trailers: HeaderList | undefined): void;
-  /** The stream is over before both sides have ended it: the peer reset it, or the connection is lost. */
-  onAbort(code: number | undefined): void;
-  /** What had to wait has been sent. */
-  onDrained?(): void;
-}
-
-/** What a stream tells while nobody wants to know. */
-export const ignoredStream: StreamEvents = {
-  onData: () => undefined,
-  onEnd: () => undefined,
-  onAbort: () => undefined,
-};
 
 /** One stream of a server or a client of the fleet: what is sent waits here for the peer's windows. */
 export class EndpointStream implements WindowWaiter {
@@ -62,9 +38,7 @@ export class EndpointStream implements WindowWaiter {
   isOver = false;
   /** Called once when the stream is over, however it ended. */
   onOver: (() => void) | undefined;
-  #queue: Buffer[] = [];
-  #firstAt = 0;
-  #queuedBytes = 0;
+  readonly #queue = new SendQueue();
   #endsBehindQueue = false;
   /** Whether bytes wait that will be somebody else's once they are written. */
   #isBorrowing = false;
@@ -88,7 +62,7 @@ export class EndpointStream implements WindowWaiter {
 
   /** Whether so much waits that more should be made only when {@link StreamEvents.onDrained} is called. */
   get isSlow(): boolean {
-    return this.#isBorrowing || this.#queuedBytes > 0 || this.#connection.writer.isSlow;
+    return this.#isBorrowing || this.#queue.sizeBytes > 0 || this.#connection.writer.isSlow;
   }
 
   /** Sends header fields that do not end the stream. Nothing may have been sent before them but such fields. */
@@ -103,7 +77,7 @@ export class EndpointStream implements WindowWaiter {
     if (this.isOver || this.isEndSent) {
       return;
     }
-    if (this.#queuedBytes > 0) {
+    if (this.#queue.sizeBytes > 0) {
       this.#trailers = block;
       this.#endsBehindQueue = true;
     } else {
@@ -146,7 +120,7 @@ export class EndpointStream implements WindowWaiter {
       return;
     }
     this.#endsBehindQueue = true;
-    if (this.#queuedBytes > 0) {
+    if (this.#queue.sizeBytes > 0) {
       this.flow();
     } else {
       this.#connection.writer.dataHead(this.id, 0, true);
@@ -214,7 +188,7 @@ export class EndpointStream implements WindowWaiter {
 
   widen(incrementBytes: number): void {
     this.sendWindowBytes += incrementBytes;
-    if (incrementBytes > 0 && this.#queuedBytes > 0) {
+    if (incrementBytes > 0 && this.#queue.sizeBytes > 0) {
       this.flow();
     }
   }
@@ -229,7 +203,7 @@ export class EndpointStream implements WindowWaiter {
 
   /** The connection has written everything. */
   socketDrained(): void {
-    if (!this.isOver && this.#queuedBytes === 0) {
+    if (!this.isOver && this.#queue.sizeBytes === 0) {
       this.events.onDrained?.();
     }
   }
@@ -237,7 +211,7 @@ export class EndpointStream implements WindowWaiter {
   flow(turnBytes = Number.POSITIVE_INFINITY): void {
     const connection = this.#connection;
     let leftBytes = turnBytes;
-    while (this.#queuedBytes > 0) {
+    while (this.#queue.sizeBytes > 0) {
       const allowedBytes = Math.min(leftBytes, this.sendWindowBytes, connection.sendWindowBytes, frameBytesMax);
       if (allowedBytes <= 0) {
         if (this.sendWindowBytes > 0) {
@@ -245,13 +219,13 @@ export class EndpointStream implements WindowWaiter {
         }
         return;
       }
-      const sizeBytes = Math.min(allowedBytes, this.#queuedBytes);
-      const isLast = this.#endsBehindQueue && this.#trailers === undefined && sizeBytes === this.#queuedBytes;
+      const sizeBytes = Math.min(allowedBytes, this.#queue.sizeBytes);
+      const isLast = this.#endsBehindQueue && this.#trailers === undefined && sizeBytes === this.#queue.sizeBytes;
       leftBytes -= sizeBytes;
       this.sendWindowBytes -= sizeBytes;
       connection.sendWindowBytes -= sizeBytes;
       connection.writer.dataHead(this.id, sizeBytes, isLast);
-      this.#takeQueued(sizeBytes);
+      this.#queue.send(sizeBytes, connection.writer);
       if (isLast) {
         this.#endSent();
       }
@@ -282,7 +256,6 @@ export class EndpointStream implements WindowWaiter {
   #push(bytes: Buffer): void {
     if (!this.isOver && !this.isEndSent && bytes.length > 0) {
       this.#queue.push(bytes);
-      this.#queuedBytes += bytes.length;
     }
   }
 
@@ -293,24 +266,8 @@ export class EndpointStream implements WindowWaiter {
     this.flow();
     if (sizeBytes >= flushedBytesMin) {
       this.#connection.flush();
-      if (this.#queuedBytes === 0 && !this.#isBorrowing && this.#connection.writer.isSlow) {
+      if (this.#queue.sizeBytes === 0 && !this.#isBorrowing && this.#connection.writer.isSlow) {
         this.#connection.waitForDrain(this);
-      }
-    }
-  }
-
-  #takeQueued(sizeBytes: number): void {
-    const { writer } = this.#connection;
-    this.#queuedBytes -= sizeBytes;
-    for (let neededBytes = sizeBytes; neededBytes > 0; ) {
-      const piece = this.#queue[0] as Buffer;
-      const taken = Math.min(neededBytes, piece.length - this.#firstAt);
-      writer.appendData(piece, this.#firstAt, this.#firstAt + taken);
-      neededBytes -= taken;
-      this.#firstAt += taken;
-      if (this.#firstAt === piece.length) {
-        this.#queue.shift();
-        this.#firstAt = 0;
       }
     }
   }
@@ -329,8 +286,7 @@ export class EndpointStream implements WindowWaiter {
   }
 
   #forget(): void {
-    this.#queue = [];
-    this.#queuedBytes = 0;
+    this.#queue.clear();
     this.#trailers = undefined;
   }
 }

@@ -48,6 +48,12 @@ export const idleFramesBurst = 10_000;
 /** Frames that move nothing that a peer may send per second for ever. */
 export const idleFramesPerSecond = 1_000;
 
+/** Frames that move nothing that go with one that has payload. */
+export const idleFramesEarned = 4;
+
+/** As how many of them SETTINGS count, since they may touch every stream. */
+export const settingsCost = 16;
+
 /** How long a client has to acknowledge the announcement of a stop before it is told which stream was its last. */
 export const lastStreamMsMax = 1_000;
 

@@ -1,44 +1,15 @@
 import type { Duplex } from "node:stream";
 import { AnnouncedBodies } from "./announced-bodies.ts";
-import { type ConnectionOptions, Http2Connection, type ReceivedHeaders } from "./connection.ts";
+import type { ConnectionOptions } from "./connection-flow.ts";
 import type { EndpointConnection } from "./endpoint-stream.ts";
 import { FloodBudget } from "./flood-budget.ts";
-import type { HeaderList } from "./header-list.ts";
+import type { ReceivedHeaders } from "./header-intake.ts";
 import { LateStreams } from "./late-streams.ts";
 import { headerListBytesMax, lastStreamMsMax, lingerMs, resetsBurst, resetsPerSecond, streamsMax } from "./limits.ts";
 import { ConnectionFault, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
 import { faultOfTrailers, type RequestHead } from "./request-head.ts";
+import { type CarriedStream, StreamConnection } from "./stream-connection.ts";
 import { WriterGroup } from "./writer-group.ts";
-
-/** A stream that the client opened, as its connection sees it. */
-export interface ServedStream {
-  readonly id: number;
-  /** Whether the client's END_STREAM has arrived. */
-  readonly isEnded: boolean;
-  /** What the client may still send on the stream. */
-  readonly receiveWindowBytes: number;
-  /** What the client allows to be sent on the stream. */
-  readonly sendWindowBytes: number;
-  /** Takes a piece of DATA; the parameters are those of `FrameSink.onDataPiece`. */
-  receiveData(
-    chunk: Buffer,
-    start: number,
-    end: number,
-    headStart: number,
-    missingBytes: number,
-    isLast: boolean,
-  ): void;
-  /** Takes the fields that end the request. */
-  receiveTrailers(list: HeaderList): void;
-  /** The stream is over: the client reset it, or broke a rule on it. Nothing can be sent any more. */
-  abort(code: number): void;
-  /** The client allows more on this stream. */
-  widen(incrementBytes: number): void;
-  /** The connection has ended. */
-  connectionLost(): void;
-  /** The client's SETTINGS changed what every stream may send. */
-  changeInitialWindow(differenceBytes: number): void;
-}
 
 /** How a server connection is opened. */
 export interface ServerConnectionOptions extends ConnectionOptions {
@@ -52,9 +23,11 @@ export interface ServerConnectionOptions extends ConnectionOptions {
  *
  * @source RFC 9113 sections 5.1, 6 and 8
  */
-export abstract class ServerConnection<S extends ServedStream> extends Http2Connection implements EndpointConnection {
+export abstract class ServerConnection<S extends CarriedStream>
+  extends StreamConnection<S>
+  implements EndpointConnection
+{
   readonly #options: ServerConnectionOptions;
-  readonly #streams = new Map<number, S>();
   readonly #resets = new FloodBudget(resetsBurst, resetsPerSecond);
   readonly #lateStreams = new LateStreams();
   readonly #bodies = new AnnouncedBodies();
@@ -69,7 +42,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
   }
 
   get streams(): ReadonlyMap<number, S> {
-    return this.#streams;
+    return this.table;
   }
 
   /** Sends the settings, and reads what has come already. What comes of both leaves by one write. */
@@ -109,7 +82,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
   end(): void {
     if (!this.isClosed) {
       this.reader.stop();
-      this.#loseStreams();
+      this.loseStreams();
       this.#endGently();
     }
   }
@@ -123,14 +96,14 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
 
   /** Adds a stream to the table. */
   protected addStream(stream: S): void {
-    this.#streams.set(stream.id, stream);
+    this.table.set(stream.id, stream);
   }
 
   /** Removes a stream that is over on both sides, or reset. */
   protected removeStream(streamId: number): void {
-    this.#streams.delete(streamId);
+    this.table.delete(streamId);
     this.#bodies.forget(streamId);
-    if (this.#draining === "refusing" && this.#streams.size === 0 && !this.isClosed) {
+    if (this.#draining === "refusing" && this.table.size === 0 && !this.isClosed) {
       this.#endGently();
     }
   }
@@ -154,7 +127,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
 
   protected onHeaders(headers: ReceivedHeaders): void {
     const { streamId, list, endStream } = headers;
-    const stream = this.#streams.get(streamId);
+    const stream = this.table.get(streamId);
     if (stream !== undefined) {
       this.#receiveTrailers(stream, headers);
       return;
@@ -172,7 +145,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
       throw new ConnectionFault(ErrorCode.ProtocolError, `stream ${streamId} can't be opened`);
     }
     this.#lastStreamId = streamId;
-    if (this.#streams.size >= streamsMax) {
+    if (this.table.size >= streamsMax) {
       this.sendReset(streamId, ErrorCode.RefusedStream);
     } else if (list.isTooLarge) {
       this.sendReset(streamId, ErrorCode.EnhanceYourCalm);
@@ -181,71 +154,17 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
     }
   }
 
-  protected onData(
-    chunk: Buffer,
-    start: number,
-    end: number,
-    headStart: number,
-    missingBytes: number,
-    isLast: boolean,
-  ): void {
-    const { streamId } = this.reader;
-    const stream = this.#streams.get(streamId);
-    const sizeBytes = end - start;
-    if (stream === undefined) {
-      this.returnCredit(sizeBytes, undefined);
-      this.#receiveDataOfClosed(streamId);
-    } else if (stream.isEnded || sizeBytes > stream.receiveWindowBytes) {
-      this.returnCredit(sizeBytes, undefined);
-      this.#abortStream(stream, stream.isEnded ? ErrorCode.StreamClosed : ErrorCode.FlowControlError);
-    } else if (!this.#bodies.fits(streamId, sizeBytes, isLast)) {
-      this.returnCredit(sizeBytes, undefined);
-      this.#abortStream(stream, ErrorCode.ProtocolError);
-    } else {
-      stream.receiveData(chunk, start, end, headStart, missingBytes, isLast);
-    }
-  }
-
-  protected onPadding(streamId: number, paddingBytes: number): void {
-    if (this.#streams.has(streamId)) {
-      this.writer.windowUpdate(streamId, paddingBytes);
-    }
-  }
-
   protected onReset(streamId: number, code: number): void {
-    this.#requireOpened(streamId);
+    this.requireOpened(streamId);
     this.#spendReset();
     this.#lateStreams.forget(streamId);
-    this.#streams.get(streamId)?.abort(code);
-  }
-
-  protected onStreamWindow(streamId: number, incrementBytes: number): void {
-    this.#requireOpened(streamId);
-    const stream = this.#streams.get(streamId);
-    if (incrementBytes === 0) {
-      this.onStreamFault(streamId, ErrorCode.ProtocolError);
-    } else if (stream === undefined) {
-      return;
-    } else if (stream.sendWindowBytes + incrementBytes > windowBytesMax) {
-      this.#abortStream(stream, ErrorCode.FlowControlError);
-    } else {
-      stream.widen(incrementBytes);
-    }
-  }
-
-  protected onInitialWindow(differenceBytes: number): void {
-    for (const stream of this.#streams.values()) {
-      if (stream.sendWindowBytes + differenceBytes > windowBytesMax) {
-        throw new ConnectionFault(ErrorCode.FlowControlError, "SETTINGS make the window of a stream too large");
-      }
-      stream.changeInitialWindow(differenceBytes);
-    }
+    this.table.get(streamId)?.abort(code);
   }
 
   protected onStreamFault(streamId: number, code: number, message = "a frame breaks a rule"): void {
-    const stream = this.#streams.get(streamId);
+    const stream = this.table.get(streamId);
     if (stream !== undefined) {
-      this.#abortStream(stream, code);
+      this.failStream(stream, code);
     } else if (streamId > this.#lastStreamId) {
       throw new ConnectionFault(code, message);
     } else {
@@ -279,14 +198,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
     clearTimeout(this.#drainTimer);
     clearTimeout(this.#lingerTimer);
     this.onEnding();
-    this.#loseStreams();
-  }
-
-  #loseStreams(): void {
-    for (const stream of this.#streams.values()) {
-      stream.connectionLost();
-    }
-    this.#streams.clear();
+    this.loseStreams();
   }
 
   #open(headers: ReceivedHeaders): void {
@@ -306,18 +218,18 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
 
   #receiveTrailers(stream: S, { endStream, list }: ReceivedHeaders): void {
     if (stream.isEnded) {
-      this.#abortStream(stream, ErrorCode.StreamClosed);
+      this.failStream(stream, ErrorCode.StreamClosed);
     } else if (!endStream || faultOfTrailers(list) !== undefined || !this.#bodies.fits(stream.id, 0, true)) {
-      this.#abortStream(stream, ErrorCode.ProtocolError);
+      this.failStream(stream, ErrorCode.ProtocolError);
     } else if (list.isTooLarge) {
-      this.#abortStream(stream, ErrorCode.EnhanceYourCalm);
+      this.failStream(stream, ErrorCode.EnhanceYourCalm);
     } else {
       stream.receiveTrailers(list);
     }
   }
 
-  #receiveDataOfClosed(streamId: number): void {
-    this.#requireOpened(streamId);
+  protected onDataOfClosed(streamId: number): void {
+    this.requireOpened(streamId);
     if (!this.#lateStreams.has(streamId) && streamId <= this.#lastStreamId) {
       this.#refuseFrame(streamId, ErrorCode.StreamClosed);
     }
@@ -329,7 +241,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
     this.sendReset(streamId, code);
   }
 
-  #abortStream(stream: S, code: number): void {
+  protected failStream(stream: S, code: number): void {
     this.sendReset(stream.id, code);
     stream.abort(ErrorCode.Cancel);
   }
@@ -345,7 +257,7 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
       this.#draining = "refusing";
       clearTimeout(this.#drainTimer);
       this.writer.goaway(this.#lastStreamId, ErrorCode.NoError, "");
-      if (this.#streams.size === 0) {
+      if (this.table.size === 0) {
         this.#endGently();
       }
     }
@@ -359,7 +271,11 @@ export abstract class ServerConnection<S extends ServedStream> extends Http2Conn
     this.#lingerTimer ??= setTimeout(() => this.close(), lingerMs);
   }
 
-  #requireOpened(streamId: number): void {
+  protected override fitsBody(streamId: number, sizeBytes: number, isLast: boolean): boolean {
+    return this.#bodies.fits(streamId, sizeBytes, isLast);
+  }
+
+  protected override requireOpened(streamId: number): void {
     if (streamId > this.#lastStreamId && this.#draining !== "refusing") {
       throw new ConnectionFault(ErrorCode.ProtocolError, `stream ${streamId} was never opened`);
     }

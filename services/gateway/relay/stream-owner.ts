@@ -1,0 +1,12 @@
+import type { Http2Connection } from "#wire/http2/connection.ts";
+import type { RelayedStream } from "./stream.ts";
+
+/** The client connection that an upstream connection works for. */
+export interface StreamOwner extends Http2Connection {
+  findStream(streamId: number): RelayedStream | undefined;
+  relayedStreams(): readonly RelayedStream[];
+  /** The service, or the relay on its behalf, reset a stream. */
+  resetByService(stream: RelayedStream, code: number): void;
+  /** The end of the request or of the response has been sent. */
+  endSent(streamId: number): void;
+}
