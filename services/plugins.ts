@@ -18,6 +18,7 @@ export const pluginsByProcess: Readonly<Record<ProcessName, readonly PluginManif
   snapshots: snapshotsPlugins,
   tasks: tasksPlugins,
   transfer: transferPlugins,
+  cri: criPlugins,
   gateway: gatewayPlugins,
 };
 
@@ -28,6 +29,5 @@ export const pluginsByProcess: Readonly<Record<ProcessName, readonly PluginManif
 export const allPlugins: readonly PluginManifest[] = [
   ...Object.values(pluginsByProcess).flat(),
   supervisorPlugin,
-  ...criPlugins,
   ...uncarriedPlugins,
 ];

@@ -3,8 +3,5 @@ import { imagesPlugin } from "./images-plugin.ts";
 import { runtimePlugin } from "./runtime-plugin.ts";
 import { serverPlugin } from "./server-plugin.ts";
 
-/**
- * The plugins of CRI. No process carries them yet: their tables are read, migrated and printed, so that a configuration of containerd is kept
- * whole, and nothing else comes of them.
- */
+/** The plugins of this process, in the order of their initialisation. */
 export const criPlugins: readonly PluginManifest[] = [imagesPlugin, runtimePlugin, serverPlugin];

@@ -110,9 +110,10 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   /** Sees to it that a process comes up which runs on demand. */
   let wake: (name: ProcessName) => void = () => undefined;
   const settings = pluginTable(config, pluginUri(supervisorPlugin));
+  const members = memberNames(config.disabledPlugins);
   if (settings.boolean("units")) {
     const { describeMember } = await import("./descriptions.ts");
-    await Promise.all(memberNames().map(async (name) => record(name, await describeMember(config, name, stop.signal))));
+    await Promise.all(members.map(async (name) => record(name, await describeMember(config, name, stop.signal))));
   } else {
     // Nobody else uses this root now, so that what is mounted there is left over.
     for (const warning of await cleanTemporaryMounts(`${config.root}/tmpmounts`)) {
@@ -138,18 +139,15 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     );
     stop.signal.throwIfAborted();
     const idleMs = settings.durationMs("on_demand_idle");
-    const member = (name: ReturnType<typeof memberNames>[number]): Member =>
-      fleetMember(name, { flags, idleMs, onReady: record });
+    const member = (name: (typeof members)[number]): Member => fleetMember(name, { flags, idleMs, onReady: record });
     // What it takes to serve is loaded while they start.
     const started = Promise.all([
-      ...memberNames()
-        .filter((name) => !onDemandProcesses.has(name))
-        .map((name) => supervisor.start(member(name))),
+      ...members.filter((name) => !onDemandProcesses.has(name)).map((name) => supervisor.start(member(name))),
       import("./serving.ts"),
     ]);
     // Awaited below, and may fail before that.
     started.catch(() => undefined);
-    for (const name of memberNames().filter((candidate) => onDemandProcesses.has(candidate))) {
+    for (const name of members.filter((candidate) => onDemandProcesses.has(candidate))) {
       const { promisedPlugins } = await import("./descriptions.ts");
       await record(name, promisedPlugins(name, config));
       supervisor.keepReady(member(name));

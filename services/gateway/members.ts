@@ -2,16 +2,19 @@ import { fileURLToPath } from "node:url";
 import { type DaemonFlags, formatDaemonFlags } from "#config/flags.ts";
 import type { ProcessName } from "#fleet/process-name.ts";
 import { programUrl } from "#fleet/program.ts";
-import { idleVariable, onDemandProcesses, startups } from "#fleet/startup.ts";
+import { idleVariable, isEnabled, onDemandProcesses, startups } from "#fleet/startup.ts";
 import type { Member } from "#fleet/supervisor.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 
-/** The processes of the fleet besides the gateway itself, in an order in which each follows those that it needs. */
-export function memberNames(): Exclude<ProcessName, "gateway">[] {
+/**
+ * The processes of the fleet besides the gateway itself, in an order in which each follows those that it needs. Those that the configuration
+ * has no use for are left out.
+ */
+export function memberNames(disabledPlugins: readonly string[]): Exclude<ProcessName, "gateway">[] {
   const names: Exclude<ProcessName, "gateway">[] = [];
   const visit = (name: ProcessName): void => {
     startups[name].after.forEach(visit);
-    if (name !== "gateway" && !names.includes(name)) {
+    if (name !== "gateway" && !names.includes(name) && isEnabled(name, disabledPlugins)) {
       names.push(name);
     }
   };

@@ -7,6 +7,7 @@ import { logFailures } from "#fleet/failed-calls.ts";
 import type { Logger } from "#fleet/log.ts";
 import { initPlugins } from "#fleet/plugin.ts";
 import { type ProcessName, privateSocketOf, publicSocketOf } from "#fleet/process-name.ts";
+import { isEnabled } from "#fleet/startup.ts";
 import { routesByPath } from "#fleet/topology.ts";
 import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { peerOf } from "#linux/socket.ts";
@@ -84,7 +85,7 @@ export async function serveClients({
   resources.defer(() => privateServer.close(drainMs));
 
   const relay = new Relay({
-    routes: relayRoutes(),
+    routes: relayRoutes(config.disabledPlugins),
     local: { upstream: "gateway", host },
     connectUpstream: (upstream) => {
       const name = upstream as ProcessName;
@@ -123,14 +124,15 @@ function isOwnPeer(socket: net.Socket): boolean {
   return uid === process.geteuid?.() && gid === process.getegid?.();
 }
 
-function relayRoutes(): Map<string, RelayMethod> {
-  return new Map(
-    Array.from(routesByPath(), ([path, { owner, method }]) => [
-      path,
-      {
+function relayRoutes(disabledPlugins: readonly string[]): Map<string, RelayMethod> {
+  const routes = new Map<string, RelayMethod>();
+  for (const [path, { owner, method }] of routesByPath()) {
+    if (isEnabled(owner, disabledPlugins)) {
+      routes.set(path, {
         upstream: owner,
         repeatable: method.methodKind === "unary" && method.idempotency === Idempotency.NO_SIDE_EFFECTS,
-      },
-    ]),
-  );
+      });
+    }
+  }
+  return routes;
 }

@@ -28,6 +28,11 @@ export function formatDocument(document: ConfigDocument): string {
   return formatTable(ordered, []).concat("").join("\n");
 }
 
+/** Writes a part of a configuration as a file of its own, in the same manner. */
+export function formatTomlTable(table: TomlTable): string {
+  return formatTable(table, []).concat("").join("\n");
+}
+
 /** Tells the sections whose keys are names, which containerd sorts. */
 function isNamed(key: string): boolean {
   return ["plugins", "proxy_plugins", "stream_processors", "timeouts"].includes(key);

@@ -26,6 +26,11 @@ export class PluginSettings {
     return Object.keys(this.#table);
   }
 
+  /** The table as it is, for who hands it on without reading it. */
+  raw(): TomlTable {
+    return this.#table;
+  }
+
   /** Tells whether the key is there. */
   has(key: string): boolean {
     return Object.hasOwn(this.#table, key);

@@ -107,6 +107,6 @@ async function refusedAt(path: string): Promise<void> {
 
 test("only the gateway may reach public sockets; peers reach what the table says", () => {
   assert.deepEqual(callersOf("content", "public"), ["gateway"]);
-  assert.deepEqual(callersOf("content", "private"), ["gateway", "metadata", "snapshots", "tasks", "transfer"]);
-  assert.deepEqual(callersOf("gateway", "private"), ["gateway"]);
+  assert.deepEqual(callersOf("content", "private"), ["gateway", "metadata", "snapshots", "tasks", "transfer", "cri"]);
+  assert.deepEqual(callersOf("gateway", "private"), ["gateway", "cri"]);
 });

@@ -1,5 +1,5 @@
 /** Names the sockets, the process title, the log field and the folder under `services/`. */
-export type ProcessName = "gateway" | "events" | "metadata" | "content" | "snapshots" | "tasks" | "transfer";
+export type ProcessName = "gateway" | "events" | "metadata" | "content" | "snapshots" | "tasks" | "transfer" | "cri";
 
 /** The two sockets of a process: what clients may call, by way of the gateway; and that and the private services, for its peers. */
 export type SocketSide = "public" | "private";

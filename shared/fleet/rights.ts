@@ -46,7 +46,7 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
       "CAP_SYS_RESOURCE",
     ],
     writes: ["<root>", "<state>"],
-    calls: ["events", "metadata", "content", "snapshots", "tasks", "transfer"],
+    calls: ["events", "metadata", "content", "snapshots", "tasks", "transfer", "cri"],
     network: false,
   },
   events: {
@@ -102,6 +102,20 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
     capabilities: [],
     writes: [],
     calls: ["metadata", "content", "snapshots"],
+    network: true,
+  },
+  cri: {
+    user: "root",
+    // What CNI programs need is theirs to say, and commands are run in containers by whoever may.
+    capabilities: "all",
+    writes: [
+      "<root>/io.containerd.grpc.v1.cri",
+      "<state>/io.containerd.grpc.v1.cri",
+      "/var/run/netns",
+      "/var/lib/cni",
+      "/var/log/pods",
+    ],
+    calls: ["metadata", "content", "snapshots", "tasks", "events", "transfer"],
     network: true,
   },
 };

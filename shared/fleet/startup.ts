@@ -11,6 +11,8 @@ export interface ProcessStartup {
   readonly nodeFlags?: readonly string[];
   /** Processes that must be ready before this one counts as ready; the order of start and, backwards, of stop. */
   readonly after: readonly ProcessName[];
+  /** Plugins by their full names, without any of which the process is not run: neither started nor routed to. */
+  readonly unlessDisabled?: readonly string[];
 }
 
 /** The starts of all processes. Plain data, so that the gateway starts them before it has loaded the descriptors of what they answer. */
@@ -27,8 +29,22 @@ export const startups: Readonly<Record<ProcessName, ProcessStartup>> = {
   snapshots: { startup: "always", after: ["metadata", "content"] },
   tasks: { startup: "always", after: ["metadata", "content", "events"] },
   transfer: { startup: "on-demand", after: ["metadata", "content", "snapshots"] },
-  gateway: { startup: "always", after: ["events", "metadata", "content", "snapshots", "tasks", "transfer"] },
+  cri: {
+    startup: "always",
+    after: ["events", "metadata", "content", "snapshots", "tasks", "transfer"],
+    unlessDisabled: ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"],
+  },
+  gateway: { startup: "always", after: ["events", "metadata", "content", "snapshots", "tasks", "transfer", "cri"] },
 };
+
+/**
+ * Tells whether a process is run at all.
+ *
+ * @param disabledPlugins - Full names of the plugins that the configuration disables.
+ */
+export function isEnabled(name: ProcessName, disabledPlugins: readonly string[]): boolean {
+  return startups[name].unlessDisabled?.some((plugin) => disabledPlugins.includes(plugin)) !== true;
+}
 
 /** The processes that run on demand. */
 export const onDemandProcesses: ReadonlySet<ProcessName> = new Set(

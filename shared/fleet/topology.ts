@@ -14,6 +14,7 @@ import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { Transfer } from "#gen/containerd/services/transfer/v1/transfer_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
+import { ImageService, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { ProcessName } from "./process-name.ts";
 
 /** One process of the fleet and the public methods that it answers. */
@@ -59,6 +60,13 @@ export const fleet: readonly FleetProcess[] = [
     answers: [
       [Transfer, "all"],
       [Streaming, "all"],
+    ],
+  },
+  {
+    name: "cri",
+    answers: [
+      [RuntimeService, "all"],
+      [ImageService, "all"],
     ],
   },
   {

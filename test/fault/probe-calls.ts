@@ -7,6 +7,7 @@ import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
+import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import type { DaemonProcess } from "../kit/daemon.ts";
 import { ClientStream } from "../kit/stream-client.ts";
@@ -52,6 +53,9 @@ export const probeCalls: Readonly<Record<Exclude<DaemonProcess, "gateway">, (tar
   },
   transfer: async ({ transport, namespace, id }) => {
     (await ClientStream.open(transport, id, { namespace })).cancel();
+  },
+  cri: async ({ transport }) => {
+    await createClient(RuntimeService, transport).version({});
   },
 };
 

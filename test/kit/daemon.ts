@@ -84,6 +84,8 @@ export interface FlotillaOptions extends DaemonOptions {
   readonly args?: readonly string[];
   /** Further environment variables, for all its processes. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Whether the kubelet is served. Where nothing is said it is not, so that tests of other things do not pay for it. */
+  readonly cri?: boolean;
 }
 
 /** What users run: the program from its bundles. */
@@ -95,10 +97,12 @@ export async function startFlotilla({
   parent,
   args = [],
   env = {},
+  cri = false,
 }: FlotillaOptions = {}): Promise<Daemon> {
+  const disabled = cri ? "" : 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n';
   return await startDaemon("f", parent, {
     config: ({ optional }) =>
-      `version = 4\n${config}\n[plugins."io.containerd.internal.v1.opt"]\npath = "${optional}"\n`,
+      `version = 4\n${disabled}${config}\n[plugins."io.containerd.internal.v1.opt"]\npath = "${optional}"\n`,
     command: launcher,
     args: ({ root, state, address, configPath }) => [
       "--root",
