@@ -1,4 +1,3 @@
-import { messageBytesMax } from "#base/limits.ts";
 import type { Setting } from "#config/manifest.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 
@@ -95,19 +94,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
       address: { type: "string", default: "", about: "Socket for debugging." },
       uid: { type: "integer", default: 0, about: "Its user." },
       gid: { type: "integer", default: 0, about: "Its group." },
-    },
-  },
-  {
-    type: "io.containerd.server.v1",
-    id: "grpc-tcp",
-    settings: {
-      address: { type: "string", default: "", about: "Address of TCP for gRPC." },
-      tls_ca: { type: "string", default: "", about: "File of the certificates that sign the clients'." },
-      tls_cert: { type: "string", default: "", about: "File of the server's certificate." },
-      tls_key: { type: "string", default: "", about: "File of its key." },
-      tls_common_name: { type: "string", default: "", about: "Name that a client's certificate must have." },
-      max_recv_message_size: { type: "integer", default: messageBytesMax, about: "Longest message taken, in bytes." },
-      max_send_message_size: { type: "integer", default: messageBytesMax, about: "Longest message sent, in bytes." },
     },
   },
   {

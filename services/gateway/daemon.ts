@@ -43,7 +43,7 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
   process.title = "flotilla: gateway";
   const startedMs = performance.now();
   const { config, warnings } = await loadConfig(flags, allPlugins);
-  const log = openLog("gateway", config.log.level);
+  const log = openLog("gateway", config.log);
   endOnBug(log);
   warnings.forEach((warning) => log.warn(warning));
   await createDirectories(config);

@@ -1,7 +1,9 @@
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
+import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
-import type { PluginDefinition } from "#fleet/plugin.ts";
+import type { Logger } from "#fleet/log.ts";
+import { type PluginDefinition, skipPlugin } from "#fleet/plugin.ts";
 import {
   Introspection,
   type Plugin,
@@ -14,6 +16,8 @@ import { healthPlugin, introspectionPlugin, versionPlugin } from "./plugins.ts";
 import { healthHandlers } from "./rpc/health.ts";
 import { introspectionHandlers, openServerUuid } from "./rpc/introspection.ts";
 import { versionHandlers } from "./rpc/version.ts";
+import { tcpPlugin } from "./sockets/plugins.ts";
+import type { TcpListener } from "./sockets/tcp-listener.ts";
 
 /** What the gateway's own plugins answer about the fleet. */
 export interface FleetState {
@@ -25,9 +29,18 @@ export interface FleetState {
   readonly crippled: AbortSignal;
 }
 
-/** What the gateway's own plugins do. */
+/** What the plugins that are sockets have prepared; what is undefined is not wanted, or has failed. */
+export interface PreparedSockets {
+  tcp?: TcpListener;
+}
+
+/**
+ * What the gateway's own plugins do.
+ *
+ * @param sockets - Gets those that are to be opened.
+ */
 export function gatewayDefinitions(
-  config: FleetConfig,
+  { config, log, sockets }: { readonly config: FleetConfig; readonly log: Logger; readonly sockets: PreparedSockets },
   { plugins, inspect, crippled }: FleetState,
 ): PluginDefinition[] {
   return [
@@ -40,5 +53,17 @@ export function gatewayDefinitions(
     },
     { manifest: versionPlugin, init: () => ({ services: [bindService(Version, versionHandlers())] }) },
     { manifest: healthPlugin, init: () => ({ services: [bindService(Health, healthHandlers(crippled))] }) },
+    {
+      manifest: tcpPlugin,
+      init: async () => {
+        const settings = pluginTable(config, pluginUri(tcpPlugin));
+        if (settings.string("address") === "") {
+          throw skipPlugin();
+        }
+        const { TcpListener } = await import("./sockets/tcp-listener.ts");
+        sockets.tcp = new TcpListener(settings, log);
+        return undefined;
+      },
+    },
   ];
 }

@@ -1,5 +1,6 @@
 import { grpcListener, ttrpcListener } from "#config/listeners.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
+import { tcpPlugin } from "./sockets/plugins.ts";
 
 const grpcType = "io.containerd.grpc.v1";
 const serviceType = "io.containerd.service.v1";
@@ -42,6 +43,7 @@ export const gatewayPlugins: readonly PluginManifest[] = [
   versionPlugin,
   healthPlugin,
   grpcPlugin,
+  tcpPlugin,
   ttrpcPlugin,
 ];
 

@@ -2,6 +2,9 @@ import net from "node:net";
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { FleetConfig, ListenerConfig } from "#config/config.ts";
+import { pluginTable } from "#config/defaults.ts";
+import { grpcListener } from "#config/listeners.ts";
+import { pluginUri } from "#config/manifest.ts";
 import { guardSocket, usersToday } from "#fleet/admission.ts";
 import { logFailures } from "#fleet/failed-calls.ts";
 import type { Logger } from "#fleet/log.ts";
@@ -13,14 +16,16 @@ import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { peerOf } from "#linux/socket.ts";
 import { bindService } from "#wire/handler.ts";
 import { type ListenOptions, listen } from "#wire/listen.ts";
+import type { MessageLimits } from "#wire/message-limits.ts";
 import { hostRpc, serveRpc } from "#wire/server.ts";
 import { inspectPlugin } from "./descriptions.ts";
-import { gatewayDefinitions } from "./plugin-definitions.ts";
+import { gatewayDefinitions, type PreparedSockets } from "./plugin-definitions.ts";
 import { missingRequirements } from "./plugin-graph.ts";
 import type { PluginRegistry } from "./plugin-registry.ts";
 import { gatewayPlugins } from "./plugins.ts";
 import { Relay, type RelayMethod } from "./relay/relay.ts";
 import { fleetHandlers } from "./rpc/fleet.ts";
+import { messageLimitsOf } from "./sockets/message-sizes.ts";
 import { TtrpcRelay } from "./ttrpc-relay.ts";
 
 /** How long calls that are under way may take when the daemon stops. */
@@ -52,20 +57,24 @@ export async function serveClients({
   crippled,
   wake,
 }: ServingOptions): Promise<void> {
+  const sockets: PreparedSockets = {};
   const own = await initPlugins(
     gatewayPlugins,
-    gatewayDefinitions(config, {
-      plugins: () => registry.all(),
-      inspect: async (request) => {
-        const owner = registry.ownerOf(request);
-        if (owner === undefined || owner === "gateway") {
-          throw failure(ErrorKind.NotImplemented, "plugin does not provided extra information");
-        }
-        wake(owner);
-        return await inspectPlugin(config, owner, request);
+    gatewayDefinitions(
+      { config, log, sockets },
+      {
+        plugins: () => registry.all(),
+        inspect: async (request) => {
+          const owner = registry.ownerOf(request);
+          if (owner === undefined || owner === "gateway") {
+            throw failure(ErrorKind.NotImplemented, "plugin does not provided extra information");
+          }
+          wake(owner);
+          return await inspectPlugin(config, owner, request);
+        },
+        crippled,
       },
-      crippled,
-    }),
+    ),
     { config, log },
   );
   registry.record("gateway", own.plugins);
@@ -84,16 +93,29 @@ export async function serveClients({
   });
   resources.defer(() => privateServer.close(drainMs));
 
-  const relay = new Relay({
-    routes: relayRoutes(config.disabledPlugins),
-    local: { upstream: "gateway", host },
-    connectUpstream: (upstream) => {
-      const name = upstream as ProcessName;
-      wake(name);
-      return net.connect({ path: publicSocketOf(config.state, name), allowHalfOpen: true });
-    },
-    onWarning: (fields, message) => log.warn(fields, message),
-  });
+  const routes = relayRoutes(config.disabledPlugins);
+  /** Serves the clients of one socket by the relay. */
+  const relayClients = async (
+    messageLimits: MessageLimits,
+    open: (onConnection: (socket: net.Socket) => void) => Promise<net.Server>,
+  ): Promise<void> => {
+    const relay = new Relay({
+      routes,
+      messageLimits,
+      local: { upstream: "gateway", host },
+      connectUpstream: (upstream) => {
+        const name = upstream as ProcessName;
+        wake(name);
+        return net.connect({ path: publicSocketOf(config.state, name), allowHalfOpen: true });
+      },
+      onWarning: (fields, message) => log.warn(fields, message),
+    });
+    const server = await open((socket) => relay.handleConnection(socket));
+    resources.defer(async () => {
+      server.close();
+      await relay.close(drainMs);
+    });
+  };
   const ttrpcRelay = new TtrpcRelay({
     connectUpstream: () => net.connect(`${config.state}/events.ttrpc.sock`),
     onWarning: (fields, message) => log.warn(fields, message),
@@ -105,11 +127,12 @@ export async function serveClients({
     ttrpc.close();
     await ttrpcRelay.close(drainMs);
   });
-  const grpc = await listen(publicSocket(config.grpc), (socket) => relay.handleConnection(socket));
-  resources.defer(async () => {
-    grpc.close();
-    await relay.close(drainMs);
-  });
+  const { tcp } = sockets;
+  if (tcp !== undefined) {
+    await relayClients(tcp.limits, (onConnection) => tcp.listen(onConnection));
+  }
+  const grpcSettings = pluginTable(config, pluginUri(grpcListener));
+  await relayClients(messageLimitsOf(grpcSettings), (onConnection) => listen(publicSocket(config.grpc), onConnection));
   log.info({ address: config.grpc.address }, "serving...");
 }
 

@@ -33,7 +33,7 @@ test("however many tasks have ended, few calls try to tell it at a time, and all
   const stop = new AbortController();
   const log = openEventLog(
     { transport, close: () => undefined },
-    { log: openLog("tasks", "fatal"), stopping: stop.signal },
+    { log: openLog("tasks", { level: "fatal", format: "json" }), stopping: stop.signal },
   );
   const ids = Array.from({ length: 100 }, (_, index) => `task-${index}`);
   const published = ids.map((messageId) =>

@@ -39,6 +39,9 @@ export interface ListenerConfig {
 
 export interface LogConfig {
   readonly level: LogLevel;
+  readonly format: "text" | "json";
+  /** Whether entries tell which trace they belong to. */
+  readonly hasTraceId: boolean;
 }
 
 /** @source containerd/log v0.1 context.go `SetLevel` */

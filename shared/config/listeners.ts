@@ -33,12 +33,12 @@ export const grpcListener = {
     max_recv_message_size: {
       type: "integer",
       default: messageBytesMax,
-      about: "Accepted and without effect: messages have at most 16 MiB.",
+      about: "Longest message taken, in bytes; 4 MiB where it is zero.",
     },
     max_send_message_size: {
       type: "integer",
       default: messageBytesMax,
-      about: "Accepted and without effect: messages have at most 16 MiB.",
+      about: "Longest message sent, in bytes; 2 GiB where it is zero.",
     },
   },
 } as const satisfies ConfigurablePlugin;

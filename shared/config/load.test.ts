@@ -51,7 +51,7 @@ test("an empty file gives the defaults", async (context) => {
   assert.equal(config.state, "/run/containerd");
   assert.deepEqual(config.grpc, { address: "/run/containerd/containerd.sock", uid: 0, gid: 0 });
   assert.deepEqual(config.ttrpc, { address: "/run/containerd/containerd.sock.ttrpc", uid: 0, gid: 0 });
-  assert.deepEqual(config.log, { level: "info" });
+  assert.deepEqual(config.log, { level: "info", format: "text", hasTraceId: false });
   assert.equal(timeoutMs(config, "io.containerd.timeout.shim.load"), 5_000);
   assert.equal(timeoutMs(config, "io.containerd.timeout.bolt.open"), 0);
   assert.equal(timeoutMs(config, "of.nobody"), 1_000);

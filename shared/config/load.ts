@@ -149,7 +149,7 @@ function logConfig({ debug = {} }: ConfigDocument, { logLevel }: DaemonFlags): L
   if (format !== "text" && format !== "json") {
     throw new Error(`unknown log format: ${format}`);
   }
-  return { level };
+  return { level, format, hasTraceId: debug.log_trace_id ?? false };
 }
 
 /** @source containerd v2.3.4 cmd/containerd/server/server.go `New` */

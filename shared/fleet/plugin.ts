@@ -36,9 +36,14 @@ export interface PluginFacts {
 
 const skipSuffix = "skip plugin";
 
-/** The error by which a plugin says that it does not fit this machine. @source containerd/plugin v1.0 plugin.go `ErrSkipPlugin` */
-export function skipPlugin(reason: string): FlotillaError {
-  return new FlotillaError(ErrorKind.Unknown, `${reason}: ${skipSuffix}`);
+/**
+ * The error by which a plugin says that it does not fit this machine, or that nobody wants it.
+ *
+ * @param reason - Absent where containerd gives none, as for a socket without an address.
+ * @source containerd/plugin v1.0 plugin.go `ErrSkipPlugin`
+ */
+export function skipPlugin(reason?: string): FlotillaError {
+  return new FlotillaError(ErrorKind.Unknown, reason === undefined ? skipSuffix : `${reason}: ${skipSuffix}`);
 }
 
 /** Tells whether an init error is a {@link skipPlugin}. */

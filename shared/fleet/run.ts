@@ -73,7 +73,7 @@ export async function runProcess(
 ): Promise<void> {
   process.title = `flotilla: ${name}`;
   const { config } = await loadConfig(parseDaemonFlags(process.argv.slice(2)), manifests);
-  const log = openLog(name, config.log.level);
+  const log = openLog(name, config.log);
   if (config.temp !== "") {
     process.env["TMPDIR"] = config.temp;
   }

@@ -11,6 +11,7 @@ import type { HeaderList } from "./http2/header-list.ts";
 import { ErrorCode } from "./http2/protocol.ts";
 import type { StreamEvents } from "./http2/stream-events.ts";
 import { type ListenOptions, listen } from "./listen.ts";
+import type { MessageLimits } from "./message-limits.ts";
 import { type MethodTable, tableOfMethods } from "./method-table.ts";
 import type { CallObserver } from "./observe.ts";
 import { ServiceConnection, type StreamAcceptor } from "./service-connection.ts";
@@ -52,7 +53,7 @@ export interface RpcServer {
  * Serves bound services on a Unix socket by gRPC, gRPC-web and the Connect protocol over HTTP/2.
  *
  * gRPC calls without compression are answered straight on their stream; everything else goes through Connect's handlers.
- * Unknown methods get UNIMPLEMENTED. Messages are limited to 16 MiB each way.
+ * Unknown methods get UNIMPLEMENTED. Messages are limited to 16 MiB each way, unless the peer says otherwise by SETTINGS.
  *
  * @throws what {@link listen} throws.
  */
@@ -84,7 +85,8 @@ class Host implements RpcHost, StreamAcceptor, CallContext {
   /** The streams whose calls may change something. */
   readonly #changes = new Set<EndpointStream>();
   #onNoChanges: (() => void) | undefined;
-  #universal: Promise<{ serve(stream: EndpointStream, request: HeaderList): void }> | undefined;
+  /** Connect's handlers, by the limits that they keep. There are two at most, since clients have two sockets. */
+  readonly #universal = new Map<string, Promise<{ serve(stream: EndpointStream, request: HeaderList): void }>>();
 
   constructor(options: RpcOptions) {
     this.#options = options;
@@ -150,8 +152,7 @@ class Host implements RpcHost, StreamAcceptor, CallContext {
   #serveUniversally(stream: EndpointStream, request: HeaderList): void {
     const held = new HeldBody(stream);
     stream.events = held;
-    this.#universal ??= this.#openUniversal();
-    this.#universal.then(
+    this.#universalOf(stream.messageLimits).then(
       (handlers) => {
         if (!stream.isOver) {
           handlers.serve(stream, request);
@@ -165,9 +166,19 @@ class Host implements RpcHost, StreamAcceptor, CallContext {
     );
   }
 
-  async #openUniversal(): Promise<{ serve(stream: EndpointStream, request: HeaderList): void }> {
+  #universalOf(limits: MessageLimits): Promise<{ serve(stream: EndpointStream, request: HeaderList): void }> {
+    const key = `${limits.receivedBytes} ${limits.sentBytes}`;
+    let handlers = this.#universal.get(key);
+    if (handlers === undefined) {
+      handlers = this.#openUniversal(limits);
+      this.#universal.set(key, handlers);
+    }
+    return handlers;
+  }
+
+  async #openUniversal(limits: MessageLimits): Promise<{ serve(stream: EndpointStream, request: HeaderList): void }> {
     const { UniversalHandlers } = await import("./connect/universal-handlers.ts");
-    return new UniversalHandlers(this.#methods, this);
+    return new UniversalHandlers(this.#methods, this, limits);
   }
 
   /** Resolves when no call that may change something runs, or after the limit. */

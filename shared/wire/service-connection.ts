@@ -6,7 +6,9 @@ import { endpointConnectionWindowBytes, endpointStreamWindowBytes } from "./http
 import { ConnectionFault, clientPreface, ErrorCode } from "./http2/protocol.ts";
 import type { RequestHead } from "./http2/request-head.ts";
 import { ServerConnection } from "./http2/server-connection.ts";
+import type { PeerSettings } from "./http2/settings.ts";
 import { ignoredStream } from "./http2/stream-events.ts";
+import { defaultMessageLimits, limitsOfSettings, type MessageLimits } from "./message-limits.ts";
 
 /** Who answers the streams of a connection. */
 export interface StreamAcceptor {
@@ -19,12 +21,17 @@ export interface StreamAcceptor {
 /** The connection of a client to a process that answers it itself. */
 export class ServiceConnection extends ServerConnection<EndpointStream> {
   readonly #acceptor: StreamAcceptor;
+  #messageLimits = defaultMessageLimits;
   /** How much of the client's preface has arrived. */
   #prefaceBytes = 0;
 
   constructor(socket: Duplex, acceptor: StreamAcceptor) {
     super(socket, { windowBytes: endpointConnectionWindowBytes, streamWindowBytes: endpointStreamWindowBytes });
     this.#acceptor = acceptor;
+  }
+
+  get messageLimits(): MessageLimits {
+    return this.#messageLimits;
   }
 
   override receive(chunk: Buffer): void {
@@ -52,6 +59,10 @@ export class ServiceConnection extends ServerConnection<EndpointStream> {
     if (endStream) {
       stream.receiveTrailers(undefined);
     }
+  }
+
+  protected override onSettings(settings: PeerSettings): void {
+    this.#messageLimits = limitsOfSettings(settings, this.#messageLimits);
   }
 
   protected onWarning(error: unknown, message: string): void {

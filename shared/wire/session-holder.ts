@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { heldCallMsMax } from "#base/limits.ts";
 import { ClientSession, type SessionOwner } from "./http2/client-session.ts";
+import type { MessageLimits } from "./message-limits.ts";
 
 /** How to reach a process of the fleet. */
 export interface SessionHolderOptions {
@@ -10,6 +11,8 @@ export interface SessionHolderOptions {
   readonly name: string;
   /** How long to wait for the other side to come up, 10 s unless given. */
   readonly heldMsMax?: number;
+  /** How large messages the other side takes and gives; as usual unless given. */
+  readonly messageLimits?: MessageLimits;
   /** Opens a connection. */
   connect(): Duplex;
 }
@@ -100,7 +103,7 @@ export class SessionHolder implements SessionOwner {
         socket.destroy();
         return;
       }
-      const session = new ClientSession(socket, this);
+      const session = new ClientSession(socket, this, undefined, this.#options.messageLimits);
       this.#sessions.add(session);
       this.#current = session;
       session.start();

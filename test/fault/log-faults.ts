@@ -9,7 +9,7 @@ export function faultsIn(log: string): string[] {
 function isHarmless(line: string): boolean {
   try {
     const { level } = JSON.parse(line) as { readonly level?: unknown };
-    return ["trace", "debug", "info", "warn"].includes(String(level));
+    return ["trace", "debug", "info", "warning"].includes(String(level));
   } catch {
     return false;
   }

@@ -19,3 +19,32 @@ export async function makeCertificate(directory: string, name: string): Promise<
   await execa("openssl", ["req", "-x509", "-sha256", "-days", "1", ...key, "-out", certificatePath, ...names]);
   return { certificatePath, keyPath };
 }
+
+/**
+ * Makes a certificate that another one has signed.
+ *
+ * @param name - Common name, and name of the files as of {@link makeCertificate}.
+ */
+export async function makeSignedCertificate(
+  directory: string,
+  name: string,
+  authority: Certificate,
+  { days = 1 }: { readonly days?: number } = {},
+): Promise<Certificate> {
+  const { keyPath, certificatePath } = await makeCertificate(directory, name);
+  const requestPath = `${directory}/${name}.csr`;
+  await execa("openssl", ["req", "-new", "-key", keyPath, "-subj", `/CN=${name}`, "-out", requestPath]);
+  const signer = ["-CA", authority.certificatePath, "-CAkey", authority.keyPath, "-CAcreateserial"];
+  await execa("openssl", [
+    "x509",
+    "-req",
+    "-in",
+    requestPath,
+    ...signer,
+    "-days",
+    String(days),
+    "-out",
+    certificatePath,
+  ]);
+  return { certificatePath, keyPath };
+}

@@ -101,8 +101,11 @@ export async function startFlotilla({
 }: FlotillaOptions = {}): Promise<Daemon> {
   const disabled = cri ? "" : 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n';
   return await startDaemon("f", parent, {
-    config: ({ optional }) =>
-      `version = 4\n${disabled}${config}\n[plugins."io.containerd.internal.v1.opt"]\npath = "${optional}"\n`,
+    config: ({ optional }) => `version = 4
+${disabled}${config}
+[plugins."io.containerd.internal.v1.opt"]
+path = "${optional}"
+${config.includes("[debug]") ? "" : '[debug]\nformat = "json"\n'}`,
     command: launcher,
     args: ({ root, state, address, configPath }) => [
       "--root",

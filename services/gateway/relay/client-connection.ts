@@ -7,6 +7,7 @@ import { defaultWindowBytes, ErrorCode } from "#wire/http2/protocol.ts";
 import type { RequestHead } from "#wire/http2/request-head.ts";
 import { ServerConnection } from "#wire/http2/server-connection.ts";
 import { ignoredStream } from "#wire/http2/stream-events.ts";
+import type { MessageLimits } from "#wire/message-limits.ts";
 import type { CallObserver } from "#wire/observe.ts";
 import type { RpcHost } from "#wire/server.ts";
 import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
@@ -29,6 +30,7 @@ export interface ClientConnectionOptions {
   /** What the relay's own process answers, if anything. */
   readonly local: LocalAnswers | undefined;
   readonly heldMsMax: number;
+  readonly messageLimits: MessageLimits;
   /** Opens a connection to a process. */
   connectUpstream(upstream: string): Duplex;
   onWarning(fields: object, message: string): void;
@@ -45,6 +47,10 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
   constructor(socket: Duplex, options: ClientConnectionOptions) {
     super(socket, { windowBytes: connectionWindowBytes, streamWindowBytes: defaultWindowBytes });
     this.#options = options;
+  }
+
+  get messageLimits(): MessageLimits {
+    return this.#options.messageLimits;
   }
 
   findStream(streamId: number): RelayedStream | undefined {

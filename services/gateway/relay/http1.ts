@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import { prefaceMsMax } from "#wire/http2/limits.ts";
 import { ErrorCode, FrameType, frameHeadBytes } from "#wire/http2/protocol.ts";
+import type { MessageLimits } from "#wire/message-limits.ts";
 import { SessionHolder } from "#wire/session-holder.ts";
 import { encodeConnectError, Refusal } from "./answer.ts";
 import { exchange } from "./http1-exchange.ts";
@@ -14,6 +15,7 @@ export interface Http1Options {
   readonly routes: RelayRoutes;
   /** How long a call waits for a process that is being restarted. */
   readonly heldMsMax: number;
+  readonly messageLimits: MessageLimits;
   connectUpstream(upstream: string): Duplex;
 }
 
@@ -128,6 +130,7 @@ export class Http1Front {
       sessions = new SessionHolder({
         name: `process ${upstream}`,
         heldMsMax: options.heldMsMax,
+        messageLimits: options.messageLimits,
         connect: () => options.connectUpstream(upstream),
       });
       this.#sessions.set(upstream, sessions);

@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { type Duplex, duplexPair } from "node:stream";
 import { heldCallMsMax } from "#base/limits.ts";
 import { sniffPreface } from "#wire/http2/preface.ts";
+import { defaultMessageLimits, type MessageLimits } from "#wire/message-limits.ts";
 import type { CallObserver } from "#wire/observe.ts";
 import { ClientConnection, type LocalAnswers } from "./client-connection.ts";
 import { Http1Front } from "./http1.ts";
@@ -21,6 +22,12 @@ export interface RelayOptions {
    * @defaultValue `heldCallMsMax`
    */
   readonly heldMsMax?: number;
+  /**
+   * How large messages of clients may be, and those of answers. The relay looks into none; it tells services, which see to it.
+   *
+   * @defaultValue 16 MiB each
+   */
+  readonly messageLimits?: MessageLimits;
   /** Opens a fresh connection to a process. The relay owns it. */
   connectUpstream(upstream: string): Duplex;
   /** Told of peers that break the rules and of processes that can't be reached. */
@@ -36,6 +43,7 @@ export interface RelayOptions {
 export class Relay {
   readonly #options: RelayOptions;
   readonly #heldMsMax: number;
+  readonly #messageLimits: MessageLimits;
   readonly #http1: Http1Front;
   readonly #sniffed = new Set<Socket>();
   readonly #connections = new Set<ClientConnection>();
@@ -45,9 +53,11 @@ export class Relay {
   constructor(options: RelayOptions) {
     this.#options = options;
     this.#heldMsMax = options.heldMsMax ?? heldCallMsMax;
+    this.#messageLimits = options.messageLimits ?? defaultMessageLimits;
     this.#http1 = new Http1Front({
       routes: options.routes,
       heldMsMax: this.#heldMsMax,
+      messageLimits: this.#messageLimits,
       connectUpstream: (upstream) => this.#connect(upstream),
     });
   }
@@ -105,6 +115,7 @@ export class Relay {
       observer: this.#options.observer,
       local: this.#options.local,
       heldMsMax: this.#heldMsMax,
+      messageLimits: this.#messageLimits,
       connectUpstream: (upstream) => this.#options.connectUpstream(upstream),
       onWarning: (fields, message) => this.#options.onWarning(fields, message),
       onGone: (gone) => {

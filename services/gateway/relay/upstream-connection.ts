@@ -8,6 +8,7 @@ import type { HeaderList } from "#wire/http2/header-list.ts";
 import { connectionWindowBytes, headerListBytesMax } from "#wire/http2/limits.ts";
 import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
+import { settingsOfLimits } from "#wire/message-limits.ts";
 import { gatedResponseBytesMax } from "./limits.ts";
 import { ResponseGate } from "./response-gate.ts";
 import type { RelayedStream, StreamCarrier } from "./stream.ts";
@@ -262,6 +263,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
       [SettingId.EnablePush, 0],
       [SettingId.InitialWindowSize, this.#announcedWindowBytes],
       [SettingId.MaxHeaderListSize, headerListBytesMax],
+      ...settingsOfLimits(this.#client.messageLimits),
     ]);
     this.writer.windowUpdate(0, connectionWindowBytes - defaultWindowBytes);
     this.#owner.upstreamReady(this);

@@ -9,7 +9,6 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { messageBytesMax } from "#base/limits.ts";
 import { toConnectError } from "../errors.ts";
 import { canceled, trailersOnly } from "../grpc/answers.ts";
 import { RequestQueue } from "../grpc/request-queue.ts";
@@ -21,6 +20,7 @@ import { encodeHeaderBlock } from "../http2/header-encoder.ts";
 import type { HeaderList } from "../http2/header-list.ts";
 import { ErrorCode } from "../http2/protocol.ts";
 import type { StreamEvents } from "../http2/stream-events.ts";
+import type { MessageLimits } from "../message-limits.ts";
 import type { ManyAnswers, MethodTable, OneAnswer, ServedMethod } from "../method-table.ts";
 import type { CallWatcher } from "../observe.ts";
 import { acceptedCompression } from "./compression.ts";
@@ -42,13 +42,13 @@ export class UniversalHandlers {
   readonly #handlers = new Map<string, UniversalHandler>();
   readonly #context: CallContext;
 
-  constructor(methods: MethodTable, context: CallContext) {
+  constructor(methods: MethodTable, context: CallContext, limits: MessageLimits) {
     this.#context = context;
     const router = createConnectRouter({
       acceptCompression: acceptedCompression,
       jsonOptions: { registry: typeRegistry },
-      readMaxBytes: messageBytesMax,
-      writeMaxBytes: messageBytesMax,
+      readMaxBytes: limits.receivedBytes,
+      writeMaxBytes: limits.sentBytes,
     });
     for (const served of methods.values()) {
       const report = (thrown: unknown): ConnectError => {

@@ -9,7 +9,6 @@ import {
 } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { messageBytesMax } from "#base/limits.ts";
 import { BorrowedResponse, EncodedResponse } from "../handler.ts";
 import { type HeaderBytes, wholeBuffer } from "../http2/data-flow.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
@@ -66,16 +65,17 @@ export interface EncodedMessage {
 /**
  * Encodes a message of an answer.
  *
- * @throws {@link FlotillaError} `resource_exhausted` when it is larger than 16 MiB.
+ * @throws {@link FlotillaError} `resource_exhausted` when it is larger than `bytesMax`.
  */
 export function encodeAnswer(
   schema: DescMessage,
   message: MessageInitShape<DescMessage> | EncodedResponse,
+  bytesMax: number,
 ): EncodedMessage {
   const encoded =
     message instanceof EncodedResponse ? message : new EncodedResponse(toBinary(schema, create(schema, message)));
-  if (encoded.sizeBytes > messageBytesMax) {
-    throw tooLarge("grpc: trying to send message larger than max", encoded.sizeBytes);
+  if (encoded.sizeBytes > bytesMax) {
+    throw tooLarge("grpc: trying to send message larger than max", encoded.sizeBytes, bytesMax);
   }
   return encoded;
 }
@@ -96,9 +96,9 @@ function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** The error for a message beyond 16 MiB, in grpc-go's words. */
-export function tooLarge(context: string, bytes: number): FlotillaError {
-  return new FlotillaError(ErrorKind.ResourceExhausted, `${context} (${bytes} vs. ${messageBytesMax})`);
+/** The error for a message that is too large, in grpc-go's words. */
+export function tooLarge(context: string, bytes: number, bytesMax: number): FlotillaError {
+  return new FlotillaError(ErrorKind.ResourceExhausted, `${context} (${bytes} vs. ${bytesMax})`);
 }
 
 /** Why the calls of a client that went away are over. */

@@ -97,7 +97,8 @@ class ClientStream<O extends DescMessage> implements StreamEvents {
       if (stream.isOver || this.#isOver) {
         return;
       }
-      const encoded = encodeAnswer(this.#method.input, create(this.#method.input, message));
+      const { sentBytes } = stream.messageLimits;
+      const encoded = encodeAnswer(this.#method.input, create(this.#method.input, message), sentBytes);
       sendMessage(stream, encoded);
       this.#watcher?.requestMessage(encoded.sizeBytes);
       if (stream.isSlow) {

@@ -3,11 +3,12 @@ import test from "node:test";
 import * as fc from "fast-check";
 import { ErrorKind } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
+import { defaultMessageLimits } from "../message-limits.ts";
 import { frameMessage, messagePrefix } from "./grpc-wire.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 
 /** Bytes of tests belong to no socket. */
-const nobody = { keepChunk: () => undefined };
+const nobody = { messageLimits: defaultMessageLimits, keepChunk: () => undefined };
 
 test("messages come out whole, however the stream was cut", () => {
   fc.assert(
@@ -47,4 +48,9 @@ test("a message that is compressed or too large is refused by its prefix alone",
     kind: ErrorKind.ResourceExhausted,
   });
   assert.deepEqual(new MessageAssembler(nobody).push(messagePrefix(messageBytesMax), 0, 5), []);
+  const strict = { ...nobody, messageLimits: { receivedBytes: 10 } };
+  assert.throws(() => new MessageAssembler(strict).push(messagePrefix(11), 0, 5), {
+    kind: ErrorKind.ResourceExhausted,
+    message: /\(11 vs\. 10\)/,
+  });
 });

@@ -1,11 +1,14 @@
 import { ErrorKind, failure } from "#base/errors.ts";
-import { messageBytesMax } from "#base/limits.ts";
 import type { Chunk } from "../http2/chunk.ts";
+import type { MessageLimits } from "../message-limits.ts";
 import { tooLarge } from "./answers.ts";
 import { messagePrefixBytes } from "./grpc-wire.ts";
 
-/** Keeps the chunk that is being read, for as long as its bytes are needed. */
+/** The stream whose messages are put together. */
 export interface ChunkKeeper {
+  /** How large a message may be. */
+  readonly messageLimits: Pick<MessageLimits, "receivedBytes">;
+  /** Keeps the chunk that is being read, for as long as its bytes are needed. */
   keepChunk(): Chunk | undefined;
 }
 
@@ -38,7 +41,7 @@ export class MessageAssembler {
   /**
    * Takes a piece and gives the messages that end in it.
    *
-   * @throws {@link FlotillaError} `internal` for a compressed message, `resource_exhausted` for one of more than 16 MiB, of
+   * @throws {@link FlotillaError} `internal` for a compressed message, `resource_exhausted` for one larger than is allowed, of
    *   which nothing has been stored then. The stream is of no use afterwards.
    */
   push(chunk: Buffer, start: number, end: number): Uint8Array[] {
@@ -106,8 +109,9 @@ export class MessageAssembler {
         throw failure(ErrorKind.Internal, "a message of the stream is compressed");
       }
       this.#lengthBytes = this.#prefix.readUInt32BE(1);
-      if (this.#lengthBytes > messageBytesMax) {
-        throw tooLarge("grpc: received message larger than max", this.#lengthBytes);
+      const { receivedBytes } = this.#keeper.messageLimits;
+      if (this.#lengthBytes > receivedBytes) {
+        throw tooLarge("grpc: received message larger than max", this.#lengthBytes, receivedBytes);
       }
     }
     return taken;

@@ -118,7 +118,7 @@ export class StreamCall extends ServerCall implements StreamEvents {
     if (this.isOver) {
       throw canceled();
     }
-    const encoded = encodeAnswer(this.served.method.output, message);
+    const encoded = encodeAnswer(this.served.method.output, message, this.stream.messageLimits.sentBytes);
     this.acknowledge();
     sendMessage(this.stream, encoded);
     this.watcher?.responseMessage(encoded.sizeBytes);

@@ -79,7 +79,7 @@ export class UnaryCall extends ServerCall implements StreamEvents {
     }
     try {
       const { stream } = this;
-      const message = encodeAnswer(this.served.method.output, answer);
+      const message = encodeAnswer(this.served.method.output, answer, stream.messageLimits.sentBytes);
       stream.sendHeaders(answerHead);
       this.hasResponded = true;
       sendMessage(stream, message);

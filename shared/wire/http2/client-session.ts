@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import { defaultMessageLimits, type MessageLimits, settingsOfLimits } from "../message-limits.ts";
 import type { HeaderBytes } from "./data-flow.ts";
 import { type EndpointConnection, EndpointStream } from "./endpoint-stream.ts";
 import type { ReceivedHeaders } from "./header-intake.ts";
@@ -24,10 +25,18 @@ export class ClientSession extends StreamConnection<EndpointStream> implements E
   /** The rule that the other side broke, if that is why the session ended. */
   fault: unknown;
 
-  /** @param firstStreamId - An odd number; ids of streams only rise, and end at 2^31 - 1. */
-  constructor(socket: Duplex, owner: SessionOwner, firstStreamId = 1) {
+  /** What answers may have here; what the service is to obey can be something else. */
+  readonly messageLimits: MessageLimits = defaultMessageLimits;
+  readonly #announcedLimits: MessageLimits;
+
+  /**
+   * @param firstStreamId - An odd number; ids of streams only rise, and end at 2^31 - 1.
+   * @param announcedLimits - How large messages may be that the service takes and gives on this session.
+   */
+  constructor(socket: Duplex, owner: SessionOwner, firstStreamId = 1, announcedLimits = defaultMessageLimits) {
     super(socket, new WriterGroup(), { windowBytes: endpointConnectionWindowBytes, headerTableBytes: 0 });
     this.#owner = owner;
+    this.#announcedLimits = announcedLimits;
     this.#nextStreamId = firstStreamId;
   }
 
@@ -40,6 +49,7 @@ export class ClientSession extends StreamConnection<EndpointStream> implements E
         [SettingId.EnablePush, 0],
         [SettingId.InitialWindowSize, endpointStreamWindowBytes],
         [SettingId.MaxHeaderListSize, headerListBytesMax],
+        ...settingsOfLimits(this.#announcedLimits),
       ]);
       this.writer.windowUpdate(0, endpointConnectionWindowBytes - defaultWindowBytes);
     });

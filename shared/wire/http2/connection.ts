@@ -25,7 +25,7 @@ import {
   frameHeadBytes,
   windowBytesMax,
 } from "./protocol.ts";
-import { parseSettings } from "./settings.ts";
+import { type PeerSettings, parseSettings } from "./settings.ts";
 import type { WriterGroup } from "./writer-group.ts";
 
 /**
@@ -183,7 +183,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   protected abstract onStreamFault(streamId: number, code: number, message: string): void;
   protected abstract onGoaway(lastStreamId: number, code: number): void;
   /** SETTINGS of the peer have been applied. */
-  protected abstract onSettings(): void;
+  protected abstract onSettings(settings: PeerSettings): void;
   /** The peer acknowledged a PING. */
   protected onPingAck(): void {}
 
@@ -242,7 +242,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
       this.onInitialWindow(differenceBytes);
     }
     this.hasPeerSettings = true;
-    this.onSettings();
+    this.onSettings(settings);
   }
 
   /** Priorities are not kept, since they are no more; but a frame that is wrong is. @source RFC 9113 sections 5.3.2 and 6.3 */

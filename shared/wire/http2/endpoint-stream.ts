@@ -1,3 +1,4 @@
+import type { MessageLimits } from "../message-limits.ts";
 import type { Chunk } from "./chunk.ts";
 import type { DataSink, DataSource, HeaderBytes, WindowWaiter } from "./data-flow.ts";
 import type { HeaderList } from "./header-list.ts";
@@ -11,6 +12,8 @@ const flushedBytesMin = 64 * 1024;
 /** The connection that an {@link EndpointStream} belongs to. */
 export interface EndpointConnection extends DataSink, DataSource {
   readonly isClosed: boolean;
+  /** How large the messages of its streams may be. */
+  readonly messageLimits: MessageLimits;
   /** Writes what was collected. */
   flush(): void;
   /** Calls {@link EndpointStream.socketDrained} when everything is written. */
@@ -58,6 +61,11 @@ export class EndpointStream implements WindowWaiter {
     this.receiveWindowBytes = windows.receiveBytes;
     this.#windowStepBytes = windows.receiveBytes / 4;
     this.events = events;
+  }
+
+  /** How large its messages may be. */
+  get messageLimits(): MessageLimits {
+    return this.#connection.messageLimits;
   }
 
   /** Whether so much waits that more should be made only when {@link StreamEvents.onDrained} is called. */

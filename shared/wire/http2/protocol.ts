@@ -36,7 +36,7 @@ export const ErrorCode = {
   EnhanceYourCalm: 11,
 } as const;
 
-/** Identifiers of settings. @source RFC 9113 section 6.5.2 */
+/** Identifiers of settings: those of RFC 9113 section 6.5.2, and ours out of those that are nobody's. @source RFC 9113 section 11.3 */
 export const SettingId = {
   HeaderTableSize: 1,
   EnablePush: 2,
@@ -44,6 +44,10 @@ export const SettingId = {
   InitialWindowSize: 4,
   MaxFrameSize: 5,
   MaxHeaderListSize: 6,
+  /** The gateway tells services how large messages of clients may be, which no client can. */
+  ReceivedMessageSize: 0xf0c1,
+  /** The same of messages of answers. */
+  SentMessageSize: 0xf0c2,
 } as const;
 
 /** What a client sends first. @source RFC 9113 section 3.4 */

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import type { MessageLimits } from "../message-limits.ts";
 import { AnnouncedBodies } from "./announced-bodies.ts";
 import type { ConnectionOptions } from "./connection-flow.ts";
 import type { EndpointConnection } from "./endpoint-stream.ts";
@@ -8,6 +9,7 @@ import { LateStreams } from "./late-streams.ts";
 import { headerListBytesMax, lastStreamMsMax, lingerMs, resetsBurst, resetsPerSecond, streamsMax } from "./limits.ts";
 import { ConnectionFault, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
 import { faultOfTrailers, type RequestHead } from "./request-head.ts";
+import type { PeerSettings } from "./settings.ts";
 import { type CarriedStream, StreamConnection } from "./stream-connection.ts";
 import { WriterGroup } from "./writer-group.ts";
 
@@ -40,6 +42,9 @@ export abstract class ServerConnection<S extends CarriedStream>
     super(socket, new WriterGroup(), options);
     this.#options = options;
   }
+
+  /** How large the messages of its streams may be. */
+  abstract get messageLimits(): MessageLimits;
 
   get streams(): ReadonlyMap<number, S> {
     return this.table;
@@ -172,7 +177,7 @@ export abstract class ServerConnection<S extends CarriedStream>
     }
   }
 
-  protected onSettings(): void {}
+  protected onSettings(_settings: PeerSettings): void {}
 
   protected onGoaway(): void {}
 

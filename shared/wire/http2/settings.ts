@@ -10,6 +10,10 @@ export interface PeerSettings {
   headerTableBytes?: number;
   streamsMax?: number;
   initialWindowBytes?: number;
+  /** Longest message of a client. Services alone obey it, since only peers reach them. */
+  receivedMessageBytes?: number;
+  /** Longest message of an answer. */
+  sentMessageBytes?: number;
 }
 
 /**
@@ -47,6 +51,12 @@ function applySetting(settings: PeerSettings, id: number, value: number): void {
         throw new ConnectionFault(ErrorCode.FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE is too large");
       }
       settings.initialWindowBytes = value;
+      return;
+    case SettingId.ReceivedMessageSize:
+      settings.receivedMessageBytes = value;
+      return;
+    case SettingId.SentMessageSize:
+      settings.sentMessageBytes = value;
       return;
     case SettingId.MaxFrameSize:
       if (value < frameBytesSettingMin || value > frameBytesSettingMax) {
