@@ -1,16 +1,14 @@
-import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
-import type { Daemon } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";
-import { listProcesses, type ProcessFacts, withDescendants } from "../kit/processes.ts";
 import { startRegistry } from "../kit/registry.ts";
 import { ctr, startSide } from "./daemons.ts";
 import type { Bench, Side } from "./measurement.ts";
+import { residentMib } from "./resident-memory.ts";
 import { interleave } from "./rounds.ts";
 
 const rounds = 3;
@@ -22,7 +20,6 @@ const callsAtATime = 64;
 const restMs = 60_000;
 /** How long a daemon is left alone before it counts as idle. */
 const settleMs = 5_000;
-const kibPerMib = 1024;
 
 /** What idle daemons and containers take: proportional set sizes, so that shared pages count once. */
 export const memoryBench: Bench = {
@@ -90,29 +87,4 @@ async function measureAfterBurst(side: Side): Promise<number> {
   }
   await delay(restMs);
   return residentMib(daemon);
-}
-
-/** Sum over the processes of a daemon and its shims; those in containers and NATS's own are left out. */
-function residentMib(daemon: Daemon): number {
-  const processes = listProcesses();
-  const gateway = daemon.pidOf("gateway");
-  const fleet = withDescendants(new Set(gateway === undefined ? [] : [gateway]), processes);
-  return processes
-    .filter(
-      (facts) => isShimOf(daemon, facts) || (fleet.has(facts.pid) && !/(?:^|\/)nats-server(?: |$)/.test(facts.command)),
-    )
-    .reduce((sum, { pid }) => sum + proportionalKib(pid) / kibPerMib, 0);
-}
-
-function isShimOf({ address }: Daemon, { command }: ProcessFacts): boolean {
-  return command.includes("containerd-shim") && command.includes(address);
-}
-
-/** @source proc_pid_smaps(5), smaps_rollup */
-function proportionalKib(pid: number): number {
-  const kib = /^Pss:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1];
-  if (kib === undefined) {
-    throw new Error(`no Pss for process ${pid}`);
-  }
-  return Number(kib);
 }
