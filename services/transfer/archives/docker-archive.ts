@@ -1,13 +1,13 @@
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { digestOf } from "#containerd/digest.ts";
+import { parseImageConfig } from "#containerd/image-manifest.ts";
+import { layoutNameOf, normalizeImageName } from "#containerd/image-reference.ts";
+import { MediaType } from "#containerd/media-types.ts";
 import { normalizePlatform } from "#containerd/platform.ts";
 import { descriptorJson, platformJson } from "../domain/descriptor-json.ts";
 import { goJson } from "../domain/go-json.ts";
 import { imageNameAnnotation } from "../domain/image-names.ts";
-import { layoutNameOf, normalizeImageName } from "../domain/image-reference.ts";
-import { parseImageConfig } from "../domain/manifest.ts";
-import { MediaType } from "../domain/media-types.ts";
 import { refNameAnnotation } from "../domain/ref-key.ts";
 import type { Descriptor } from "../registry/ports.ts";
 import type { TransferContent } from "../store/content.ts";

@@ -4,7 +4,7 @@ import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { type Digest, parseDigest, splitDigest } from "#containerd/digest.ts";
 import { uncompressedLabel } from "#containerd/labels.ts";
-import { MediaType } from "../domain/media-types.ts";
+import { MediaType } from "#containerd/media-types.ts";
 import type { Descriptor } from "../registry/ports.ts";
 import type { TransferContent } from "../store/content.ts";
 import type { ArchivedBlob } from "./archive-blobs.ts";

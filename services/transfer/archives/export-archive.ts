@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { digestOfHash, splitDigest } from "#containerd/digest.ts";
+import { MediaType } from "#containerd/media-types.ts";
 import { asByteString, toByteString } from "#linux/bytes.ts";
 import { MemberType, type TarMember } from "#tar/tar-format.ts";
 import { archiveEnd, encodeMember, paddingOf } from "#tar/tar-writer.ts";
 import { descriptorJson } from "../domain/descriptor-json.ts";
 import { goJson } from "../domain/go-json.ts";
-import { MediaType } from "../domain/media-types.ts";
 import type { Descriptor } from "../registry/ports.ts";
 import type { TransferContent } from "../store/content.ts";
 

@@ -1,10 +1,10 @@
 import { ErrorKind, failure } from "#base/errors.ts";
+import { childrenOf, hasChildren, parseManifest } from "#containerd/image-manifest.ts";
+import { familiarImageName, layoutNameOf } from "#containerd/image-reference.ts";
+import { isIndexType, isManifestType, isNonDistributable } from "#containerd/media-types.ts";
 import type { PlatformMatcher } from "#containerd/platform.ts";
 import { sortByPlatform, withPlatform } from "../domain/child-filter.ts";
 import { imageNameAnnotation } from "../domain/image-names.ts";
-import { familiarImageName, layoutNameOf } from "../domain/image-reference.ts";
-import { childrenOf, hasChildren, parseManifest } from "../domain/manifest.ts";
-import { isIndexType, isManifestType, isNonDistributable } from "../domain/media-types.ts";
 import { refNameAnnotation } from "../domain/ref-key.ts";
 import { Visits } from "../domain/visits.ts";
 import type { Descriptor } from "../registry/ports.ts";

@@ -1,5 +1,5 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { MediaType } from "../domain/media-types.ts";
+import { MediaType } from "#containerd/media-types.ts";
 import type { Descriptor } from "../registry/ports.ts";
 import type { TransferContent } from "../store/content.ts";
 import { type ArchiveContents, readArchive } from "./archive-blobs.ts";

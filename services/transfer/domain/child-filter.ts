@@ -1,8 +1,8 @@
 import { ErrorKind, failure } from "#base/errors.ts";
+import { platformOf } from "#containerd/image-manifest.ts";
+import { isConfigType, isIndexType, isManifestType } from "#containerd/media-types.ts";
 import { anyPlatform, type ImagePlatform, orderedPlatforms, type PlatformMatcher } from "#containerd/platform.ts";
 import type { Descriptor } from "../registry/ports.ts";
-import { platformOf } from "./manifest.ts";
-import { isConfigType, isIndexType, isManifestType } from "./media-types.ts";
 
 /** Which parts of an image are wanted, as an `ImageStore` says. */
 export interface ImageSelection {

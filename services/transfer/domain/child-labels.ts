@@ -1,6 +1,6 @@
 import { splitDigest } from "#containerd/digest.ts";
+import { isKnownConfigType, isLayerType, isManifestType } from "#containerd/media-types.ts";
 import type { Descriptor } from "../registry/ports.ts";
-import { isKnownConfigType, isLayerType, isManifestType } from "./media-types.ts";
 
 /** On a referrer among the children of a manifest: what it refers to. @source containerd v2.3.4 core/images/annotations.go */
 const subjectAnnotation = "io.containerd.manifest.subject";

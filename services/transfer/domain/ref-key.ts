@@ -1,5 +1,11 @@
+import {
+  isAttestationType,
+  isIndexType,
+  isKnownConfigType,
+  isLayerType,
+  isManifestType,
+} from "#containerd/media-types.ts";
 import type { Descriptor } from "../registry/ports.ts";
-import { isAttestationType, isIndexType, isKnownConfigType, isLayerType, isManifestType } from "./media-types.ts";
 
 /** The annotation with the tag that an index gives a manifest. @source OCI image-spec v1.1 annotations.md */
 export const refNameAnnotation = "org.opencontainers.image.ref.name";

@@ -1,7 +1,7 @@
 import { ErrorKind, failure } from "#base/errors.ts";
+import { platformOf } from "#containerd/image-manifest.ts";
 import { formatPlatform } from "#containerd/platform.ts";
 import type { Descriptor } from "../registry/ports.ts";
-import { platformOf } from "./manifest.ts";
 
 /** Most descriptors below one. */
 const descriptorsMax = 100_000;

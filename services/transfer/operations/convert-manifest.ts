@@ -1,6 +1,6 @@
 import { digestOf } from "#containerd/digest.ts";
-import { childrenOf, parseManifest } from "../domain/manifest.ts";
-import { isManifestType, MediaType } from "../domain/media-types.ts";
+import { childrenOf, parseManifest } from "#containerd/image-manifest.ts";
+import { isManifestType, MediaType } from "#containerd/media-types.ts";
 import { refKeyOf } from "../domain/ref-key.ts";
 import type { Descriptor } from "../registry/ports.ts";
 import type { TransferContent } from "../store/content.ts";

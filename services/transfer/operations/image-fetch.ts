@@ -1,9 +1,9 @@
 import { labelBytesMax } from "#base/limits.ts";
+import { childrenOf, hasChildren, parseManifest } from "#containerd/image-manifest.ts";
 import type { Labels } from "#containerd/labels.ts";
+import { isManifestType, MediaType } from "#containerd/media-types.ts";
 import type { ChildFilter } from "../domain/child-filter.ts";
 import { childLabels } from "../domain/child-labels.ts";
-import { childrenOf, hasChildren, parseManifest } from "../domain/manifest.ts";
-import { isManifestType, MediaType } from "../domain/media-types.ts";
 import { Visits } from "../domain/visits.ts";
 import type { ProgressTracker } from "../progress/progress-tracker.ts";
 import { addDistributionSource, distributionSourceLabel } from "../registry/distribution-source.ts";

@@ -1,11 +1,11 @@
 import { ErrorKind, FlotillaError, isFailure } from "#base/errors.ts";
+import { childrenOf, hasChildren, parseManifest } from "#containerd/image-manifest.ts";
+import { isManifestType } from "#containerd/media-types.ts";
 import { decompressed } from "../archives/compression.ts";
 import { importArchive } from "../archives/import-archive.ts";
 import { selectChildren } from "../domain/child-filter.ts";
 import { childLabels } from "../domain/child-labels.ts";
 import { type NamedImage, namesFor, namesFromArchive } from "../domain/image-names.ts";
-import { childrenOf, hasChildren, parseManifest } from "../domain/manifest.ts";
-import { isManifestType } from "../domain/media-types.ts";
 import { Visits } from "../domain/visits.ts";
 import type { ByteStream, Descriptor } from "../registry/ports.ts";
 import type { ImageUnpacker } from "../unpack/unpacker.ts";

@@ -1,7 +1,7 @@
 import { ErrorKind, FlotillaError, failure, wrapFailure } from "#base/errors.ts";
+import { MediaType } from "#containerd/media-types.ts";
 import { selectChildren } from "../domain/child-filter.ts";
 import { namesFor } from "../domain/image-names.ts";
-import { MediaType } from "../domain/media-types.ts";
 import { ProgressTracker } from "../progress/progress-tracker.ts";
 import type { Descriptor, Registry } from "../registry/ports.ts";
 import type { ImageUnpacker, UnpackerParts } from "../unpack/unpacker.ts";

@@ -1,6 +1,6 @@
+import { childrenOf, hasChildren, parseManifest } from "#containerd/image-manifest.ts";
 import { anyPlatform, orderedPlatforms } from "#containerd/platform.ts";
 import { withPlatform } from "../domain/child-filter.ts";
-import { childrenOf, hasChildren, parseManifest } from "../domain/manifest.ts";
 import { ProgressTracker } from "../progress/progress-tracker.ts";
 import type { Descriptor, Registry } from "../registry/ports.ts";
 import type { ImageEnd } from "./image-end.ts";

@@ -1,23 +1,8 @@
 import type { Digest } from "#containerd/digest.ts";
+import type { Descriptor } from "#containerd/image-manifest.ts";
 import type { Labels } from "#containerd/labels.ts";
 
-/**
- * A piece of an image by its digest, with the names of the OCI image specification, as they stand in manifests.
- *
- * @source OCI image-spec v1.1 descriptor.md
- */
-export interface Descriptor {
-  readonly mediaType: string;
-  readonly digest: Digest;
-  /** In bytes. */
-  readonly size: number;
-  readonly urls?: readonly string[];
-  readonly annotations?: Readonly<Record<string, string>>;
-  /** The whole content in base64, where a manifest embeds it. */
-  readonly data?: string;
-  readonly artifactType?: string;
-  readonly platform?: Readonly<Record<string, unknown>>;
-}
+export type { Descriptor };
 
 /** What all transfers of this process share: how many requests at once, and how long a silent registry is waited for. */
 export interface RegistriesSettings {

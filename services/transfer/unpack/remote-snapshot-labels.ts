@@ -1,5 +1,5 @@
 import { labelBytesMax } from "#base/limits.ts";
-import { isLayerType } from "../domain/media-types.ts";
+import { isLayerType } from "#containerd/media-types.ts";
 import type { Descriptor } from "../registry/ports.ts";
 
 const layersLabel = "containerd.io/snapshot/cri.image-layers";

@@ -1,12 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { type ImageConfig, parseImageConfig } from "#containerd/image-manifest.ts";
 import { uncompressedLabel } from "#containerd/labels.ts";
+import { isConfigType, isLayerType } from "#containerd/media-types.ts";
 import { normalizePlatform } from "#containerd/platform.ts";
 import { LayerState, type Layers, type UnpackRequestSchema } from "#gen/flotilla/layers/v1/layers_pb.ts";
 import { MessageQueue } from "#wire/message-queue.ts";
-import { type ImageConfig, parseImageConfig } from "../domain/manifest.ts";
-import { isConfigType, isLayerType } from "../domain/media-types.ts";
 import type { ProgressTracker } from "../progress/progress-tracker.ts";
 import type { Descriptor } from "../registry/ports.ts";
 import type { Caller } from "../store/caller.ts";

@@ -1,8 +1,25 @@
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
-import { findDigestFault } from "#containerd/digest.ts";
-import { type ImagePlatform, platformFrom } from "#containerd/platform.ts";
-import type { Descriptor } from "../registry/ports.ts";
+import { type Digest, findDigestFault } from "./digest.ts";
 import { isIndexType, isManifestType } from "./media-types.ts";
+import { type ImagePlatform, platformFrom } from "./platform.ts";
+
+/**
+ * A piece of an image by its digest, with the names of the OCI image specification, as they stand in manifests.
+ *
+ * @source OCI image-spec v1.1 descriptor.md
+ */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  /** In bytes. */
+  readonly size: number;
+  readonly urls?: readonly string[];
+  readonly annotations?: Readonly<Record<string, string>>;
+  /** The whole content in base64, where a manifest embeds it. */
+  readonly data?: string;
+  readonly artifactType?: string;
+  readonly platform?: Readonly<Record<string, unknown>>;
+}
 
 /** Largest manifest, index or configuration that is read. The largest messages between processes are not larger. */
 export const manifestBytesMax = 16 * 1024 * 1024;

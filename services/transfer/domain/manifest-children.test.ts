@@ -3,11 +3,11 @@ import test from "node:test";
 import * as fc from "fast-check";
 import { isFailure } from "#base/errors.ts";
 import { digestOf } from "#containerd/digest.ts";
+import { childrenOf, parseImageConfig, parseManifest } from "#containerd/image-manifest.ts";
+import { MediaType } from "#containerd/media-types.ts";
 import { orderedPlatforms, parsePlatform } from "#containerd/platform.ts";
 import { selectChildren, sortByPlatform } from "./child-filter.ts";
 import { childLabels } from "./child-labels.ts";
-import { childrenOf, parseImageConfig, parseManifest } from "./manifest.ts";
-import { MediaType } from "./media-types.ts";
 import { refKeyOf } from "./ref-key.ts";
 
 const digest = digestOf("x");
