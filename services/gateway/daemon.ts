@@ -10,6 +10,7 @@ import { endOnBug, forceExitAfter } from "#fleet/ends.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
 import { keepMemorySmall } from "#fleet/memory-keeper.ts";
 import type { ProcessName } from "#fleet/process-name.ts";
+import { readProxyPlugins } from "#fleet/proxies/proxy-plugins.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { onDemandProcesses } from "#fleet/startup.ts";
 import { type Member, Supervisor } from "#fleet/supervisor.ts";
@@ -45,7 +46,7 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
   const { config, warnings } = await loadConfig(flags, allPlugins);
   const log = openLog("gateway", config.log);
   endOnBug(log);
-  warnings.forEach((warning) => log.warn(warning));
+  [...warnings, ...readProxyPlugins(config, allPlugins).warnings].forEach((warning) => log.warn(warning));
   await createDirectories(config);
   const stop = watchSignals(log);
   await using resources = new AsyncDisposableStack();

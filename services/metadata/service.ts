@@ -11,7 +11,7 @@ import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import { lockFile } from "#sqlite/lock.ts";
 import type { ServiceBinding } from "#wire/handler.ts";
 import { readMetadataConfig, readSchedulerConfig } from "./config.ts";
-import { connectFileOwners } from "./file-owners.ts";
+import { connectFileOwners, connectLabelListener } from "./file-owners.ts";
 import { collectGarbage } from "./gc/collect.ts";
 import { CollectionScheduler } from "./gc/schedule.ts";
 import { OutboxPublisher, type OutgoingEvent, type Publish } from "./outbox-publisher.ts";
@@ -107,9 +107,13 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
         exports: { policy, path },
         services: [
           blobIndexService(stores.records, stores),
-          snapshotIndexService(stores.snapshots, stores.snapshotters),
+          snapshotIndexService(stores.snapshots, stores.snapshotters, stores.proxiedSnapshots),
           contentInfoService(stores.blobs),
-          snapshotInfoService(stores.snapshots, stores.snapshotters),
+          snapshotInfoService(
+            stores.snapshots,
+            stores.snapshotters,
+            connectLabelListener(context.connect("snapshots")),
+          ),
         ],
       };
     },

@@ -7,6 +7,7 @@ import { ImageStore } from "./store/images.ts";
 import { IngestStore, type SharingPolicy } from "./store/ingests.ts";
 import { LeaseStore } from "./store/leases.ts";
 import { NamespaceStore } from "./store/namespaces.ts";
+import { ProxiedSnapshotStore } from "./store/proxied-snapshots.ts";
 import { Records } from "./store/records.ts";
 import { ReleaseStore } from "./store/releases.ts";
 import { SandboxStore } from "./store/sandboxes.ts";
@@ -27,6 +28,7 @@ export interface Stores {
   readonly ingests: IngestStore;
   readonly snapshots: SnapshotStore;
   readonly snapshotters: SnapshotterStore;
+  readonly proxiedSnapshots: ProxiedSnapshotStore;
   readonly releases: ReleaseStore;
 }
 
@@ -70,6 +72,7 @@ export function openStores(options: {
     ingests: new IngestStore(records, { namespaces, leases, releases, blobs, sequences }, options.policy),
     snapshots,
     snapshotters: new SnapshotterStore(records, releases, snapshots),
+    proxiedSnapshots: new ProxiedSnapshotStore(records, { snapshots, releases, sequences }),
     releases,
   };
 }

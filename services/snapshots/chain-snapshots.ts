@@ -1,9 +1,9 @@
-import type { Snapshotter } from "./domain/snapshotter.ts";
+import type { SnapshotterFront } from "./domain/front.ts";
 import type { ChainSnapshots } from "./layers/ports.ts";
 
 /** The snapshots of a snapshotter as the unpacking of layers sees them, for one namespace and lease. */
 export function openChainSnapshots(
-  snapshotter: Snapshotter,
+  snapshotter: SnapshotterFront,
   { namespace, lease }: { readonly namespace: string; readonly lease: string },
 ): ChainSnapshots {
   const nameOf = (key: string): { namespace: string; snapshotter: string; key: string } => ({
@@ -13,7 +13,7 @@ export function openChainSnapshots(
   });
   return {
     snapshotter: snapshotter.name,
-    canRebase: snapshotter.driver.capabilities.includes("rebase"),
+    canRebase: snapshotter.canRebase,
     exists: (name) => snapshotter.isCommitted(nameOf(name)),
     prepare: ({ key, parent, labels }) =>
       snapshotter.prepare({ ...nameOf(key), lease, parent, labels, kind: "active" }),

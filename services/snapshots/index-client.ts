@@ -9,7 +9,7 @@ import {
 } from "#gen/flotilla/index/v1/index_pb.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";
-import type { SnapshotIndex } from "./domain/ports.ts";
+import type { ProxiedSnapshotIndex, SnapshotIndex } from "./domain/ports.ts";
 import type { SnapshotKind, SnapshotLocation, SnapshotUsage } from "./drivers/driver.ts";
 
 /** The index that the metadata process keeps. */
@@ -21,7 +21,7 @@ export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
       const { location } = await index.prepareSnapshot({
         ...snapshot,
         labels: { ...labels },
-        kind: kind === "view" ? RecordedKind.VIEW : RecordedKind.ACTIVE,
+        kind: writeKind(kind),
       });
       return readLocation(location);
     },
@@ -40,7 +40,7 @@ export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
       await records.remove({ snapshotter, key }, { headers: clientHeaders(namespace) });
     },
     async reconcile(loaded) {
-      const snapshotters = loaded.map(({ name, ids }) => ({ name, ids: [...ids] }));
+      const snapshotters = loaded.map(({ name, ids, proxied }) => ({ name, ids: [...ids], proxied }));
       const { repairs } = await index.reconcileSnapshots({ snapshotters });
       return repairs.map(({ snapshotter, orphanIds, missing }) => ({
         snapshotter,
@@ -49,6 +49,47 @@ export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
       }));
     },
   };
+}
+
+/** The part of the index that is for snapshotters of others. */
+export function connectProxiedIndex(connection: RpcConnection): ProxiedSnapshotIndex {
+  const index = createClient(SnapshotIndexService, connection.transport);
+  const records = createClient(Snapshots, connection.transport);
+  return {
+    async reserve({ kind, labels, ...snapshot }) {
+      const { id, backendName, backendParent } = await index.reserveSnapshot({
+        ...snapshot,
+        labels: { ...labels },
+        kind: writeKind(kind),
+      });
+      return { id, backendName, backendParent };
+    },
+    async record({ kind, labels, ...snapshot }, reservation) {
+      await index.recordSnapshot({ ...snapshot, ...reservation, labels: { ...labels }, kind: writeKind(kind) });
+    },
+    async find({ namespace, snapshotter, key }) {
+      const { location } = await index.resolveSnapshot({ namespace, snapshotter, key });
+      const { id, kind } = readLocation(location);
+      return { id, kind, backendName: location?.backendName ?? "", backendParent: location?.backendParent ?? "" };
+    },
+    async commit({ labels, ...commit }, backendName) {
+      await index.commitSnapshot({ ...commit, labels: { ...labels }, backendName });
+    },
+    async remove({ namespace, snapshotter, key }) {
+      await records.remove({ snapshotter, key }, { headers: clientHeaders(namespace) });
+    },
+    confirmReleased: async (snapshotter, ids) => (await index.confirmReleased({ snapshotter, ids: [...ids] })).ids,
+  };
+}
+
+const writtenKinds: Readonly<Record<SnapshotKind, RecordedKind>> = {
+  view: RecordedKind.VIEW,
+  active: RecordedKind.ACTIVE,
+  committed: RecordedKind.COMMITTED,
+};
+
+function writeKind(kind: SnapshotKind): RecordedKind {
+  return writtenKinds[kind];
 }
 
 function readLocation(location: RecordedLocation | undefined): SnapshotLocation {

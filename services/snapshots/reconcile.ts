@@ -33,17 +33,24 @@ const unknownShareMax = 0.5;
  * snapshotter's directories are unknown, nothing is moved either, since containers may be running on them. Their ids are
  * never given out again in any case.
  *
+ * @param proxied - Snapshotters that are somebody else's, of which there is nothing to compare.
  * @throws {@link FlotillaError} when the records cannot be had. The directories are as they were then.
  */
 export async function reconcileSnapshots(
   snapshotters: ReadonlyMap<string, Snapshotter>,
+  proxied: readonly string[],
   index: SnapshotIndex,
 ): Promise<RepairedSnapshotter[]> {
   const loaded = await Promise.all(
-    [...snapshotters.values()].map(async ({ name, driver }) => ({ name, ids: await driver.listIds() })),
+    [...snapshotters.values()].map(async ({ name, driver }) => ({
+      name,
+      ids: await driver.listIds(),
+      proxied: false,
+    })),
   );
+  const others = proxied.map((name) => ({ name, ids: [], proxied: true }));
   const repaired: RepairedSnapshotter[] = [];
-  for (const { snapshotter: name, orphanIds, missing } of await index.reconcile(loaded)) {
+  for (const { snapshotter: name, orphanIds, missing } of await index.reconcile([...loaded, ...others])) {
     const snapshotter = snapshotters.get(name);
     if (snapshotter !== undefined) {
       const onDisk = loaded.find((other) => other.name === name)?.ids.length ?? 0;

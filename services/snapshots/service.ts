@@ -5,15 +5,21 @@ import { pluginUri } from "#config/manifest.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
+import { ProxyLinks } from "#fleet/proxies/proxy-links.ts";
+import type { ProxyPlugin } from "#fleet/proxies/proxy-plugins.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
+import type { RpcConnection } from "#wire/client.ts";
 import { openChainSnapshots } from "./chain-snapshots.ts";
+import type { SnapshotterFront, SnapshotterFronts } from "./domain/front.ts";
 import { getSnapshotter, Snapshotter, type SnapshotterWatch } from "./domain/snapshotter.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition } from "./drivers/driver.ts";
 import { snapshotDrivers } from "./drivers/index.ts";
 import type { TreeWorkers } from "./drivers/trees.ts";
-import { connectSnapshotIndex } from "./index-client.ts";
+import { connectProxiedIndex, connectSnapshotIndex } from "./index-client.ts";
 import { layerPlugins } from "./layers/plugin-definitions.ts";
 import { snapshotsGrpcPlugin } from "./plugins.ts";
+import { connectSnapshotBackend } from "./proxied/backend-client.ts";
+import { ProxiedSnapshotter } from "./proxied/proxied-snapshotter.ts";
 import { type RepairedSnapshotter, reconcileSnapshots } from "./reconcile.ts";
 import { directoriesService } from "./rpc/directories.ts";
 import { snapshotsService } from "./rpc/snapshots.ts";
@@ -28,7 +34,8 @@ import { TreeThreads } from "./threads/tree-threads.ts";
  */
 export async function composeSnapshots(context: ProcessContext): Promise<ProcessParts> {
   const { config, log } = context;
-  const index = connectSnapshotIndex(context.connect("metadata"));
+  const metadata = context.connect("metadata");
+  const index = connectSnapshotIndex(metadata);
   const trees = context.resources.use(new TreeThreads());
   const opened = await openDrivers(config, trees);
   const snapshotters = new Map<string, Snapshotter>();
@@ -37,19 +44,48 @@ export async function composeSnapshots(context: ProcessContext): Promise<Process
       snapshotters.set(manifest.id, new Snapshotter(manifest.id, outcome.driver, index, logTroubles(log)));
     }
   }
-  logRepairs(log, await reconcileSnapshots(snapshotters, index));
+  const proxied = context.proxies.filter(({ kind }) => kind === "snapshot");
+  logRepairs(
+    log,
+    await reconcileSnapshots(
+      snapshotters,
+      proxied.map(({ name }) => name),
+      index,
+    ),
+  );
+  const links = new ProxyLinks(context);
+  const proxiedSnapshotters = openProxiedSnapshotters(proxied, context, links, metadata);
+  const fronts: SnapshotterFronts = new Map<string, SnapshotterFront>([...snapshotters, ...proxiedSnapshotters]);
   const layers = layerPlugins(context, {
     workers: context.resources.use(new LayerThreads()),
-    getSnapshots: ({ snapshotter, ...owner }) => openChainSnapshots(getSnapshotter(snapshotters, snapshotter), owner),
+    getSnapshots: ({ snapshotter, ...owner }) => openChainSnapshots(getSnapshotter(fronts, snapshotter), owner),
   });
   return {
     plugins: [
       ...opened.map(driverPlugin),
-      { manifest: snapshotsGrpcPlugin, init: () => ({ services: [snapshotsService(snapshotters)] }) },
+      { manifest: snapshotsGrpcPlugin, init: () => ({ services: [snapshotsService(fronts)] }) },
       ...layers.plugins,
     ],
-    services: [directoriesService(snapshotters), ...layers.services],
+    services: [directoriesService(fronts, proxiedSnapshotters), ...layers.services],
   };
+}
+
+/** The snapshotters that are somebody else's. Nobody is asked anything before a client does. */
+function openProxiedSnapshotters(
+  plugins: readonly ProxyPlugin[],
+  { log }: Pick<ProcessContext, "log">,
+  links: ProxyLinks,
+  metadata: RpcConnection,
+): Map<string, ProxiedSnapshotter> {
+  const index = connectProxiedIndex(metadata);
+  return new Map(
+    plugins.map((plugin) => {
+      const backend = connectSnapshotBackend(plugin.name, links.get(plugin));
+      const onRemovalFailed = (snapshotter: string, error: unknown): void =>
+        log.warn({ snapshotter, err: error }, "a proxied snapshotter did not remove what is released");
+      return [plugin.name, new ProxiedSnapshotter(plugin.name, backend, index, onRemovalFailed)];
+    }),
+  );
 }
 
 interface OpenedDriver {

@@ -11,6 +11,9 @@ export const uncompressedLabel = "containerd.io/uncompressed";
 /** On a snapshot that is being prepared: the name of the committed snapshot that would make it needless. */
 export const snapshotRefLabel = "containerd.io/snapshot.ref";
 
+/** Labels that begin with this, and {@link snapshotRefLabel}, are told to the snapshotter. @source containerd v2.3.4 core/snapshots/snapshotter.go `inheritedLabelsPrefix` */
+const inheritedPrefix = "containerd.io/snapshot/";
+
 /** How much of a key that is too long an error shows. @source containerd v2.3.4 pkg/labels/validate.go `keyMaxLen` */
 const shownKeyBytesMax = 64;
 
@@ -49,4 +52,11 @@ function validateLabel(key: string, value: string): void {
  */
 export function withoutEmptyLabels(labels: Labels): Record<string, string> {
   return Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ""));
+}
+
+/** The labels of a snapshot that its snapshotter is told. @source containerd v2.3.4 core/snapshots/snapshotter.go `FilterInheritedLabels` */
+export function inheritedLabels(labels: Labels): Labels {
+  return Object.fromEntries(
+    Object.entries(labels).filter(([key]) => key === snapshotRefLabel || key.startsWith(inheritedPrefix)),
+  );
 }

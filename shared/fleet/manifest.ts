@@ -1,4 +1,5 @@
 import type { ConfigurablePlugin } from "#config/manifest.ts";
+import type { ImagePlatform } from "#containerd/platform.ts";
 
 /**
  * What is known of a plugin without running it. A manifest is plain data in the file `plugin.ts` or `plugins.ts` beside the plugin's code, and
@@ -13,4 +14,6 @@ export interface PluginManifest extends ConfigurablePlugin {
   readonly capabilities?: readonly string[];
   /** Whether the plugin depends on the host's platform, which is then shown. */
   readonly platformDependent?: boolean;
+  /** The platform that is shown in place of the host's. */
+  readonly platform?: Pick<ImagePlatform, "os" | "architecture" | "variant">;
 }

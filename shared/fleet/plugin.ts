@@ -4,6 +4,7 @@ import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts
 import type { FleetConfig } from "#config/config.ts";
 import { hostPlatform } from "#config/host-platform.ts";
 import { pluginUri } from "#config/manifest.ts";
+import type { ImagePlatform } from "#containerd/platform.ts";
 import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { codeOf } from "#wire/errors.ts";
 import type { ServiceBinding } from "#wire/handler.ts";
@@ -62,7 +63,7 @@ export interface InitialisedPlugins {
 
 /** Describes a plugin as Introspection shows it, by its manifest and what it has told since. */
 export function describePlugin(
-  { type, id, requires = [], exports = {}, capabilities = [], platformDependent = false }: PluginManifest,
+  { type, id, requires = [], exports = {}, capabilities = [], platformDependent = false, platform }: PluginManifest,
   facts: PluginFacts = {},
 ): Plugin {
   return create(PluginSchema, {
@@ -71,8 +72,19 @@ export function describePlugin(
     requires: [...requires],
     exports: { ...exports, ...facts.exports },
     capabilities: [...capabilities, ...(facts.capabilities ?? [])],
-    platforms: platformDependent ? [hostPlatform()] : [],
+    platforms: shownPlatforms(platformDependent, platform),
   });
+}
+
+function shownPlatforms(
+  platformDependent: boolean,
+  platform: PluginManifest["platform"],
+): Pick<ImagePlatform, "os" | "architecture" | "variant">[] {
+  if (platform !== undefined) {
+    const { os, architecture, variant } = platform;
+    return [{ os, architecture, variant }];
+  }
+  return platformDependent ? [hostPlatform()] : [];
 }
 
 /**

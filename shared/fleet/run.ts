@@ -20,6 +20,7 @@ import { serveMember } from "./member-sockets.ts";
 import { keepMemorySmall } from "./memory-keeper.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, privateSocketOf } from "./process-name.ts";
+import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
 import { showSourcePlaces } from "./source-places.ts";
 import { idleVariable, onDemandProcesses } from "./startup.ts";
 import { wakePeer } from "./wake.ts";
@@ -37,6 +38,8 @@ export interface ProcessContext {
   readonly resources: AsyncDisposableStack;
   /** Aborts when the process begins to stop. */
   readonly stopping: AbortSignal;
+  /** The plugins that are behind sockets of others and answered by way of this process; disabled ones left out. */
+  readonly proxies: readonly ProxyPlugin[];
   /** Opens a connection to another process of the fleet; closed with the resources. */
   connect(peer: ProcessName): RpcConnection;
 }
@@ -89,11 +92,13 @@ export async function runProcess(
     process.once(signal, () => stopFor(signal));
   }
   try {
+    const proxies = proxyPluginsOf(name, config, manifests);
     const parts = await compose({
       config,
       log,
       resources,
       stopping: stop.signal,
+      proxies,
       connect: (peer) =>
         resources.adopt(
           connectRpc(
@@ -103,7 +108,9 @@ export async function runProcess(
           (connection) => connection.close(),
         ),
     });
-    const initialised = await initPlugins(manifests, parts.plugins, { config, log });
+    // Those of others come first, since ours may need them.
+    const carried = [...proxies.map(({ manifest }) => manifest), ...manifests];
+    const initialised = await initPlugins(carried, parts.plugins, { config, log });
     const description = create(DescribeResponseSchema, { plugins: [...initialised.plugins] });
     const idle = watchIdleness(resources, parts, () => stopFor(`nobody needs ${name}`));
     const server = await serveMember({

@@ -23,10 +23,15 @@ export interface RpcConnectionOptions {
   readonly observer?: CallObserver;
   /** Called when the other side is not there. It is tried again until a call has waited too long. */
   readonly onAbsent?: () => void;
+  /** How long a call waits for the other side to be there, 10 s unless given. */
+  readonly heldMsMax?: number;
 }
 
 /** Opens a connection to the socket of a process, when first used. */
-export function connectRpc(socketPath: string, { observer, onAbsent }: RpcConnectionOptions = {}): RpcConnection {
+export function connectRpc(
+  socketPath: string,
+  { observer, onAbsent, heldMsMax }: RpcConnectionOptions = {},
+): RpcConnection {
   const connect = (): net.Socket => {
     const socket = net.connect(socketPath);
     if (onAbsent !== undefined) {
@@ -34,7 +39,7 @@ export function connectRpc(socketPath: string, { observer, onAbsent }: RpcConnec
     }
     return socket;
   };
-  const sessions = new SessionHolder({ name: socketPath, connect });
+  const sessions = new SessionHolder({ name: socketPath, connect, ...(heldMsMax === undefined ? {} : { heldMsMax }) });
   return {
     transport: {
       unary: (method, signal, timeoutMs, header, input) =>

@@ -102,7 +102,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ namespace: inNamespace, lease, key: name, name, labels }).map(
     (snapshot): Step =>
       ({ snapshots }) =>
-        snapshots.commit({ ...snapshot, snapshotter: "native", parent: "", usage: undefined }),
+        snapshots.commit({ ...snapshot, snapshotter: "native", parent: "", usage: undefined, backendName: "" }),
   ),
   fc.record({ namespace: inNamespace, id: name, labels: leaseLabels }).map(
     (made): Step =>
@@ -289,7 +289,7 @@ test("a collection removes exactly what nothing holds, with its files", { timeou
       const { stores } = opened;
       const files = new TestFiles(stores);
       const { database } = stores.records;
-      await stores.snapshotters.reconcile([{ name: "native", ids: [] }]);
+      await stores.snapshotters.reconcile([{ name: "native", ids: [], proxied: false }]);
       for (const run of steps) {
         await run(stores, files, opened).catch((error: unknown) => assert.ok(isFailure(error), String(error)));
       }

@@ -12,9 +12,14 @@ export interface FileOwners {
   /**
    * Removes the directories of snapshots, children before parents.
    *
+   * @param backendNames - What a proxied snapshotter knows them by, one for each id; none for all others.
    * @returns The ids whose directories are gone.
    */
-  removeSnapshots(snapshotter: string, ids: readonly bigint[]): Promise<readonly bigint[]>;
+  removeSnapshots(
+    snapshotter: string,
+    ids: readonly bigint[],
+    backendNames: readonly string[],
+  ): Promise<readonly bigint[]>;
 }
 
 /** Most blobs, and most ingests, in one call. */
@@ -111,6 +116,7 @@ export async function removeReleasedSnapshots(
     const removed = await owners.removeSnapshots(
       snapshotter,
       batch.map(({ id }) => id),
+      batch.map(({ backendName }) => backendName).filter((name) => name !== ""),
     );
     await records.maintain(() => {
       for (const id of removed) {

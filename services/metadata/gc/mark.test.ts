@@ -36,7 +36,7 @@ class Scene implements Disposable {
     const name = { namespace, snapshotter: "native", lease: "", labels: {} };
     await this.#opened.stores.snapshots.prepare({ ...name, key: `${key}-active`, parent, kind: Kind.ACTIVE });
     const commit = { ...name, key: `${key}-active`, name: key, labels: prefixed(labels), parent: "" };
-    await this.#opened.stores.snapshots.commit({ ...commit, usage: undefined });
+    await this.#opened.stores.snapshots.commit({ ...commit, usage: undefined, backendName: "" });
   }
 
   async container(id: string, snapshotKey: string, labels: Record<string, string> = {}): Promise<void> {

@@ -3,11 +3,16 @@ import { ErrorKind, failure } from "#base/errors.ts";
 import { Kind } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { SnapshotIndex, SnapshotKind, type SnapshotLocationSchema } from "#gen/flotilla/index/v1/index_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import type { ProxiedSnapshotStore } from "../store/proxied-snapshots.ts";
 import type { SnapshotLocation, SnapshotStore } from "../store/snapshots.ts";
 import type { SnapshotterStore } from "../store/snapshotters.ts";
 
 /** Answers the snapshots process about the tree of snapshots. The contract stands in index.proto. */
-export function snapshotIndexService(snapshots: SnapshotStore, snapshotters: SnapshotterStore): ServiceBinding {
+export function snapshotIndexService(
+  snapshots: SnapshotStore,
+  snapshotters: SnapshotterStore,
+  proxied: ProxiedSnapshotStore,
+): ServiceBinding {
   return bindService(SnapshotIndex, {
     prepareSnapshot: async (request) => ({
       location: showLocation(await snapshots.prepare({ ...request, kind: readNewKind(request.kind) })),
@@ -34,6 +39,12 @@ export function snapshotIndexService(snapshots: SnapshotStore, snapshotters: Sna
         })),
       };
     },
+    reserveSnapshot: (request) => proxied.reserve({ ...request, kind: readNewKind(request.kind) }),
+    recordSnapshot: async (request) => {
+      await proxied.record({ ...request, kind: readKind(request.kind) });
+      return {};
+    },
+    confirmReleased: ({ snapshotter, ids }) => ({ ids: proxied.confirmReleased(snapshotter, ids) }),
   } satisfies Handlers<typeof SnapshotIndex>);
 }
 
@@ -48,6 +59,10 @@ function readNewKind(kind: SnapshotKind): typeof Kind.ACTIVE | typeof Kind.VIEW 
   }
 }
 
+function readKind(kind: SnapshotKind): Kind {
+  return kind === SnapshotKind.COMMITTED ? Kind.COMMITTED : readNewKind(kind);
+}
+
 const shownKinds: Readonly<Record<Kind, SnapshotKind>> = {
   [Kind.UNKNOWN]: SnapshotKind.UNSPECIFIED,
   [Kind.VIEW]: SnapshotKind.VIEW,
@@ -60,6 +75,15 @@ function showLocation({
   parentIds,
   kind,
   labels,
+  backendName,
+  backendParent,
 }: SnapshotLocation): MessageInitShape<typeof SnapshotLocationSchema> {
-  return { id, parentIds: [...parentIds], kind: shownKinds[kind] ?? SnapshotKind.UNSPECIFIED, labels };
+  return {
+    id,
+    parentIds: [...parentIds],
+    kind: shownKinds[kind] ?? SnapshotKind.UNSPECIFIED,
+    labels,
+    backendName,
+    backendParent,
+  };
 }

@@ -13,12 +13,25 @@ import { mapEntry, recordFields } from "./record-fields.ts";
 /** Most records in one message of a list. @source containerd v2.3.4 plugins/services/snapshots/service.go `List` */
 const recordsPerMessageMax = 100;
 
+/** Tells a proxied snapshotter of labels that are about to change. What it throws is the client's. */
+export type LabelListener = (update: {
+  readonly snapshotter: string;
+  readonly namespace: string;
+  readonly backendName: string;
+  readonly labels: Record<string, string>;
+  readonly paths: string[];
+}) => Promise<void>;
+
 /**
  * Answers those methods of the Snapshots service that touch records alone.
  *
  * @source containerd v2.3.4 plugins/services/snapshots/service.go
  */
-export function snapshotInfoService(snapshots: SnapshotStore, snapshotters: SnapshotterStore): ServiceBinding {
+export function snapshotInfoService(
+  snapshots: SnapshotStore,
+  snapshotters: SnapshotterStore,
+  tellBackend: LabelListener,
+): ServiceBinding {
   const requireLoaded = (snapshotter: string): void => {
     if (snapshotter === "") {
       throw failure(ErrorKind.InvalidArgument, "snapshotter argument missing");
@@ -40,7 +53,12 @@ export function snapshotInfoService(snapshots: SnapshotStore, snapshotters: Snap
         throw new FlotillaError(ErrorKind.InvalidArgument, ErrorKind.InvalidArgument);
       }
       const paths = updateMask?.paths ?? [];
-      return { info: await snapshots.update({ namespace, snapshotter, key: name }, labels, paths) };
+      const of = { namespace, snapshotter, key: name };
+      const { backendName, labels: changed } = snapshots.previewUpdate(of, labels, paths);
+      if (backendName !== "") {
+        await tellBackend({ snapshotter, namespace, backendName, labels: changed, paths });
+      }
+      return { info: await snapshots.update(of, labels, paths) };
     },
     remove: async ({ snapshotter, key }, call) => {
       requireLoaded(snapshotter);

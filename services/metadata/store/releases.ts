@@ -13,6 +13,8 @@ export interface ReleasedSnapshot {
   readonly release: bigint;
   readonly snapshotter: string;
   readonly id: bigint;
+  /** What a proxied snapshotter knows it by, "" for all others. */
+  readonly backendName: string;
 }
 
 /**
@@ -35,7 +37,8 @@ export class ReleaseStore {
   readonly #listIngests: Statement<[string, number], string>;
   readonly #hasBlobToRemove: Statement<[], number>;
   readonly #removeIngest: Statement<[string]>;
-  readonly #releaseSnapshot: Statement<[string, bigint]>;
+  readonly #releaseSnapshot: Statement<[string, bigint, string]>;
+  readonly #pardonSnapshots: Statement<[string, bigint, string]>;
   readonly #listSnapshots: Statement<[bigint, number], ReleasedSnapshot>;
   readonly #removeSnapshot: Statement<[string, bigint]>;
   readonly #listSnapshotIds: Statement<[string], bigint>;
@@ -71,11 +74,14 @@ export class ReleaseStore {
       .pluck();
     this.#removeIngest = database.prepare("DELETE FROM released_ingests WHERE backend_ref = ?");
     this.#releaseSnapshot = database.prepare(
-      "INSERT OR IGNORE INTO released_snapshots (snapshotter, id) VALUES (?, ?)",
+      "INSERT OR IGNORE INTO released_snapshots (snapshotter, id, backend_name) VALUES (?, ?, ?)",
+    );
+    this.#pardonSnapshots = database.prepare(
+      "DELETE FROM released_snapshots WHERE snapshotter = ? AND (id = ? OR backend_name = ?)",
     );
     this.#listSnapshots = database
       .prepare<[bigint, number], ReleasedSnapshot>(
-        `SELECT release, snapshotter, id FROM released_snapshots
+        `SELECT release, snapshotter, id, backend_name AS backendName FROM released_snapshots
          WHERE release > ? AND snapshotter IN (SELECT name FROM loaded_snapshotters) ORDER BY release LIMIT ?`,
       )
       .safeIntegers();
@@ -149,8 +155,14 @@ export class ReleaseStore {
     this.#removeIngest.run(backendRef);
   }
 
-  releaseSnapshot(snapshotter: string, id: bigint): void {
-    this.#releaseSnapshot.run(snapshotter, id);
+  /** @param backendName - What a proxied snapshotter knows it by, "" for all others. */
+  releaseSnapshot(snapshotter: string, id: bigint, backendName: string): void {
+    this.#releaseSnapshot.run(snapshotter, id, backendName);
+  }
+
+  /** Takes back that a snapshot of a proxied snapshotter is released, by its id or by what the snapshotter knows it by. */
+  pardonSnapshot(snapshotter: string, id: bigint, backendName: string): void {
+    this.#pardonSnapshots.run(snapshotter, id, backendName);
   }
 
   /** Released snapshots of loaded snapshotters after a release, children before parents. */

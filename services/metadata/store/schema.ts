@@ -10,6 +10,7 @@
  * - What the collector removes in numbers is kept in the order of its name, which is the order in which the collector removes: a commit
  *   writes whole pages, and one that changes a hundred neighbours writes few of them.
  * - `released_*` are files that no record names any more and that their owner has not removed yet.
+ * - `backend_name` is what a snapshotter of somebody else knows a snapshot by, "" for our own. Several records may share one.
  * - `outbox` holds events that the events process has not taken yet.
  */
 export const migrations: readonly string[] = [
@@ -111,5 +112,11 @@ export const migrations: readonly string[] = [
   ALTER TABLE ordered_nodes RENAME TO nodes;
   ALTER TABLE ordered_edges RENAME TO edges;
   CREATE INDEX edges_by_target ON edges (namespace, kind, key) WHERE relation = 2;
+  `,
+  `
+  ALTER TABLE loaded_snapshotters ADD COLUMN proxied INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE snapshots ADD COLUMN backend_name TEXT NOT NULL DEFAULT '';
+  ALTER TABLE released_snapshots ADD COLUMN backend_name TEXT NOT NULL DEFAULT '';
+  CREATE INDEX snapshots_by_backend_name ON snapshots (snapshotter, backend_name) WHERE backend_name != '';
   `,
 ];

@@ -9,7 +9,6 @@ import {
   SnapshotRemoveSchema,
 } from "#gen/containerd/events/snapshot_pb.ts";
 import { type Info, InfoSchema, Kind } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import type { Statement } from "#sqlite/open.ts";
 import { updateLabels } from "../domain/labelled.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";
 import { type Resource, ResourceKind, snapshotResourceKey } from "../domain/resource.ts";
@@ -19,6 +18,7 @@ import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
 import type { ReleaseStore } from "./releases.ts";
 import type { SequenceStore } from "./sequences.ts";
+import { type SnapshotRow, SnapshotRows } from "./snapshot-rows.ts";
 
 /** Names a snapshot: a key or the name that it was committed under. */
 export interface SnapshotName {
@@ -44,6 +44,8 @@ export interface CommitRequest extends SnapshotName {
   /** What to put a snapshot without parent on, or "". */
   readonly parent: string;
   readonly usage: SnapshotUsage | undefined;
+  /** What a proxied snapshotter knows the committed snapshot by, or "". */
+  readonly backendName: string;
 }
 
 export interface SnapshotUsage {
@@ -59,16 +61,17 @@ export interface SnapshotLocation {
   readonly parentIds: readonly bigint[];
   readonly kind: Kind;
   readonly labels: Record<string, string>;
+  /** What a proxied snapshotter knows the snapshot, and the nearest ancestor, by; "" for all others. */
+  readonly backendName: string;
+  readonly backendParent: string;
 }
 
-interface Row {
-  readonly key: string;
+/** What stands beside the record of a snapshot. */
+export interface SnapshotPlace {
   readonly id: bigint;
-  readonly kind: bigint;
-  readonly parent: string;
-  readonly message: Uint8Array;
-  readonly size: bigint | null;
-  readonly inodes: bigint | null;
+  readonly usage: SnapshotUsage | undefined;
+  /** See {@link SnapshotLocation.backendName}. */
+  readonly backendName: string;
 }
 
 /**
@@ -82,15 +85,7 @@ export class SnapshotStore {
   readonly #leases: LeaseStore;
   readonly #releases: ReleaseStore;
   readonly #sequences: SequenceStore;
-  readonly #find: Statement<[string, string, string], Row>;
-  readonly #page: Statement<[string, string, string, number], NamedRecord>;
-  readonly #ancestors: Statement<[string, string, string], bigint>;
-  readonly #hasChild: Statement<[string, string, string], number>;
-  readonly #insert: Statement<
-    [string, string, string, bigint, number, string, Uint8Array, bigint | null, bigint | null]
-  >;
-  readonly #setMessage: Statement<[Uint8Array, string, string, string]>;
-  readonly #remove: Statement<[string, string, string], bigint>;
+  readonly #rows: SnapshotRows;
 
   constructor(
     records: Records,
@@ -107,47 +102,7 @@ export class SnapshotStore {
     this.#leases = stores.leases;
     this.#releases = stores.releases;
     this.#sequences = stores.sequences;
-    this.#find = database
-      .prepare<[string, string, string], Row>(
-        `SELECT key, id, kind, parent, message, size, inodes FROM snapshots
-         WHERE namespace = ? AND snapshotter = ? AND key = ?`,
-      )
-      .safeIntegers();
-    this.#page = database.prepare(
-      `SELECT key AS name, message FROM snapshots
-       WHERE namespace = ? AND snapshotter = ? AND key > ? ORDER BY key LIMIT ?`,
-    );
-    this.#ancestors = database
-      .prepare<[string, string, string], bigint>(
-        `WITH RECURSIVE ancestor (namespace, snapshotter, key, id, parent, depth) AS (
-           SELECT namespace, snapshotter, key, id, parent, 0 FROM snapshots
-           WHERE namespace = ? AND snapshotter = ? AND key = ?
-           UNION ALL
-           SELECT s.namespace, s.snapshotter, s.key, s.id, s.parent, depth + 1 FROM ancestor
-           JOIN snapshots s USING (namespace, snapshotter) WHERE s.key = ancestor.parent
-         )
-         SELECT id FROM ancestor WHERE depth > 0 ORDER BY depth`,
-      )
-      .pluck()
-      .safeIntegers();
-    this.#hasChild = database
-      .prepare<[string, string, string], number>(
-        "SELECT 1 FROM snapshots WHERE namespace = ? AND snapshotter = ? AND parent = ? AND parent != '' LIMIT 1",
-      )
-      .pluck();
-    this.#insert = database.prepare(
-      `INSERT INTO snapshots (namespace, snapshotter, key, id, kind, parent, message, size, inodes)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    );
-    this.#setMessage = database.prepare(
-      "UPDATE snapshots SET message = ? WHERE namespace = ? AND snapshotter = ? AND key = ?",
-    );
-    this.#remove = database
-      .prepare<[string, string, string], bigint>(
-        "DELETE FROM snapshots WHERE namespace = ? AND snapshotter = ? AND key = ? RETURNING id",
-      )
-      .pluck()
-      .safeIntegers();
+    this.#rows = new SnapshotRows(database);
   }
 
   /** The encoded record of a snapshot. */
@@ -157,7 +112,7 @@ export class SnapshotStore {
 
   /** The encoded records of a namespace and snapshotter by key, after one, at most so many. */
   page({ namespace, snapshotter, key: afterKey }: SnapshotName, countMax: number): NamedRecord[] {
-    return this.#page.all(namespace, snapshotter, afterKey, countMax);
+    return this.#rows.page.all(namespace, snapshotter, afterKey, countMax);
   }
 
   /** Where a snapshot lies, and what it takes on disk if that was measured when it was committed. */
@@ -177,24 +132,59 @@ export class SnapshotStore {
    */
   async prepare(request: PrepareRequest): Promise<SnapshotLocation> {
     validateLabels(request.labels, "info.Labels");
-    const outcome = await this.#records.write(() => {
-      const { namespace, snapshotter } = request;
-      this.#namespaces.ensure(namespace, `snapshots/${snapshotter}`);
-      const target = request.labels[snapshotRefLabel] ?? "";
-      if (target !== "" && this.#findRow({ namespace, snapshotter, key: target }) !== undefined) {
-        this.#leases.hold(request.lease, resourceOf({ namespace, snapshotter, key: target }));
-        return failure(ErrorKind.AlreadyExists, `target snapshot ${quote(target)}`);
-      }
-      if (this.#findRow(request) !== undefined) {
-        this.#leases.hold(request.lease, resourceOf(request));
-        return failure(ErrorKind.AlreadyExists, `snapshot ${quote(request.key)}`);
-      }
-      return this.#insertNew(request);
-    });
+    const outcome = await this.#records.write(() => this.holdExisting(request) ?? this.#insertNew(request));
     if (outcome instanceof FlotillaError) {
       throw outcome;
     }
     return outcome;
+  }
+
+  /**
+   * Looks for what makes a new snapshot needless or impossible, and has the lease of the call hold it, inside a change.
+   *
+   * @returns `already_exists`, to be thrown after the change, so that the lease keeps what it holds.
+   */
+  holdExisting({
+    namespace,
+    snapshotter,
+    key,
+    lease,
+    labels,
+  }: Omit<PrepareRequest, "kind" | "parent">): FlotillaError | undefined {
+    this.#namespaces.ensure(namespace, `snapshots/${snapshotter}`);
+    const target = labels[snapshotRefLabel] ?? "";
+    if (target !== "" && this.#findRow({ namespace, snapshotter, key: target }) !== undefined) {
+      this.#leases.hold(lease, resourceOf({ namespace, snapshotter, key: target }));
+      return failure(ErrorKind.AlreadyExists, `target snapshot ${quote(target)}`);
+    }
+    if (this.#findRow({ namespace, snapshotter, key }) !== undefined) {
+      this.#leases.hold(lease, resourceOf({ namespace, snapshotter, key }));
+      return failure(ErrorKind.AlreadyExists, `snapshot ${quote(key)}`);
+    }
+    return undefined;
+  }
+
+  /**
+   * Checks that a new snapshot can stand on a parent, inside a change.
+   *
+   * @param parent - Its name, or "".
+   * @returns What a proxied snapshotter knows the parent by, or "".
+   */
+  requireParent({ namespace, snapshotter }: SnapshotName, parent: string): string {
+    if (parent === "") {
+      return "";
+    }
+    const row = this.#findRow({ namespace, snapshotter, key: parent });
+    if (row === undefined) {
+      throw failure(ErrorKind.NotFound, `parent snapshot ${parent} does not exist`);
+    }
+    if (Number(row.kind) !== Kind.COMMITTED) {
+      throw failure(
+        ErrorKind.InvalidArgument,
+        `failed to create snapshot: parent ${quote(parent)} is not committed snapshot`,
+      );
+    }
+    return row.backend_name;
   }
 
   /**
@@ -224,6 +214,23 @@ export class SnapshotStore {
     }
   }
 
+  /**
+   * What an update would come to, with nothing changed.
+   *
+   * @returns All labels, and what a proxied snapshotter knows the snapshot by, or "".
+   * @throws {@link FlotillaError} as {@link update}.
+   */
+  previewUpdate(
+    name: SnapshotName,
+    labels: Labels,
+    paths: readonly string[],
+  ): { readonly backendName: string; readonly labels: Record<string, string> } {
+    const row = this.#require(name);
+    const info = fromBinary(InfoSchema, row.message);
+    updateLabels(info, labels, paths, { kind: "snapshot", name: name.key });
+    return { backendName: row.backend_name, labels: info.labels };
+  }
+
   /** @param paths - Of the update mask; none replaces all labels. */
   update(name: SnapshotName, labels: Labels, paths: readonly string[]): Promise<Info> {
     return this.#records.write(() => {
@@ -231,7 +238,7 @@ export class SnapshotStore {
       updateLabels(info, labels, paths, { kind: "snapshot", name: name.key });
       info.labels = withoutEmptyLabels(info.labels);
       info.updatedAt = timestampOf(this.#records.clock());
-      this.#setMessage.run(toBinary(InfoSchema, info), name.namespace, name.snapshotter, name.key);
+      this.#rows.setMessage.run(toBinary(InfoSchema, info), name.namespace, name.snapshotter, name.key);
       this.#putNode(name, info);
       return info;
     });
@@ -241,7 +248,7 @@ export class SnapshotStore {
   remove(name: SnapshotName, lease: string): Promise<void> {
     return this.#records.write((change) => {
       this.#require(name);
-      if (this.#hasChild.get(name.namespace, name.snapshotter, name.key) !== undefined) {
+      if (this.#rows.hasChild.get(name.namespace, name.snapshotter, name.key) !== undefined) {
         throw failure(ErrorKind.FailedPrecondition, "cannot remove snapshot with child");
       }
       this.collect(name);
@@ -253,37 +260,37 @@ export class SnapshotStore {
   /** Removes the record of a snapshot and tells so, inside a change, and releases its directories. */
   collect(name: SnapshotName): void {
     const { namespace, snapshotter, key } = name;
-    const id = this.#remove.get(namespace, snapshotter, key);
+    const removed = this.#rows.remove.get(namespace, snapshotter, key);
     this.#records.graph.remove(resourceOf(name));
-    if (id !== undefined) {
-      this.#releases.releaseSnapshot(snapshotter, id);
+    if (removed !== undefined) {
+      if (this.#rows.isShared.get(snapshotter, removed.backend_name) === undefined) {
+        this.#releases.releaseSnapshot(snapshotter, removed.id, removed.backend_name);
+      }
       this.#records.outbox.add(namespace, "/snapshot/remove", SnapshotRemoveSchema, { key, snapshotter });
     }
   }
 
-  #insertNew(request: PrepareRequest): SnapshotLocation {
+  /** Records a snapshot under a key that is free, inside a change, and has the lease of the call hold it. */
+  insert(
+    request: SnapshotName & Pick<PrepareRequest, "lease" | "parent" | "labels"> & { readonly kind: Kind },
+    place: SnapshotPlace,
+  ): SnapshotLocation {
     const { namespace, snapshotter, key, parent, kind } = request;
-    if (parent !== "") {
-      const row = this.#findRow({ namespace, snapshotter, key: parent });
-      if (row === undefined) {
-        throw failure(ErrorKind.NotFound, `parent snapshot ${parent} does not exist`);
-      }
-      if (Number(row.kind) !== Kind.COMMITTED) {
-        throw failure(
-          ErrorKind.InvalidArgument,
-          `failed to create snapshot: parent ${quote(parent)} is not committed snapshot`,
-        );
-      }
-    }
     refuseEmpty(key);
     this.#leases.hold(request.lease, resourceOf(request));
-    const id = this.#sequences.next(`snapshots/${snapshotter}`);
     const info = this.#newInfo(key, parent, kind, request.labels);
-    this.#store(request, info, { id, usage: undefined });
+    this.#store(request, info, place);
     if (kind === Kind.ACTIVE) {
       this.#records.outbox.add(namespace, "/snapshot/prepare", SnapshotPrepareSchema, { key, parent, snapshotter });
     }
-    return { id, parentIds: this.#ancestors.all(namespace, snapshotter, key), kind, labels: info.labels };
+    return this.#locate(request, this.#require(request));
+  }
+
+  #insertNew(request: PrepareRequest): SnapshotLocation {
+    this.requireParent(request, request.parent);
+    refuseEmpty(request.key);
+    const id = this.#sequences.next(`snapshots/${request.snapshotter}`);
+    return this.insert(request, { id, usage: undefined, backendName: "" });
   }
 
   #rename(request: CommitRequest, committed: SnapshotName): void {
@@ -307,11 +314,11 @@ export class SnapshotStore {
         `failed to commit snapshot ${key}: parent ${quote(parent)} is not committed`,
       );
     }
-    this.#remove.run(namespace, snapshotter, key);
+    this.#rows.remove.run(namespace, snapshotter, key);
     this.#records.graph.remove(resourceOf(request));
     this.#leases.release(request.lease, resourceOf(request));
     const info = this.#newInfo(committed.key, parent, Kind.COMMITTED, request.labels);
-    this.#store(committed, info, { id: row.id, usage: request.usage });
+    this.#store(committed, info, { id: row.id, usage: request.usage, backendName: request.backendName });
   }
 
   #newInfo(name: string, parent: string, kind: Kind, labels: Labels): Info {
@@ -326,13 +333,9 @@ export class SnapshotStore {
     });
   }
 
-  #store(
-    { namespace, snapshotter }: SnapshotName,
-    info: Info,
-    { id, usage }: { readonly id: bigint; readonly usage: SnapshotUsage | undefined },
-  ): void {
+  #store({ namespace, snapshotter }: SnapshotName, info: Info, { id, usage, backendName }: SnapshotPlace): void {
     const message = toBinary(InfoSchema, info);
-    this.#insert.run(
+    this.#rows.insert.run(
       namespace,
       snapshotter,
       info.name,
@@ -342,6 +345,7 @@ export class SnapshotStore {
       message,
       usage?.sizeBytes ?? null,
       usage?.inodes ?? null,
+      backendName,
     );
     this.#putNode({ namespace, snapshotter, key: info.name }, info);
   }
@@ -354,16 +358,25 @@ export class SnapshotStore {
     this.#records.graph.put(resourceOf(name), readReferenceFacts(ResourceKind.Snapshot, info.labels, parents));
   }
 
-  #locate({ namespace, snapshotter, key }: SnapshotName, row: Pick<Row, "id" | "message">): SnapshotLocation {
+  #locate({ namespace, snapshotter, key }: SnapshotName, row: SnapshotRow): SnapshotLocation {
     const { kind, labels } = fromBinary(InfoSchema, row.message);
-    return { id: row.id, parentIds: this.#ancestors.all(namespace, snapshotter, key), kind, labels };
+    return {
+      id: row.id,
+      parentIds: this.#rows.ancestors.all(namespace, snapshotter, key),
+      kind,
+      labels,
+      backendName: row.backend_name,
+      // Nobody else's snapshots are known by names.
+      backendParent:
+        row.backend_name === "" ? "" : (this.#findRow({ namespace, snapshotter, key: row.parent })?.backend_name ?? ""),
+    };
   }
 
-  #findRow({ namespace, snapshotter, key }: SnapshotName): Row | undefined {
-    return this.#find.get(namespace, snapshotter, key);
+  #findRow({ namespace, snapshotter, key }: SnapshotName): SnapshotRow | undefined {
+    return this.#rows.find.get(namespace, snapshotter, key);
   }
 
-  #require(name: SnapshotName): Row {
+  #require(name: SnapshotName): SnapshotRow {
     const row = this.#findRow(name);
     if (row === undefined) {
       throw failure(ErrorKind.NotFound, `snapshot ${name.key} does not exist`);

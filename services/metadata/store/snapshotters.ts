@@ -7,6 +7,8 @@ import type { SnapshotLocation, SnapshotStore } from "./snapshots.ts";
 export interface LoadedSnapshotter {
   readonly name: string;
   readonly ids: readonly bigint[];
+  /** Whether somebody else keeps its snapshots, so that there are no directories. */
+  readonly proxied: boolean;
 }
 
 /** What the snapshots process has to put right. */
@@ -33,7 +35,7 @@ export class SnapshotterStore {
   readonly #snapshots: SnapshotStore;
   readonly #isLoaded: Statement<[string], number>;
   readonly #clear: Statement<[]>;
-  readonly #load: Statement<[string]>;
+  readonly #load: Statement<[string, number]>;
   readonly #recorded: Statement<[string], Recorded>;
   readonly #raise: Statement<[string, bigint]>;
 
@@ -44,7 +46,7 @@ export class SnapshotterStore {
     this.#snapshots = snapshots;
     this.#isLoaded = database.prepare<[string], number>("SELECT 1 FROM loaded_snapshotters WHERE name = ?").pluck();
     this.#clear = database.prepare("DELETE FROM loaded_snapshotters");
-    this.#load = database.prepare("INSERT OR IGNORE INTO loaded_snapshotters (name) VALUES (?)");
+    this.#load = database.prepare("INSERT OR IGNORE INTO loaded_snapshotters (name, proxied) VALUES (?, ?)");
     this.#recorded = database
       .prepare<[string], Recorded>("SELECT id, namespace, key FROM snapshots WHERE snapshotter = ? ORDER BY id")
       .safeIntegers();
@@ -72,8 +74,11 @@ export class SnapshotterStore {
     });
   }
 
-  #compare({ name, ids }: LoadedSnapshotter): SnapshotRepair {
-    this.#load.run(name);
+  #compare({ name, ids, proxied }: LoadedSnapshotter): SnapshotRepair {
+    this.#load.run(name, Number(proxied));
+    if (proxied) {
+      return { snapshotter: name, orphanIds: [], missing: [] };
+    }
     const onDisk = new Set(ids);
     const released = new Set(this.#releases.listSnapshotIds(name));
     for (const id of released) {

@@ -39,6 +39,8 @@ export interface SnapshotRecord {
 export interface LoadedSnapshotter {
   readonly name: string;
   readonly ids: readonly bigint[];
+  /** Whether somebody else keeps its snapshots. */
+  readonly proxied: boolean;
 }
 
 /** What differs between the directories and the records of one snapshotter. */
@@ -48,6 +50,38 @@ export interface SnapshotRepair {
   readonly orphanIds: readonly bigint[];
   /** Records without a directory. */
   readonly missing: readonly SnapshotLocation[];
+}
+
+/** A snapshot of a proxied snapshotter, in its words. */
+export interface ProxiedRecord {
+  readonly kind: SnapshotKind;
+  /** What the snapshotter knows it by. */
+  readonly backendName: string;
+  /** What it knows the nearest ancestor by, or "". */
+  readonly backendParent: string;
+  readonly id: bigint;
+}
+
+/** A name that was given out for a snapshot to be. It counts as released until the snapshot is recorded. */
+export type SnapshotReservation = Omit<ProxiedRecord, "kind">;
+
+/** The records of snapshots of snapshotters that are somebody else's. All of it throws {@link FlotillaError}. */
+export interface ProxiedSnapshotIndex {
+  /** Gives a name out. `already_exists`: as {@link SnapshotIndex.prepare}. */
+  reserve(snapshot: NewSnapshot): Promise<SnapshotReservation>;
+  /** Records what the snapshotter has for a reservation. */
+  record(
+    snapshot: Omit<NewSnapshot, "kind"> & { readonly kind: SnapshotKind },
+    reservation: SnapshotReservation,
+  ): Promise<void>;
+  /** Looks up a snapshot. */
+  find(name: SnapshotName): Promise<ProxiedRecord>;
+  /** Records that an active snapshot is committed, and under which name. */
+  commit(commit: SnapshotCommit, backendName: string): Promise<void>;
+  /** Removes the record of a snapshot. */
+  remove(name: SnapshotName): Promise<void>;
+  /** Those of the ids that nobody has recorded. */
+  confirmReleased(snapshotter: string, ids: readonly bigint[]): Promise<readonly bigint[]>;
 }
 
 /** The records of snapshots, which the metadata process keeps. All of it throws {@link FlotillaError}. */

@@ -2,7 +2,7 @@ import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import { KeyedLock } from "#base/keyed-lock.ts";
 import type { Mount } from "#linux/mount.ts";
 import type { SnapshotDriver, SnapshotLocation, SnapshotUsage } from "../drivers/driver.ts";
-
+import type { ReleasedSnapshot, SnapshotterFront, SnapshotterFronts } from "./front.ts";
 import type { NewSnapshot, SnapshotCommit, SnapshotIndex, SnapshotName, SnapshotRecord } from "./ports.ts";
 
 /** Told of what went wrong beside a call and hinders no client. */
@@ -19,7 +19,7 @@ export interface SnapshotterWatch {
  * A new snapshot is recorded first and made second, and what is made is never taken back before its record is; so a record may
  * be without its directory after a crash, and {@link mounts} makes it then.
  */
-export class Snapshotter {
+export class Snapshotter implements SnapshotterFront {
   readonly name: string;
   readonly driver: SnapshotDriver;
   readonly #index: SnapshotIndex;
@@ -33,6 +33,10 @@ export class Snapshotter {
     this.driver = driver;
     this.#index = index;
     this.#watch = watch;
+  }
+
+  get canRebase(): boolean {
+    return this.driver.capabilities.includes("rebase");
   }
 
   /**
@@ -120,7 +124,8 @@ export class Snapshotter {
   }
 
   /** Deletes directories. @returns the ids whose directories are gone, whoever deleted them. */
-  removeDirectories(ids: readonly bigint[]): Promise<readonly bigint[]> {
+  removeReleased(released: readonly ReleasedSnapshot[]): Promise<readonly bigint[]> {
+    const ids = released.map(({ id }) => id);
     return this.#locks.run(ids, async () => {
       try {
         await this.driver.remove(ids);
@@ -235,7 +240,7 @@ function rememberedBy({ namespace, key }: SnapshotName): string {
  * @throws {@link FlotillaError} `invalid_argument`, and not `not_found`, when there is none.
  * @source containerd v2.3.4 plugins/services/snapshots/service.go `getSnapshotter`
  */
-export function getSnapshotter(snapshotters: ReadonlyMap<string, Snapshotter>, name: string): Snapshotter {
+export function getSnapshotter(snapshotters: SnapshotterFronts, name: string): SnapshotterFront {
   if (name === "") {
     throw failure(ErrorKind.InvalidArgument, "snapshotter argument missing");
   }

@@ -9,10 +9,11 @@ import type { MountSchema } from "#gen/containerd/types/mount_pb.ts";
 import type { Mount } from "#linux/mount.ts";
 import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
-import { getSnapshotter, type Snapshotter } from "../domain/snapshotter.ts";
+import type { SnapshotterFronts } from "../domain/front.ts";
+import { getSnapshotter } from "../domain/snapshotter.ts";
 
 /** The part of the public Snapshots service that needs directories; the rest is answered from records alone. */
-export function snapshotsService(snapshotters: ReadonlyMap<string, Snapshotter>): ServiceBinding {
+export function snapshotsService(snapshotters: SnapshotterFronts): ServiceBinding {
   const prepare = async (
     { snapshotter: name, key, parent, labels }: PrepareSnapshotRequest | ViewSnapshotRequest,
     call: Call,
@@ -20,7 +21,7 @@ export function snapshotsService(snapshotters: ReadonlyMap<string, Snapshotter>)
   ): Promise<{ mounts: MessageInitShape<typeof MountSchema>[] }> => {
     const snapshotter = getSnapshotter(snapshotters, name);
     const owner = { namespace: requireNamespace(call), lease: leaseOf(call) };
-    const mounts = await snapshotter.prepare({ ...owner, snapshotter: name, key, parent, labels, kind });
+    const mounts = await snapshotter.prepare({ ...owner, snapshotter: name, key, parent, labels, kind }, call.signal);
     return { mounts: mounts.map(writeMount) };
   };
   const handlers = {
@@ -28,7 +29,10 @@ export function snapshotsService(snapshotters: ReadonlyMap<string, Snapshotter>)
     view: (request, call) => prepare(request, call, "view"),
     mounts: async ({ snapshotter: name, key }, call) => {
       const snapshotter = getSnapshotter(snapshotters, name);
-      const mounts = await snapshotter.mounts({ namespace: requireNamespace(call), snapshotter: name, key });
+      const mounts = await snapshotter.mounts(
+        { namespace: requireNamespace(call), snapshotter: name, key },
+        call.signal,
+      );
       return { mounts: mounts.map(writeMount) };
     },
     commit: async ({ snapshotter: name, name: committed, key, labels, parent }, call) => {
@@ -39,7 +43,7 @@ export function snapshotsService(snapshotters: ReadonlyMap<string, Snapshotter>)
     },
     usage: async ({ snapshotter: name, key }, call) => {
       const snapshotter = getSnapshotter(snapshotters, name);
-      const usage = await snapshotter.usage({ namespace: requireNamespace(call), snapshotter: name, key });
+      const usage = await snapshotter.usage({ namespace: requireNamespace(call), snapshotter: name, key }, call.signal);
       return { size: usage.sizeBytes, inodes: usage.inodes };
     },
     cleanup: ({ snapshotter: name }) => {

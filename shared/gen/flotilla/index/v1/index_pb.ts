@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file flotilla/index/v1/index.proto.
  */
 export const file_flotilla_index_v1_index: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9pbmRleC92MS9pbmRleC5wcm90bxIRZmxvdGlsbGEuaW5kZXgudjEiYwoRT3BlbkluZ2VzdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWxlYXNlGAIgASgJEgsKA3JlZhgDIAEoCRIQCghleHBlY3RlZBgEIAEoCRINCgV0b3RhbBgFIAEoAyJYChJPcGVuSW5nZXN0UmVzcG9uc2USEwoLYmFja2VuZF9yZWYYASABKAkSLQoGc2hhcmVkGAIgASgLMh0uZmxvdGlsbGEuaW5kZXgudjEuU2hhcmVkQmxvYiIaCgpTaGFyZWRCbG9iEgwKBHNpemUYASABKAMi0QEKEVJlY29yZEJsb2JSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVsZWFzZRgCIAEoCRILCgNyZWYYAyABKAkSDgoGZGlnZXN0GAQgASgJEgwKBHNpemUYBSABKAMSQAoGbGFiZWxzGAYgAygLMjAuZmxvdGlsbGEuaW5kZXgudjEuUmVjb3JkQmxvYlJlcXVlc3QuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIUChJSZWNvcmRCbG9iUmVzcG9uc2UiOQoTUmVzb2x2ZUJsb2JzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDwoHZGlnZXN0cxgCIAMoCSI+ChRSZXNvbHZlQmxvYnNSZXNwb25zZRImCgVibG9icxgBIAMoCzIXLmZsb3RpbGxhLmluZGV4LnYxLkJsb2IiJAoEQmxvYhIOCgZkaWdlc3QYASABKAkSDAoEc2l6ZRgCIAEoAyI1ChJMaXN0SW5nZXN0c1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEgwKBHJlZnMYAiADKAkiQQoTTGlzdEluZ2VzdHNSZXNwb25zZRIqCgdpbmdlc3RzGAEgAygLMhkuZmxvdGlsbGEuaW5kZXgudjEuSW5nZXN0IjwKBkluZ2VzdBILCgNyZWYYASABKAkSEwoLYmFja2VuZF9yZWYYAiABKAkSEAoIZXhwZWN0ZWQYAyABKAkiRAoTUmVtb3ZlSW5nZXN0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSCwoDcmVmGAIgASgJEg0KBWxlYXNlGAMgASgJIisKFFJlbW92ZUluZ2VzdFJlc3BvbnNlEhMKC2JhY2tlbmRfcmVmGAEgASgJIioKF0NvbmZpcm1Db25kZW1uZWRSZXF1ZXN0Eg8KB2RpZ2VzdHMYASADKAkiKwoYQ29uZmlybUNvbmRlbW5lZFJlc3BvbnNlEg8KB2RpZ2VzdHMYASADKAkiPgoVUmVjb25jaWxlQmxvYnNSZXF1ZXN0Eg8KB2RpZ2VzdHMYASADKAkSFAoMYmFja2VuZF9yZWZzGAIgAygJImMKFlJlY29uY2lsZUJsb2JzUmVzcG9uc2USFgoOb3JwaGFuX2RpZ2VzdHMYASADKAkSGwoTb3JwaGFuX2JhY2tlbmRfcmVmcxgCIAMoCRIUCgxsb3N0X2RpZ2VzdHMYAyADKAkikQIKFlByZXBhcmVTbmFwc2hvdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWxlYXNlGAIgASgJEhMKC3NuYXBzaG90dGVyGAMgASgJEgsKA2tleRgEIAEoCRIOCgZwYXJlbnQYBSABKAkSRQoGbGFiZWxzGAYgAygLMjUuZmxvdGlsbGEuaW5kZXgudjEuUHJlcGFyZVNuYXBzaG90UmVxdWVzdC5MYWJlbHNFbnRyeRItCgRraW5kGAcgASgOMh8uZmxvdGlsbGEuaW5kZXgudjEuU25hcHNob3RLaW5kGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUAoXUHJlcGFyZVNuYXBzaG90UmVzcG9uc2USNQoIbG9jYXRpb24YASABKAsyIy5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdExvY2F0aW9uItEBChBTbmFwc2hvdExvY2F0aW9uEgoKAmlkGAEgASgEEhIKCnBhcmVudF9pZHMYAiADKAQSLQoEa2luZBgDIAEoDjIfLmZsb3RpbGxhLmluZGV4LnYxLlNuYXBzaG90S2luZBI/CgZsYWJlbHMYBCADKAsyLy5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdExvY2F0aW9uLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiTQoWUmVzb2x2ZVNuYXBzaG90UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEwoLc25hcHNob3R0ZXIYAiABKAkSCwoDa2V5GAMgASgJIoEBChdSZXNvbHZlU25hcHNob3RSZXNwb25zZRI1Cghsb2NhdGlvbhgBIAEoCzIjLmZsb3RpbGxhLmluZGV4LnYxLlNuYXBzaG90TG9jYXRpb24SLwoFdXNhZ2UYAiABKAsyIC5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdFVzYWdlIi0KDVNuYXBzaG90VXNhZ2USDAoEc2l6ZRgBIAEoAxIOCgZpbm9kZXMYAiABKAMinwIKFUNvbW1pdFNuYXBzaG90UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFbGVhc2UYAiABKAkSEwoLc25hcHNob3R0ZXIYAyABKAkSCwoDa2V5GAQgASgJEgwKBG5hbWUYBSABKAkSRAoGbGFiZWxzGAYgAygLMjQuZmxvdGlsbGEuaW5kZXgudjEuQ29tbWl0U25hcHNob3RSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBnBhcmVudBgHIAEoCRIvCgV1c2FnZRgIIAEoCzIgLmZsb3RpbGxhLmluZGV4LnYxLlNuYXBzaG90VXNhZ2UaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIYChZDb21taXRTbmFwc2hvdFJlc3BvbnNlIlcKGVJlY29uY2lsZVNuYXBzaG90c1JlcXVlc3QSOgoMc25hcHNob3R0ZXJzGAEgAygLMiQuZmxvdGlsbGEuaW5kZXgudjEuTG9hZGVkU25hcHNob3R0ZXIiLgoRTG9hZGVkU25hcHNob3R0ZXISDAoEbmFtZRgBIAEoCRILCgNpZHMYAiADKAQiUAoaUmVjb25jaWxlU25hcHNob3RzUmVzcG9uc2USMgoHcmVwYWlycxgBIAMoCzIhLmZsb3RpbGxhLmluZGV4LnYxLlNuYXBzaG90UmVwYWlyIm8KDlNuYXBzaG90UmVwYWlyEhMKC3NuYXBzaG90dGVyGAEgASgJEhIKCm9ycGhhbl9pZHMYAiADKAQSNAoHbWlzc2luZxgDIAMoCzIjLmZsb3RpbGxhLmluZGV4LnYxLlNuYXBzaG90TG9jYXRpb24qfAoMU25hcHNob3RLaW5kEh0KGVNOQVBTSE9UX0tJTkRfVU5TUEVDSUZJRUQQABIWChJTTkFQU0hPVF9LSU5EX1ZJRVcQARIYChRTTkFQU0hPVF9LSU5EX0FDVElWRRACEhsKF1NOQVBTSE9UX0tJTkRfQ09NTUlUVEVEEAMyvwUKCUJsb2JJbmRleBJZCgpPcGVuSW5nZXN0EiQuZmxvdGlsbGEuaW5kZXgudjEuT3BlbkluZ2VzdFJlcXVlc3QaJS5mbG90aWxsYS5pbmRleC52MS5PcGVuSW5nZXN0UmVzcG9uc2USWQoKUmVjb3JkQmxvYhIkLmZsb3RpbGxhLmluZGV4LnYxLlJlY29yZEJsb2JSZXF1ZXN0GiUuZmxvdGlsbGEuaW5kZXgudjEuUmVjb3JkQmxvYlJlc3BvbnNlEmQKDFJlc29sdmVCbG9icxImLmZsb3RpbGxhLmluZGV4LnYxLlJlc29sdmVCbG9ic1JlcXVlc3QaJy5mbG90aWxsYS5pbmRleC52MS5SZXNvbHZlQmxvYnNSZXNwb25zZSIDkAIBEmEKC0xpc3RJbmdlc3RzEiUuZmxvdGlsbGEuaW5kZXgudjEuTGlzdEluZ2VzdHNSZXF1ZXN0GiYuZmxvdGlsbGEuaW5kZXgudjEuTGlzdEluZ2VzdHNSZXNwb25zZSIDkAIBEl8KDFJlbW92ZUluZ2VzdBImLmZsb3RpbGxhLmluZGV4LnYxLlJlbW92ZUluZ2VzdFJlcXVlc3QaJy5mbG90aWxsYS5pbmRleC52MS5SZW1vdmVJbmdlc3RSZXNwb25zZRJrChBDb25maXJtQ29uZGVtbmVkEiouZmxvdGlsbGEuaW5kZXgudjEuQ29uZmlybUNvbmRlbW5lZFJlcXVlc3QaKy5mbG90aWxsYS5pbmRleC52MS5Db25maXJtQ29uZGVtbmVkUmVzcG9uc2USZQoOUmVjb25jaWxlQmxvYnMSKC5mbG90aWxsYS5pbmRleC52MS5SZWNvbmNpbGVCbG9ic1JlcXVlc3QaKS5mbG90aWxsYS5pbmRleC52MS5SZWNvbmNpbGVCbG9ic1Jlc3BvbnNlMsIDCg1TbmFwc2hvdEluZGV4EmgKD1ByZXBhcmVTbmFwc2hvdBIpLmZsb3RpbGxhLmluZGV4LnYxLlByZXBhcmVTbmFwc2hvdFJlcXVlc3QaKi5mbG90aWxsYS5pbmRleC52MS5QcmVwYXJlU25hcHNob3RSZXNwb25zZRJtCg9SZXNvbHZlU25hcHNob3QSKS5mbG90aWxsYS5pbmRleC52MS5SZXNvbHZlU25hcHNob3RSZXF1ZXN0GiouZmxvdGlsbGEuaW5kZXgudjEuUmVzb2x2ZVNuYXBzaG90UmVzcG9uc2UiA5ACARJlCg5Db21taXRTbmFwc2hvdBIoLmZsb3RpbGxhLmluZGV4LnYxLkNvbW1pdFNuYXBzaG90UmVxdWVzdBopLmZsb3RpbGxhLmluZGV4LnYxLkNvbW1pdFNuYXBzaG90UmVzcG9uc2UScQoSUmVjb25jaWxlU25hcHNob3RzEiwuZmxvdGlsbGEuaW5kZXgudjEuUmVjb25jaWxlU25hcHNob3RzUmVxdWVzdBotLmZsb3RpbGxhLmluZGV4LnYxLlJlY29uY2lsZVNuYXBzaG90c1Jlc3BvbnNlYgZwcm90bzM");
+  fileDesc("Ch1mbG90aWxsYS9pbmRleC92MS9pbmRleC5wcm90bxIRZmxvdGlsbGEuaW5kZXgudjEiYwoRT3BlbkluZ2VzdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWxlYXNlGAIgASgJEgsKA3JlZhgDIAEoCRIQCghleHBlY3RlZBgEIAEoCRINCgV0b3RhbBgFIAEoAyJYChJPcGVuSW5nZXN0UmVzcG9uc2USEwoLYmFja2VuZF9yZWYYASABKAkSLQoGc2hhcmVkGAIgASgLMh0uZmxvdGlsbGEuaW5kZXgudjEuU2hhcmVkQmxvYiIaCgpTaGFyZWRCbG9iEgwKBHNpemUYASABKAMi0QEKEVJlY29yZEJsb2JSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVsZWFzZRgCIAEoCRILCgNyZWYYAyABKAkSDgoGZGlnZXN0GAQgASgJEgwKBHNpemUYBSABKAMSQAoGbGFiZWxzGAYgAygLMjAuZmxvdGlsbGEuaW5kZXgudjEuUmVjb3JkQmxvYlJlcXVlc3QuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIUChJSZWNvcmRCbG9iUmVzcG9uc2UiOQoTUmVzb2x2ZUJsb2JzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDwoHZGlnZXN0cxgCIAMoCSI+ChRSZXNvbHZlQmxvYnNSZXNwb25zZRImCgVibG9icxgBIAMoCzIXLmZsb3RpbGxhLmluZGV4LnYxLkJsb2IiJAoEQmxvYhIOCgZkaWdlc3QYASABKAkSDAoEc2l6ZRgCIAEoAyI1ChJMaXN0SW5nZXN0c1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEgwKBHJlZnMYAiADKAkiQQoTTGlzdEluZ2VzdHNSZXNwb25zZRIqCgdpbmdlc3RzGAEgAygLMhkuZmxvdGlsbGEuaW5kZXgudjEuSW5nZXN0IjwKBkluZ2VzdBILCgNyZWYYASABKAkSEwoLYmFja2VuZF9yZWYYAiABKAkSEAoIZXhwZWN0ZWQYAyABKAkiRAoTUmVtb3ZlSW5nZXN0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSCwoDcmVmGAIgASgJEg0KBWxlYXNlGAMgASgJIisKFFJlbW92ZUluZ2VzdFJlc3BvbnNlEhMKC2JhY2tlbmRfcmVmGAEgASgJIioKF0NvbmZpcm1Db25kZW1uZWRSZXF1ZXN0Eg8KB2RpZ2VzdHMYASADKAkiKwoYQ29uZmlybUNvbmRlbW5lZFJlc3BvbnNlEg8KB2RpZ2VzdHMYASADKAkiPgoVUmVjb25jaWxlQmxvYnNSZXF1ZXN0Eg8KB2RpZ2VzdHMYASADKAkSFAoMYmFja2VuZF9yZWZzGAIgAygJImMKFlJlY29uY2lsZUJsb2JzUmVzcG9uc2USFgoOb3JwaGFuX2RpZ2VzdHMYASADKAkSGwoTb3JwaGFuX2JhY2tlbmRfcmVmcxgCIAMoCRIUCgxsb3N0X2RpZ2VzdHMYAyADKAkikQIKFlByZXBhcmVTbmFwc2hvdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWxlYXNlGAIgASgJEhMKC3NuYXBzaG90dGVyGAMgASgJEgsKA2tleRgEIAEoCRIOCgZwYXJlbnQYBSABKAkSRQoGbGFiZWxzGAYgAygLMjUuZmxvdGlsbGEuaW5kZXgudjEuUHJlcGFyZVNuYXBzaG90UmVxdWVzdC5MYWJlbHNFbnRyeRItCgRraW5kGAcgASgOMh8uZmxvdGlsbGEuaW5kZXgudjEuU25hcHNob3RLaW5kGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUAoXUHJlcGFyZVNuYXBzaG90UmVzcG9uc2USNQoIbG9jYXRpb24YASABKAsyIy5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdExvY2F0aW9uIv8BChBTbmFwc2hvdExvY2F0aW9uEgoKAmlkGAEgASgEEhIKCnBhcmVudF9pZHMYAiADKAQSLQoEa2luZBgDIAEoDjIfLmZsb3RpbGxhLmluZGV4LnYxLlNuYXBzaG90S2luZBI/CgZsYWJlbHMYBCADKAsyLy5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdExvY2F0aW9uLkxhYmVsc0VudHJ5EhQKDGJhY2tlbmRfbmFtZRgFIAEoCRIWCg5iYWNrZW5kX3BhcmVudBgGIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIk0KFlJlc29sdmVTbmFwc2hvdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhMKC3NuYXBzaG90dGVyGAIgASgJEgsKA2tleRgDIAEoCSKBAQoXUmVzb2x2ZVNuYXBzaG90UmVzcG9uc2USNQoIbG9jYXRpb24YASABKAsyIy5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdExvY2F0aW9uEi8KBXVzYWdlGAIgASgLMiAuZmxvdGlsbGEuaW5kZXgudjEuU25hcHNob3RVc2FnZSItCg1TbmFwc2hvdFVzYWdlEgwKBHNpemUYASABKAMSDgoGaW5vZGVzGAIgASgDIrUCChVDb21taXRTbmFwc2hvdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWxlYXNlGAIgASgJEhMKC3NuYXBzaG90dGVyGAMgASgJEgsKA2tleRgEIAEoCRIMCgRuYW1lGAUgASgJEkQKBmxhYmVscxgGIAMoCzI0LmZsb3RpbGxhLmluZGV4LnYxLkNvbW1pdFNuYXBzaG90UmVxdWVzdC5MYWJlbHNFbnRyeRIOCgZwYXJlbnQYByABKAkSLwoFdXNhZ2UYCCABKAsyIC5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdFVzYWdlEhQKDGJhY2tlbmRfbmFtZRgJIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhgKFkNvbW1pdFNuYXBzaG90UmVzcG9uc2UiVwoZUmVjb25jaWxlU25hcHNob3RzUmVxdWVzdBI6CgxzbmFwc2hvdHRlcnMYASADKAsyJC5mbG90aWxsYS5pbmRleC52MS5Mb2FkZWRTbmFwc2hvdHRlciI/ChFMb2FkZWRTbmFwc2hvdHRlchIMCgRuYW1lGAEgASgJEgsKA2lkcxgCIAMoBBIPCgdwcm94aWVkGAMgASgIIlAKGlJlY29uY2lsZVNuYXBzaG90c1Jlc3BvbnNlEjIKB3JlcGFpcnMYASADKAsyIS5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdFJlcGFpciJvCg5TbmFwc2hvdFJlcGFpchITCgtzbmFwc2hvdHRlchgBIAEoCRISCgpvcnBoYW5faWRzGAIgAygEEjQKB21pc3NpbmcYAyADKAsyIy5mbG90aWxsYS5pbmRleC52MS5TbmFwc2hvdExvY2F0aW9uIpECChZSZXNlcnZlU25hcHNob3RSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVsZWFzZRgCIAEoCRITCgtzbmFwc2hvdHRlchgDIAEoCRILCgNrZXkYBCABKAkSDgoGcGFyZW50GAUgASgJEkUKBmxhYmVscxgGIAMoCzI1LmZsb3RpbGxhLmluZGV4LnYxLlJlc2VydmVTbmFwc2hvdFJlcXVlc3QuTGFiZWxzRW50cnkSLQoEa2luZBgHIAEoDjIfLmZsb3RpbGxhLmluZGV4LnYxLlNuYXBzaG90S2luZBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlMKF1Jlc2VydmVTbmFwc2hvdFJlc3BvbnNlEgoKAmlkGAEgASgEEhQKDGJhY2tlbmRfbmFtZRgCIAEoCRIWCg5iYWNrZW5kX3BhcmVudBgDIAEoCSLJAgoVUmVjb3JkU25hcHNob3RSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVsZWFzZRgCIAEoCRITCgtzbmFwc2hvdHRlchgDIAEoCRILCgNrZXkYBCABKAkSDgoGcGFyZW50GAUgASgJEkQKBmxhYmVscxgGIAMoCzI0LmZsb3RpbGxhLmluZGV4LnYxLlJlY29yZFNuYXBzaG90UmVxdWVzdC5MYWJlbHNFbnRyeRItCgRraW5kGAcgASgOMh8uZmxvdGlsbGEuaW5kZXgudjEuU25hcHNob3RLaW5kEgoKAmlkGAggASgEEhQKDGJhY2tlbmRfbmFtZRgJIAEoCRIWCg5iYWNrZW5kX3BhcmVudBgKIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhgKFlJlY29yZFNuYXBzaG90UmVzcG9uc2UiOgoWQ29uZmlybVJlbGVhc2VkUmVxdWVzdBITCgtzbmFwc2hvdHRlchgBIAEoCRILCgNpZHMYAiADKAQiJgoXQ29uZmlybVJlbGVhc2VkUmVzcG9uc2USCwoDaWRzGAEgAygEKnwKDFNuYXBzaG90S2luZBIdChlTTkFQU0hPVF9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSU05BUFNIT1RfS0lORF9WSUVXEAESGAoUU05BUFNIT1RfS0lORF9BQ1RJVkUQAhIbChdTTkFQU0hPVF9LSU5EX0NPTU1JVFRFRBADMr8FCglCbG9iSW5kZXgSWQoKT3BlbkluZ2VzdBIkLmZsb3RpbGxhLmluZGV4LnYxLk9wZW5Jbmdlc3RSZXF1ZXN0GiUuZmxvdGlsbGEuaW5kZXgudjEuT3BlbkluZ2VzdFJlc3BvbnNlElkKClJlY29yZEJsb2ISJC5mbG90aWxsYS5pbmRleC52MS5SZWNvcmRCbG9iUmVxdWVzdBolLmZsb3RpbGxhLmluZGV4LnYxLlJlY29yZEJsb2JSZXNwb25zZRJkCgxSZXNvbHZlQmxvYnMSJi5mbG90aWxsYS5pbmRleC52MS5SZXNvbHZlQmxvYnNSZXF1ZXN0GicuZmxvdGlsbGEuaW5kZXgudjEuUmVzb2x2ZUJsb2JzUmVzcG9uc2UiA5ACARJhCgtMaXN0SW5nZXN0cxIlLmZsb3RpbGxhLmluZGV4LnYxLkxpc3RJbmdlc3RzUmVxdWVzdBomLmZsb3RpbGxhLmluZGV4LnYxLkxpc3RJbmdlc3RzUmVzcG9uc2UiA5ACARJfCgxSZW1vdmVJbmdlc3QSJi5mbG90aWxsYS5pbmRleC52MS5SZW1vdmVJbmdlc3RSZXF1ZXN0GicuZmxvdGlsbGEuaW5kZXgudjEuUmVtb3ZlSW5nZXN0UmVzcG9uc2USawoQQ29uZmlybUNvbmRlbW5lZBIqLmZsb3RpbGxhLmluZGV4LnYxLkNvbmZpcm1Db25kZW1uZWRSZXF1ZXN0GisuZmxvdGlsbGEuaW5kZXgudjEuQ29uZmlybUNvbmRlbW5lZFJlc3BvbnNlEmUKDlJlY29uY2lsZUJsb2JzEiguZmxvdGlsbGEuaW5kZXgudjEuUmVjb25jaWxlQmxvYnNSZXF1ZXN0GikuZmxvdGlsbGEuaW5kZXgudjEuUmVjb25jaWxlQmxvYnNSZXNwb25zZTKCBgoNU25hcHNob3RJbmRleBJoCg9QcmVwYXJlU25hcHNob3QSKS5mbG90aWxsYS5pbmRleC52MS5QcmVwYXJlU25hcHNob3RSZXF1ZXN0GiouZmxvdGlsbGEuaW5kZXgudjEuUHJlcGFyZVNuYXBzaG90UmVzcG9uc2USbQoPUmVzb2x2ZVNuYXBzaG90EikuZmxvdGlsbGEuaW5kZXgudjEuUmVzb2x2ZVNuYXBzaG90UmVxdWVzdBoqLmZsb3RpbGxhLmluZGV4LnYxLlJlc29sdmVTbmFwc2hvdFJlc3BvbnNlIgOQAgESZQoOQ29tbWl0U25hcHNob3QSKC5mbG90aWxsYS5pbmRleC52MS5Db21taXRTbmFwc2hvdFJlcXVlc3QaKS5mbG90aWxsYS5pbmRleC52MS5Db21taXRTbmFwc2hvdFJlc3BvbnNlEnEKElJlY29uY2lsZVNuYXBzaG90cxIsLmZsb3RpbGxhLmluZGV4LnYxLlJlY29uY2lsZVNuYXBzaG90c1JlcXVlc3QaLS5mbG90aWxsYS5pbmRleC52MS5SZWNvbmNpbGVTbmFwc2hvdHNSZXNwb25zZRJoCg9SZXNlcnZlU25hcHNob3QSKS5mbG90aWxsYS5pbmRleC52MS5SZXNlcnZlU25hcHNob3RSZXF1ZXN0GiouZmxvdGlsbGEuaW5kZXgudjEuUmVzZXJ2ZVNuYXBzaG90UmVzcG9uc2USZQoOUmVjb3JkU25hcHNob3QSKC5mbG90aWxsYS5pbmRleC52MS5SZWNvcmRTbmFwc2hvdFJlcXVlc3QaKS5mbG90aWxsYS5pbmRleC52MS5SZWNvcmRTbmFwc2hvdFJlc3BvbnNlEm0KD0NvbmZpcm1SZWxlYXNlZBIpLmZsb3RpbGxhLmluZGV4LnYxLkNvbmZpcm1SZWxlYXNlZFJlcXVlc3QaKi5mbG90aWxsYS5pbmRleC52MS5Db25maXJtUmVsZWFzZWRSZXNwb25zZSIDkAIBYgZwcm90bzM");
 
 /**
  * OpenIngestRequest names the ingest and what is known of it in advance.
@@ -623,6 +623,20 @@ export type SnapshotLocation = Message<"flotilla.index.v1.SnapshotLocation"> & {
    * @generated from field: map<string, string> labels = 4;
    */
   labels: { [key: string]: string };
+
+  /**
+   * backend_name is what a proxied snapshotter knows the snapshot by; empty for all others.
+   *
+   * @generated from field: string backend_name = 5;
+   */
+  backendName: string;
+
+  /**
+   * backend_parent is what it knows the nearest ancestor by.
+   *
+   * @generated from field: string backend_parent = 6;
+   */
+  backendParent: string;
 };
 
 /**
@@ -784,6 +798,13 @@ export type CommitSnapshotRequest = Message<"flotilla.index.v1.CommitSnapshotReq
    * @generated from field: flotilla.index.v1.SnapshotUsage usage = 8;
    */
   usage?: SnapshotUsage | undefined;
+
+  /**
+   * backend_name that a proxied snapshotter knows the committed snapshot by; empty for all others.
+   *
+   * @generated from field: string backend_name = 9;
+   */
+  backendName: string;
 };
 
 /**
@@ -848,6 +869,13 @@ export type LoadedSnapshotter = Message<"flotilla.index.v1.LoadedSnapshotter"> &
    * @generated from field: repeated uint64 ids = 2;
    */
   ids: bigint[];
+
+  /**
+   * proxied tells that somebody else keeps the snapshots, by names, so that there are no directories to compare.
+   *
+   * @generated from field: bool proxied = 3;
+   */
+  proxied: boolean;
 };
 
 /**
@@ -912,6 +940,252 @@ export type SnapshotRepair = Message<"flotilla.index.v1.SnapshotRepair"> & {
  */
 export const SnapshotRepairSchema: GenMessage<SnapshotRepair> = /*@__PURE__*/
   messageDesc(file_flotilla_index_v1_index, 28);
+
+/**
+ * ReserveSnapshotRequest describes a new snapshot.
+ *
+ * @generated from message flotilla.index.v1.ReserveSnapshotRequest
+ */
+export type ReserveSnapshotRequest = Message<"flotilla.index.v1.ReserveSnapshotRequest"> & {
+  /**
+   * namespace of the client.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * lease that shall hold the snapshot; empty for none.
+   *
+   * @generated from field: string lease = 2;
+   */
+  lease: string;
+
+  /**
+   * snapshotter that keeps it.
+   *
+   * @generated from field: string snapshotter = 3;
+   */
+  snapshotter: string;
+
+  /**
+   * key of the new snapshot.
+   *
+   * @generated from field: string key = 4;
+   */
+  key: string;
+
+  /**
+   * parent is the name of a committed snapshot; empty for none.
+   *
+   * @generated from field: string parent = 5;
+   */
+  parent: string;
+
+  /**
+   * labels of the snapshot.
+   *
+   * @generated from field: map<string, string> labels = 6;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * kind is VIEW or ACTIVE.
+   *
+   * @generated from field: flotilla.index.v1.SnapshotKind kind = 7;
+   */
+  kind: SnapshotKind;
+};
+
+/**
+ * Describes the message flotilla.index.v1.ReserveSnapshotRequest.
+ * Use `create(ReserveSnapshotRequestSchema)` to create a new message.
+ */
+export const ReserveSnapshotRequestSchema: GenMessage<ReserveSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_index_v1_index, 29);
+
+/**
+ * ReserveSnapshotResponse says what to ask the snapshotter for.
+ *
+ * @generated from message flotilla.index.v1.ReserveSnapshotResponse
+ */
+export type ReserveSnapshotResponse = Message<"flotilla.index.v1.ReserveSnapshotResponse"> & {
+  /**
+   * id of the reservation.
+   *
+   * @generated from field: uint64 id = 1;
+   */
+  id: bigint;
+
+  /**
+   * backend_name for the new snapshot: namespace, id and key.
+   *
+   * @generated from field: string backend_name = 2;
+   */
+  backendName: string;
+
+  /**
+   * backend_parent is what the snapshotter knows the parent by; empty for none.
+   *
+   * @generated from field: string backend_parent = 3;
+   */
+  backendParent: string;
+};
+
+/**
+ * Describes the message flotilla.index.v1.ReserveSnapshotResponse.
+ * Use `create(ReserveSnapshotResponseSchema)` to create a new message.
+ */
+export const ReserveSnapshotResponseSchema: GenMessage<ReserveSnapshotResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_index_v1_index, 30);
+
+/**
+ * RecordSnapshotRequest describes a snapshot that is there.
+ *
+ * @generated from message flotilla.index.v1.RecordSnapshotRequest
+ */
+export type RecordSnapshotRequest = Message<"flotilla.index.v1.RecordSnapshotRequest"> & {
+  /**
+   * namespace of the client.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * lease that shall hold the snapshot; empty for none.
+   *
+   * @generated from field: string lease = 2;
+   */
+  lease: string;
+
+  /**
+   * snapshotter that keeps it.
+   *
+   * @generated from field: string snapshotter = 3;
+   */
+  snapshotter: string;
+
+  /**
+   * key or, of a committed snapshot, name.
+   *
+   * @generated from field: string key = 4;
+   */
+  key: string;
+
+  /**
+   * parent is the name of a committed snapshot; empty for none.
+   *
+   * @generated from field: string parent = 5;
+   */
+  parent: string;
+
+  /**
+   * labels of the snapshot.
+   *
+   * @generated from field: map<string, string> labels = 6;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * kind of the snapshot; COMMITTED for one that the snapshotter had already.
+   *
+   * @generated from field: flotilla.index.v1.SnapshotKind kind = 7;
+   */
+  kind: SnapshotKind;
+
+  /**
+   * id of the reservation.
+   *
+   * @generated from field: uint64 id = 8;
+   */
+  id: bigint;
+
+  /**
+   * backend_name that the snapshotter knows it by.
+   *
+   * @generated from field: string backend_name = 9;
+   */
+  backendName: string;
+
+  /**
+   * backend_parent that the snapshotter says it stands on.
+   *
+   * @generated from field: string backend_parent = 10;
+   */
+  backendParent: string;
+};
+
+/**
+ * Describes the message flotilla.index.v1.RecordSnapshotRequest.
+ * Use `create(RecordSnapshotRequestSchema)` to create a new message.
+ */
+export const RecordSnapshotRequestSchema: GenMessage<RecordSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_index_v1_index, 31);
+
+/**
+ * RecordSnapshotResponse is empty.
+ *
+ * @generated from message flotilla.index.v1.RecordSnapshotResponse
+ */
+export type RecordSnapshotResponse = Message<"flotilla.index.v1.RecordSnapshotResponse"> & {
+};
+
+/**
+ * Describes the message flotilla.index.v1.RecordSnapshotResponse.
+ * Use `create(RecordSnapshotResponseSchema)` to create a new message.
+ */
+export const RecordSnapshotResponseSchema: GenMessage<RecordSnapshotResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_index_v1_index, 32);
+
+/**
+ * ConfirmReleasedRequest asks for a last look.
+ *
+ * @generated from message flotilla.index.v1.ConfirmReleasedRequest
+ */
+export type ConfirmReleasedRequest = Message<"flotilla.index.v1.ConfirmReleasedRequest"> & {
+  /**
+   * snapshotter that keeps them.
+   *
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * ids that are about to be removed.
+   *
+   * @generated from field: repeated uint64 ids = 2;
+   */
+  ids: bigint[];
+};
+
+/**
+ * Describes the message flotilla.index.v1.ConfirmReleasedRequest.
+ * Use `create(ConfirmReleasedRequestSchema)` to create a new message.
+ */
+export const ConfirmReleasedRequestSchema: GenMessage<ConfirmReleasedRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_index_v1_index, 33);
+
+/**
+ * ConfirmReleasedResponse lists those that nothing refers to.
+ *
+ * @generated from message flotilla.index.v1.ConfirmReleasedResponse
+ */
+export type ConfirmReleasedResponse = Message<"flotilla.index.v1.ConfirmReleasedResponse"> & {
+  /**
+   * ids to remove.
+   *
+   * @generated from field: repeated uint64 ids = 1;
+   */
+  ids: bigint[];
+};
+
+/**
+ * Describes the message flotilla.index.v1.ConfirmReleasedResponse.
+ * Use `create(ConfirmReleasedResponseSchema)` to create a new message.
+ */
+export const ConfirmReleasedResponseSchema: GenMessage<ConfirmReleasedResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_index_v1_index, 34);
 
 /**
  * SnapshotKind is what a snapshot is.
@@ -1103,6 +1377,40 @@ export const SnapshotIndex: GenService<{
     methodKind: "unary";
     input: typeof ReconcileSnapshotsRequestSchema;
     output: typeof ReconcileSnapshotsResponseSchema;
+  },
+  /**
+   * ReserveSnapshot gives out the name under which a proxied snapshotter shall keep a new snapshot. Until the snapshot is
+   * recorded the name counts as released, so that the collector has it removed if nobody records it.
+   * ALREADY_EXISTS: as PrepareSnapshot.
+   *
+   * @generated from rpc flotilla.index.v1.SnapshotIndex.ReserveSnapshot
+   */
+  reserveSnapshot: {
+    methodKind: "unary";
+    input: typeof ReserveSnapshotRequestSchema;
+    output: typeof ReserveSnapshotResponseSchema;
+  },
+  /**
+   * RecordSnapshot records what a proxied snapshotter has made for a reservation, or what it had already.
+   * ALREADY_EXISTS: the key is taken meanwhile; the lease holds what has it.
+   *
+   * @generated from rpc flotilla.index.v1.SnapshotIndex.RecordSnapshot
+   */
+  recordSnapshot: {
+    methodKind: "unary";
+    input: typeof RecordSnapshotRequestSchema;
+    output: typeof RecordSnapshotResponseSchema;
+  },
+  /**
+   * ConfirmReleased answers which of the ids are still released. The snapshots process asks before it has a
+   * proxied snapshotter remove them, while nobody can record them.
+   *
+   * @generated from rpc flotilla.index.v1.SnapshotIndex.ConfirmReleased
+   */
+  confirmReleased: {
+    methodKind: "unary";
+    input: typeof ConfirmReleasedRequestSchema;
+    output: typeof ConfirmReleasedResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_flotilla_index_v1_index, 1);

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/snapshots/v1/directories.proto.
  */
 export const file_flotilla_snapshots_v1_directories: GenFile = /*@__PURE__*/
-  fileDesc("CidmbG90aWxsYS9zbmFwc2hvdHMvdjEvZGlyZWN0b3JpZXMucHJvdG8SFWZsb3RpbGxhLnNuYXBzaG90cy52MSI6ChZSZW1vdmVTbmFwc2hvdHNSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEgsKA2lkcxgCIAMoBCIuChdSZW1vdmVTbmFwc2hvdHNSZXNwb25zZRITCgtyZW1vdmVkX2lkcxgBIAMoBDKHAQoTU25hcHNob3REaXJlY3RvcmllcxJwCg9SZW1vdmVTbmFwc2hvdHMSLS5mbG90aWxsYS5zbmFwc2hvdHMudjEuUmVtb3ZlU25hcHNob3RzUmVxdWVzdBouLmZsb3RpbGxhLnNuYXBzaG90cy52MS5SZW1vdmVTbmFwc2hvdHNSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("CidmbG90aWxsYS9zbmFwc2hvdHMvdjEvZGlyZWN0b3JpZXMucHJvdG8SFWZsb3RpbGxhLnNuYXBzaG90cy52MSJRChZSZW1vdmVTbmFwc2hvdHNSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEgsKA2lkcxgCIAMoBBIVCg1iYWNrZW5kX25hbWVzGAMgAygJIi4KF1JlbW92ZVNuYXBzaG90c1Jlc3BvbnNlEhMKC3JlbW92ZWRfaWRzGAEgAygEItkBChNVcGRhdGVMYWJlbHNSZXF1ZXN0EhMKC3NuYXBzaG90dGVyGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIUCgxiYWNrZW5kX25hbWUYAyABKAkSRgoGbGFiZWxzGAQgAygLMjYuZmxvdGlsbGEuc25hcHNob3RzLnYxLlVwZGF0ZUxhYmVsc1JlcXVlc3QuTGFiZWxzRW50cnkSDQoFcGF0aHMYBSADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIWChRVcGRhdGVMYWJlbHNSZXNwb25zZTLwAQoTU25hcHNob3REaXJlY3RvcmllcxJwCg9SZW1vdmVTbmFwc2hvdHMSLS5mbG90aWxsYS5zbmFwc2hvdHMudjEuUmVtb3ZlU25hcHNob3RzUmVxdWVzdBouLmZsb3RpbGxhLnNuYXBzaG90cy52MS5SZW1vdmVTbmFwc2hvdHNSZXNwb25zZRJnCgxVcGRhdGVMYWJlbHMSKi5mbG90aWxsYS5zbmFwc2hvdHMudjEuVXBkYXRlTGFiZWxzUmVxdWVzdBorLmZsb3RpbGxhLnNuYXBzaG90cy52MS5VcGRhdGVMYWJlbHNSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * RemoveSnapshotsRequest lists directories of one snapshotter.
@@ -33,6 +33,13 @@ export type RemoveSnapshotsRequest = Message<"flotilla.snapshots.v1.RemoveSnapsh
    * @generated from field: repeated uint64 ids = 2;
    */
   ids: bigint[];
+
+  /**
+   * backend_names by which a proxied snapshotter knows them, one for each id; none for all other snapshotters.
+   *
+   * @generated from field: repeated string backend_names = 3;
+   */
+  backendNames: string[];
 };
 
 /**
@@ -64,6 +71,70 @@ export const RemoveSnapshotsResponseSchema: GenMessage<RemoveSnapshotsResponse> 
   messageDesc(file_flotilla_snapshots_v1_directories, 1);
 
 /**
+ * UpdateLabelsRequest names the snapshot and its labels.
+ *
+ * @generated from message flotilla.snapshots.v1.UpdateLabelsRequest
+ */
+export type UpdateLabelsRequest = Message<"flotilla.snapshots.v1.UpdateLabelsRequest"> & {
+  /**
+   * snapshotter that keeps it.
+   *
+   * @generated from field: string snapshotter = 1;
+   */
+  snapshotter: string;
+
+  /**
+   * namespace of the client.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * backend_name by which the snapshotter knows it.
+   *
+   * @generated from field: string backend_name = 3;
+   */
+  backendName: string;
+
+  /**
+   * labels as they will be, all of them.
+   *
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * paths of the update mask.
+   *
+   * @generated from field: repeated string paths = 5;
+   */
+  paths: string[];
+};
+
+/**
+ * Describes the message flotilla.snapshots.v1.UpdateLabelsRequest.
+ * Use `create(UpdateLabelsRequestSchema)` to create a new message.
+ */
+export const UpdateLabelsRequestSchema: GenMessage<UpdateLabelsRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_snapshots_v1_directories, 2);
+
+/**
+ * UpdateLabelsResponse is empty.
+ *
+ * @generated from message flotilla.snapshots.v1.UpdateLabelsResponse
+ */
+export type UpdateLabelsResponse = Message<"flotilla.snapshots.v1.UpdateLabelsResponse"> & {
+};
+
+/**
+ * Describes the message flotilla.snapshots.v1.UpdateLabelsResponse.
+ * Use `create(UpdateLabelsResponseSchema)` to create a new message.
+ */
+export const UpdateLabelsResponseSchema: GenMessage<UpdateLabelsResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_snapshots_v1_directories, 3);
+
+/**
  * SnapshotDirectories frees what the garbage collector has released.
  *
  * @generated from service flotilla.snapshots.v1.SnapshotDirectories
@@ -79,6 +150,17 @@ export const SnapshotDirectories: GenService<{
     methodKind: "unary";
     input: typeof RemoveSnapshotsRequestSchema;
     output: typeof RemoveSnapshotsResponseSchema;
+  },
+  /**
+   * UpdateLabels tells a proxied snapshotter of labels of a snapshot that are about to change. Its error is the
+   * client's. Snapshotters of our own are not told.
+   *
+   * @generated from rpc flotilla.snapshots.v1.SnapshotDirectories.UpdateLabels
+   */
+  updateLabels: {
+    methodKind: "unary";
+    input: typeof UpdateLabelsRequestSchema;
+    output: typeof UpdateLabelsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_flotilla_snapshots_v1_directories, 0);

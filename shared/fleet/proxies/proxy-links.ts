@@ -1,0 +1,29 @@
+import { timeoutMs } from "#config/config.ts";
+import type { ProcessContext } from "../run.ts";
+import { ProxyLink } from "./proxy-link.ts";
+
+/** Names the bound of a call to a proxy plugin in `[timeouts]`. */
+export const proxyCallTimeout = "io.flotilla.timeout.proxy.call";
+
+/** The ways of a process to its proxy plugins, one for each address, closed with its resources. */
+export class ProxyLinks {
+  readonly #context: Pick<ProcessContext, "config" | "resources">;
+  readonly #links = new Map<string, ProxyLink>();
+
+  constructor(context: Pick<ProcessContext, "config" | "resources">) {
+    this.#context = context;
+  }
+
+  /** The way to a socket. Nothing is connected before the first call. */
+  get({ name, address }: { readonly name: string; readonly address: string }): ProxyLink {
+    const { config, resources } = this.#context;
+    let link = this.#links.get(address);
+    if (link === undefined) {
+      link = resources.adopt(new ProxyLink({ name, address, callMsMax: timeoutMs(config, proxyCallTimeout) }), (open) =>
+        open.close(),
+      );
+      this.#links.set(address, link);
+    }
+    return link;
+  }
+}
