@@ -3,11 +3,13 @@ import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { heldCallMsMax } from "#base/limits.ts";
-import { guardSocket, usersToday } from "#fleet/admission.ts";
+import { guardSocket } from "#fleet/admission.ts";
 import { logFailures } from "#fleet/failed-calls.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
+import { shimEventsSocketOf, stateDirectoryOf } from "#fleet/process-name.ts";
 import { type ProcessContext, type ProcessParts } from "#fleet/run.ts";
+import { readUsers } from "#fleet/users.ts";
 import { Events as TtrpcEvents } from "#gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { EventLog } from "#gen/flotilla/events/v1/log_pb.ts";
@@ -71,8 +73,8 @@ async function serveShims(
     await running;
   });
   const ttrpc = await serveTtrpc({
-    socketPath: `${config.state}/events.ttrpc.sock`,
-    admit: guardSocket({ process: "events", side: "public", log, users: usersToday }),
+    socketPath: shimEventsSocketOf(config.state),
+    admit: guardSocket({ process: "events", side: "public", log, users: readUsers() }),
     services: [bindService(TtrpcEvents, ttrpcEventHandlers(intake))],
     observer: logFailures(log),
   });
@@ -103,7 +105,7 @@ function openNats(
   const child = resources.use(
     new ChildServer({
       root,
-      state: config.state,
+      state: stateDirectoryOf(config.state, "events"),
       stream: stream.name,
       retentionBytes: stream.retentionBytes,
       log,

@@ -14,18 +14,20 @@ import { readProxyPlugins } from "#fleet/proxies/proxy-plugins.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { onDemandProcesses } from "#fleet/startup.ts";
 import { type Member, Supervisor } from "#fleet/supervisor.ts";
+import type { FleetUsers } from "#fleet/users.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
 import { allPlugins } from "../plugins.ts";
 import { joinCgroup } from "./cgroup.ts";
-import { createDirectories } from "./directories.ts";
+import { createDirectories, prepareDirectories } from "./directories.ts";
 import { fleetMember, memberNames } from "./members.ts";
 import { claimRoot, refuseLiveSocket } from "./ownership.ts";
 import { missingRequirements } from "./plugin-graph.ts";
 import type { PluginRegistry } from "./plugin-registry.ts";
 import { supervisorPlugin } from "./plugins.ts";
 import { notifyServiceManager } from "./systemd.ts";
+import { chooseUsers } from "./users.ts";
 import { welcomeText } from "./welcome.ts";
 
 /** The whole fleet has stopped by then, or is ended by force: a little less than systemd waits. */
@@ -47,11 +49,17 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
   const log = openLog("gateway", config.log);
   endOnBug(log);
   [...warnings, ...readProxyPlugins(config, allPlugins).warnings].forEach((warning) => log.warn(warning));
-  await createDirectories(config);
+  const { users, reason } = await chooseUsers(config);
+  await createDirectories(config, users);
+  if (users.areSeparate) {
+    log.info("each process runs as a user of its own");
+  } else if (reason !== undefined) {
+    log.info({ reason }, "all processes run as one user");
+  }
   const stop = watchSignals(log);
   await using resources = new AsyncDisposableStack();
   try {
-    await startFleet({ config, flags, log, resources, stop });
+    await startFleet({ config, flags, users, log, resources, stop });
     await notifyServiceManager(log, "READY=1", "STATUS=serving");
     if (process.env["FLOTILLA_WELCOME"] === "1") {
       process.stdout.write(welcomeText(config));
@@ -77,13 +85,14 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
 interface StartOptions {
   readonly config: FleetConfig;
   readonly flags: DaemonFlags;
+  readonly users: FleetUsers;
   readonly log: Logger;
   readonly resources: AsyncDisposableStack;
   /** Aborted without an error by a signal, with one when the fleet cannot go on. */
   readonly stop: AbortController;
 }
 
-async function startFleet({ config, flags, log, resources, stop }: StartOptions): Promise<void> {
+async function startFleet({ config, flags, users, log, resources, stop }: StartOptions): Promise<void> {
   for (const address of [config.grpc.address, config.ttrpc.address]) {
     await refuseLiveSocket(address);
   }
@@ -100,6 +109,7 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     await joinCgroup(config.cgroupPath);
   }
   log.info({ version: daemonVersion(), revision: daemonRevision() }, "starting containerd");
+  await prepareDirectories(config, "gateway", users);
 
   /** Aborted when a process is given up. */
   const crippled = new AbortController();
@@ -140,7 +150,8 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
     );
     stop.signal.throwIfAborted();
     const idleMs = settings.durationMs("on_demand_idle");
-    const member = (name: (typeof members)[number]): Member => fleetMember(name, { flags, idleMs, onReady: record });
+    const member = (name: (typeof members)[number]): Member =>
+      fleetMember(name, { config, users, flags, idleMs, onReady: record });
     // What it takes to serve is loaded while they start.
     const started = Promise.all([
       ...members.filter((name) => !onDemandProcesses.has(name)).map((name) => supervisor.start(member(name))),
@@ -162,6 +173,7 @@ async function startFleet({ config, flags, log, resources, stop }: StartOptions)
   await serveClients({
     config,
     log,
+    users,
     resources,
     registry: await openRegistry(),
     crippled: crippled.signal,

@@ -1,3 +1,4 @@
+import { constants } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
 import net from "node:net";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
@@ -19,7 +20,9 @@ export async function claimRoot(config: FleetConfig): Promise<AsyncDisposable> {
   const directory = pluginRoot(config, metadataPlugin);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const path = `${directory}/meta.db`;
-  const file = await open(path, "a", 0o644);
+  // The directory may belong to a user with fewer rights, whose links are not followed.
+  const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+  const file = await open(path, O_APPEND | O_CREAT | O_NOFOLLOW | O_WRONLY, 0o644);
   if (!flockExclusive(file.fd)) {
     await file.close();
     throw failure(

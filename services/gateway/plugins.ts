@@ -62,5 +62,17 @@ export const supervisorPlugin = {
       default: "5m0s",
       about: "How long a process that runs on demand goes on without a call; 0s for as long as the daemon runs.",
     },
+    users: {
+      type: "string",
+      default: "auto",
+      about:
+        'Whether each process runs as a user of its own: "own", "one" for all as the user of the daemon, or "auto" for own ones where they exist and can read what they have to.',
+    },
+    user_ids: {
+      type: "names",
+      about:
+        "Ids of the users, and of the group flotilla, by their names; those of the machine where they are not here.",
+      each: { type: "integer", about: "The id." },
+    },
   },
 } as const satisfies PluginManifest;

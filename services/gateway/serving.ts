@@ -5,13 +5,15 @@ import type { FleetConfig, ListenerConfig } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { grpcListener } from "#config/listeners.ts";
 import { pluginUri } from "#config/manifest.ts";
-import { guardSocket, usersToday } from "#fleet/admission.ts";
+import { guardSocket } from "#fleet/admission.ts";
 import { logFailures } from "#fleet/failed-calls.ts";
 import type { Logger } from "#fleet/log.ts";
+import { socketOwner } from "#fleet/member-sockets.ts";
 import { initPlugins } from "#fleet/plugin.ts";
-import { type ProcessName, privateSocketOf, publicSocketOf } from "#fleet/process-name.ts";
+import { type ProcessName, privateSocketOf, publicSocketOf, shimEventsSocketOf } from "#fleet/process-name.ts";
 import { isEnabled } from "#fleet/startup.ts";
 import { routesByPath } from "#fleet/topology.ts";
+import type { FleetUsers } from "#fleet/users.ts";
 import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { peerOf } from "#linux/socket.ts";
 import { bindService } from "#wire/handler.ts";
@@ -34,6 +36,7 @@ const drainMs = 2_000;
 export interface ServingOptions {
   readonly config: FleetConfig;
   readonly log: Logger;
+  readonly users: FleetUsers;
   /** Gets what has to be closed. */
   readonly resources: AsyncDisposableStack;
   /** What the other processes carry; gets what the gateway carries. */
@@ -52,6 +55,7 @@ export interface ServingOptions {
 export async function serveClients({
   config,
   log,
+  users,
   resources,
   registry,
   crippled,
@@ -87,7 +91,8 @@ export async function serveClients({
 
   const privateServer = await serveRpc({
     socketPath: privateSocketOf(config.state, "gateway"),
-    admit: guardSocket({ process: "gateway", side: "private", log, users: usersToday }),
+    admit: guardSocket({ process: "gateway", side: "private", log, users }),
+    ...socketOwner(users, "gateway"),
     services: [bindService(Fleet, fleetHandlers(wake))],
     observer: logFailures(log),
   });
@@ -117,7 +122,7 @@ export async function serveClients({
     });
   };
   const ttrpcRelay = new TtrpcRelay({
-    connectUpstream: () => net.connect(`${config.state}/events.ttrpc.sock`),
+    connectUpstream: () => net.connect(shimEventsSocketOf(config.state)),
     onWarning: (fields, message) => log.warn(fields, message),
   });
   const ttrpc = await listen({ ...publicSocket(config.ttrpc), admit: isOwnPeer }, (socket) =>

@@ -3,18 +3,7 @@ import { peerOf } from "#linux/socket.ts";
 import type { Logger } from "./log.ts";
 import type { ProcessName, SocketSide } from "./process-name.ts";
 import { callersOf } from "./rights.ts";
-
-/** The user id of each process of the fleet. */
-export type FleetUsers = (process: ProcessName) => number;
-
-/**
- * The users of the fleet as it runs today: every process runs as the user who started the daemon, whatever `rights.ts` says of it. So a user
- * id tells the fleet from everybody else, and does not yet tell one process from another.
- *
- * Process ids are not looked at. The kernel notes the one that connected, but who may pose as a process of our user may do anything to the process
- * itself; and an id can belong to another process by the time it is looked up.
- */
-export const usersToday: FleetUsers = () => process.geteuid?.() ?? 0;
+import type { FleetUsers } from "./users.ts";
 
 export interface AdmissionOptions {
   readonly process: ProcessName;
@@ -26,11 +15,14 @@ export interface AdmissionOptions {
 /**
  * Makes the guard of a socket, which lets those in that the table of rights names, by the user that the kernel noted when they connected.
  *
+ * Process ids are not looked at. The kernel notes the one that connected, but who may pose as a process of a user may do anything to the processes of
+ * that user; and an id can belong to another process by the time it is looked up.
+ *
  * @returns A function that tells whether a connection is let in. One that is not is logged, and closing it is the caller's.
  * @source unix(7) `SO_PEERCRED`
  */
 export function guardSocket({ process, side, log, users }: AdmissionOptions): (socket: Socket) => boolean {
-  const allowed = new Set(callersOf(process, side).map(users));
+  const allowed = new Set(callersOf(process, side).map((name) => users.uidOf(name)));
   return (socket) => {
     const { uid, pid } = peerOf(socket);
     if (!allowed.has(uid)) {

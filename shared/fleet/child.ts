@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, writeFileSync } from "node:fs";
 import { Readable } from "node:stream";
+import { type Confinement, setprivFlags } from "./confinement.ts";
 
 /** Names the descriptor that a child tells its owner on. */
 const tellVariable = "FLOTILLA_TELL_DESCRIPTOR";
@@ -12,6 +13,8 @@ export interface Program {
   readonly args: readonly string[];
   /** Added to the environment of this process. */
   readonly env?: Readonly<Record<string, string>>;
+  /** What is taken from it; nothing, unless given. */
+  readonly confinement?: Confinement | undefined;
   /** Whether it says by {@link tellOwner} that it is ready. */
   readonly tells?: boolean;
 }
@@ -38,8 +41,10 @@ export const endedWell = "exit status 0";
  * By `node:child_process` alone: the gateway needs it before anything can be served, and the library that other programs are run with takes 20 ms to
  * load.
  */
-export function startChild({ command, args, env, tells = false }: Program): Child {
-  const child = spawn("setpriv", ["--pdeathsig", "KILL", command, ...args], {
+export function startChild({ command, args, env, confinement, tells = false }: Program): Child {
+  const confined = confinement === undefined ? [] : setprivFlags(confinement);
+  // "--pdeathsig" holds beyond the change of the user, since setpriv sets it last.
+  const child = spawn("setpriv", [...confined, "--pdeathsig", "KILL", command, ...args], {
     env: { ...process.env, [tellVariable]: tells ? String(tellDescriptor) : "", ...env },
     stdio: ["ignore", "inherit", "inherit", ...(tells ? (["pipe"] as const) : [])],
     detached: true,

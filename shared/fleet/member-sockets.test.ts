@@ -12,11 +12,11 @@ import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService } from "#wire/handler.ts";
-import type { FleetUsers } from "./admission.ts";
 import type { Logger } from "./log.ts";
 import { serveMember } from "./member-sockets.ts";
 import { privateSocketOf, publicSocketOf } from "./process-name.ts";
 import { callersOf } from "./rights.ts";
+import type { FleetUsers } from "./users.ts";
 
 const ownUser = process.geteuid?.() ?? 0;
 
@@ -27,7 +27,7 @@ interface Rig {
 }
 
 /** The content process with a public service, a private one, and one that is its own. */
-async function serveContent(context: TestContext, users: FleetUsers): Promise<Rig> {
+async function serveContent(context: TestContext, uidOf: FleetUsers["uidOf"]): Promise<Rig> {
   const state = await mkdtemp(join(tmpdir(), "flotilla-member-"));
   context.after(() => rm(state, { recursive: true, force: true }));
   const warnings: object[] = [];
@@ -41,7 +41,7 @@ async function serveContent(context: TestContext, users: FleetUsers): Promise<Ri
     ownServices: [bindService(Member, { describe: () => ({ plugins: [] }) })],
     log: { warn: (fields: object) => warnings.push(fields) } as unknown as Logger,
     observer: {},
-    users,
+    users: { areSeparate: true, uidOf, gid: undefined },
   });
   context.after(() => server.close(0));
   return {

@@ -1,9 +1,10 @@
 import type { ServiceBinding } from "#wire/handler.ts";
 import type { CallObserver } from "#wire/observe.ts";
 import { type RpcServer, serveRpc } from "#wire/server.ts";
-import { type FleetUsers, guardSocket, usersToday } from "./admission.ts";
+import { guardSocket } from "./admission.ts";
 import type { Logger } from "./log.ts";
 import { type ProcessName, privateSocketOf, publicSocketOf } from "./process-name.ts";
+import { type FleetUsers, readUsers } from "./users.ts";
 
 export interface MemberSocketsOptions {
   readonly state: string;
@@ -27,8 +28,10 @@ const privatePackage = /^flotilla\./;
  * The public socket is there first: the gateway asks on the private one whether the process is ready.
  */
 export async function serveMember(options: MemberSocketsOptions): Promise<RpcServer> {
-  const { state, process, services, ownServices, log, observer, users = usersToday } = options;
+  const { state, process, services, ownServices, log, observer, users = readUsers() } = options;
+  const owner = socketOwner(users, process);
   const clients = await serveRpc({
+    ...owner,
     socketPath: publicSocketOf(state, process),
     services: services.filter(({ service }) => !privatePackage.test(service.typeName)),
     admit: guardSocket({ process, side: "public", log, users }),
@@ -36,6 +39,7 @@ export async function serveMember(options: MemberSocketsOptions): Promise<RpcSer
   });
   try {
     const peers = await serveRpc({
+      ...owner,
       socketPath: privateSocketOf(state, process),
       services: [...services, ...ownServices],
       admit: guardSocket({ process, side: "private", log, users }),
@@ -46,4 +50,12 @@ export async function serveMember(options: MemberSocketsOptions): Promise<RpcSer
     await clients.close(0);
     throw error;
   }
+}
+
+/** Peers of other users come to a socket by the group that they share, and are then looked at. */
+export function socketOwner(
+  users: FleetUsers,
+  process: ProcessName,
+): { readonly owner?: { readonly uid: number; readonly gid: number } } {
+  return users.gid === undefined ? {} : { owner: { uid: users.uidOf(process), gid: users.gid } };
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import test from "node:test";
 import { RemovalMarkReader, RemovalMarkWriter } from "./removal-mark.ts";
@@ -7,6 +7,7 @@ import { RemovalMarkReader, RemovalMarkWriter } from "./removal-mark.ts";
 test("readers see each change, also of a writer that was started again or has lost its file", (context) => {
   const state = mkdtempSync(`${tmpdir()}/flotilla-mark-`);
   context.after(() => rmSync(state, { recursive: true }));
+  mkdirSync(`${state}/metadata`);
   using reader = new RemovalMarkReader(state);
   assert.equal(reader.read(), undefined);
   const seen = new Set<bigint | undefined>();
@@ -26,7 +27,7 @@ test("readers see each change, also of a writer that was started again or has lo
   }
   using again = new RemovalMarkWriter(state);
   see();
-  rmSync(`${state}/blob-removals`);
+  rmSync(`${state}/metadata/blob-removals`);
   assert.equal(reader.read(), undefined);
   using third = new RemovalMarkWriter(state);
   see();

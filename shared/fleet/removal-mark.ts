@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { systemErrorCode } from "#base/errors.ts";
+import { stateDirectoryOf } from "./process-name.ts";
 
 /**
  * A number in a file by which the metadata process tells other processes that records of blobs have gone, at no more cost to them than two
@@ -14,7 +15,7 @@ const numberBytes = 8;
 
 /** @param state - The fleet's directory of state. */
 function markPath(state: string): string {
-  return `${state}/${fileName}`;
+  return `${stateDirectoryOf(state, "metadata")}/${fileName}`;
 }
 
 /** The one process that changes the number. */

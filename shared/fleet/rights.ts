@@ -1,24 +1,27 @@
 import type { ProcessName } from "./process-name.ts";
 import { onDemandProcesses } from "./startup.ts";
 
-/** What a process may do. It is written down here before it is taken away: see `README.md` for what holds today. */
+/** What a process may do; `README.md` says how each part is enforced. */
 export interface ProcessRights {
-  /** Who it is meant to run as: root, or a user of its own without any other right. */
+  /** Who it runs as: root, or a user of its own without any other right. */
   readonly user: "root" | "flotilla-content" | "flotilla-events" | "flotilla-metadata" | "flotilla-transfer";
   /** Capabilities that it needs, or `all` for a process whose children need them. @source capabilities(7) */
   readonly capabilities: "all" | readonly Capability[];
   /**
-   * Directories, and single files, that it writes, besides its sockets, `<root>` and `<state>` being those of the daemon. A process of whose settings one names a directory writes
-   * that as well.
+   * Directories that it writes, besides `<state>/NAME` with its sockets, `<root>` and `<state>` being those of the daemon. A process of whose settings
+   * one names a directory writes that as well.
    */
   readonly writes: readonly string[];
+  /** Those of the directories in which processes of other users read. */
+  readonly shares?: readonly string[];
   /** Peers whose private sockets it connects to. */
   readonly calls: readonly ProcessName[];
   /** Whether it speaks to anything but Unix sockets. */
   readonly network: boolean;
 }
 
-type Capability =
+/** @source capabilities(7) */
+export type Capability =
   | "CAP_CHOWN"
   | "CAP_DAC_OVERRIDE"
   | "CAP_FOWNER"
@@ -52,14 +55,14 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
   events: {
     user: "flotilla-events",
     capabilities: [],
-    writes: ["<root>/io.flotilla.events.v1.nats", "<state>"],
+    writes: ["<root>/io.flotilla.events.v1.nats"],
     calls: [],
     network: true,
   },
   metadata: {
     user: "flotilla-metadata",
     capabilities: [],
-    writes: ["<root>/io.containerd.metadata.v1.bolt", "<state>/blob-removals"],
+    writes: ["<root>/io.containerd.metadata.v1.bolt"],
     calls: ["events", "content", "snapshots"],
     network: false,
   },
@@ -67,6 +70,7 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
     user: "flotilla-content",
     capabilities: [],
     writes: ["<root>/io.containerd.content.v1.content"],
+    shares: ["<root>/io.containerd.content.v1.content"],
     calls: ["metadata"],
     network: false,
   },

@@ -1,3 +1,4 @@
+import { mkdir } from "node:fs/promises";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { aborted } from "#base/aborted.ts";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
@@ -19,7 +20,7 @@ import type { PluginManifest } from "./manifest.ts";
 import { serveMember } from "./member-sockets.ts";
 import { keepMemorySmall } from "./memory-keeper.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
-import { type ProcessName, privateSocketOf } from "./process-name.ts";
+import { type ProcessName, privateSocketOf, stateDirectoryOf } from "./process-name.ts";
 import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
 import { showSourcePlaces } from "./source-places.ts";
 import { idleVariable, onDemandProcesses } from "./startup.ts";
@@ -92,6 +93,7 @@ export async function runProcess(
     process.once(signal, () => stopFor(signal));
   }
   try {
+    await mkdir(stateDirectoryOf(config.state, name), { recursive: true, mode: 0o710 });
     const proxies = proxyPluginsOf(name, config, manifests);
     const parts = await compose({
       config,

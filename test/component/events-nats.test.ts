@@ -88,11 +88,11 @@ describe("what users of NATS meet", () => {
     using stranger = await NatsUser.connect(`nats://127.0.0.1:${url.port}`);
     await stranger.until(/-ERR 'Authorization Violation'/);
     const secrets = ["server.json", "subscriber.url", "subscriber.nk"].map((name) => `${root}/${name}`);
-    for (const path of [...secrets, `${home.config.state}/nats-server.conf`]) {
+    for (const path of [...secrets, `${home.config.state}/events/nats-server.conf`]) {
       assert.equal((await stat(path)).mode & 0o777, 0o600, path);
     }
     const { fleetSeed } = JSON.parse(await readFile(`${root}/server.json`, "utf8"));
-    assert.ok(!(await readFile(`${home.config.state}/nats-server.conf`, "utf8")).includes(fleetSeed));
+    assert.ok(!(await readFile(`${home.config.state}/events/nats-server.conf`, "utf8")).includes(fleetSeed));
   });
 
   test("daemons may share a server elsewhere, and each sees its own events", async () => {

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
 import type { FleetConfig } from "#config/config.ts";
 import { loadConfig } from "#config/load.ts";
-import { privateSocketOf } from "#fleet/process-name.ts";
+import { privateSocketOf, shimEventsSocketOf } from "#fleet/process-name.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { eventsPlugins } from "../../services/events/plugins.ts";
@@ -68,7 +68,7 @@ export class EventsProcess implements AsyncDisposable {
   }
 
   get ttrpcSocketPath(): string {
-    return `${this.#home.config.state}/events.ttrpc.sock`;
+    return shimEventsSocketOf(this.#home.config.state);
   }
 
   get transport(): Transport {

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { createClient, type Transport } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { ProcessName } from "#fleet/process-name.ts";
+import { accountNames } from "#fleet/users.ts";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import {
@@ -86,7 +87,14 @@ export interface FlotillaOptions extends DaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Whether the kubelet is served. Where nothing is said it is not, so that tests of other things do not pay for it. */
   readonly cri?: boolean;
+  /** Whether its processes run as users of their own, those of {@link userIds}; unless given, whether FLOTILLA_TEST_OWN_USERS is 1. */
+  readonly hasOwnUsers?: boolean;
 }
+
+/** Ids that a daemon's processes have where they have their own. They need no names on the machine. */
+export const userIds: Readonly<Record<string, number>> = Object.fromEntries(
+  accountNames().map((name, index) => [name, 64_100 + index]),
+);
 
 /** What users run: the program from its bundles. */
 const launcher = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url));
@@ -98,6 +106,7 @@ export async function startFlotilla({
   args = [],
   env = {},
   cri = false,
+  hasOwnUsers = process.env["FLOTILLA_TEST_OWN_USERS"] === "1",
 }: FlotillaOptions = {}): Promise<Daemon> {
   const disabled = cri ? "" : 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n';
   return await startDaemon("f", parent, {
@@ -105,7 +114,9 @@ export async function startFlotilla({
 ${disabled}${config}
 [plugins."io.containerd.internal.v1.opt"]
 path = "${optional}"
-${config.includes("[debug]") ? "" : '[debug]\nformat = "json"\n'}`,
+${config.includes("[debug]") ? "" : '[debug]\nformat = "json"\n'}
+${hasOwnUsers ? usersConfig(config) : ""}`,
+    isOpen: hasOwnUsers,
     command: launcher,
     args: ({ root, state, address, configPath }) => [
       "--root",
@@ -120,6 +131,14 @@ ${config.includes("[debug]") ? "" : '[debug]\nformat = "json"\n'}`,
     ],
     env,
   });
+}
+
+/** Insists on the users, unless the test has a table of that plugin itself. */
+function usersConfig(config: string): string {
+  const table = 'plugins."io.flotilla.fleet.v1.supervisor"';
+  const ids = Object.entries(userIds).map(([name, id]) => `${name} = ${id}\n`);
+  const insist = config.includes(table) ? "" : `[${table}]\nusers = "own"\n`;
+  return `${insist}[${table}.user_ids]\n${ids.join("")}`;
 }
 
 /** Starts Debian's containerd on a fresh directory, without CRI, and waits until its socket answers that it serves. */
@@ -156,6 +175,8 @@ interface Recipe {
   readonly command: string;
   readonly args: (paths: Paths) => readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** Whether other users may pass through its directory. */
+  readonly isOpen?: boolean;
 }
 
 const startMsMax = 60_000;
@@ -168,6 +189,9 @@ const markVariable = "FLOTILLA_TEST_DIRECTORY";
 async function startDaemon(letter: string, parent: string | undefined, recipe: Recipe): Promise<Daemon> {
   await using resources = new AsyncDisposableStack();
   const directory = await makeTemporaryDirectory(letter, parent);
+  if (recipe.isOpen === true) {
+    await chmod(directory.path, 0o711);
+  }
   const daemon = resources.use(await RunningDaemon.prepare(directory, recipe));
   await daemon.start();
   resources.move();

@@ -20,7 +20,7 @@ const heapBytesMax = 96 * 1024 * 1024;
 export interface ChildServerOptions {
   /** Directory of what the plugin keeps. */
   readonly root: string;
-  /** Directory of what lives as long as the daemon. */
+  /** Directory of what lives as long as the process. */
   readonly state: string;
   readonly stream: string;
   readonly retentionBytes: number;
