@@ -37,7 +37,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   { folder: "services/plugins.", uses: ["#fleet", "services/"] },
   { folder: "services/settings-page.ts", uses: ["#config", "services/"] },
   { folder: "services/uncarried-plugins.ts", uses: ["#base", "#config", "#fleet"] },
-  { folder: "services/cri/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa"] },
+  { folder: "services/cri/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa", "ws"] },
   { folder: "services/metadata/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "better-sqlite3"] },
   { folder: "services/events/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "nats"] },
   { folder: "services/content/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect"] },
@@ -64,6 +64,7 @@ const keepers: readonly { readonly package: string; readonly places: readonly st
   { package: "koffi", places: ["shared/linux/"] },
   { package: "better-sqlite3", places: ["shared/sqlite/", "services/metadata/store/"] },
   { package: "undici", places: ["services/transfer/registry/http/"] },
+  { package: "ws", places: ["services/cri/streaming/"] },
   { package: "pino", places: ["shared/fleet/log.ts"] },
   // Our own sockets are served and called by shared/wire/http2; these are for tests.
   { package: "@connectrpc/connect-node", places: [] },
