@@ -8,6 +8,8 @@ const monitorType = "io.containerd.monitor.task.v1";
 const runtimeType = "io.containerd.runtime.v2";
 const serviceType = "io.containerd.service.v1";
 const shimType = "io.containerd.shim.v1";
+const podSandboxType = "io.containerd.podsandbox.controller.v1";
+const sandboxControllerType = "io.containerd.sandbox.controller.v1";
 const warningType = "io.containerd.warning.v1";
 
 /** Where a container's output may go. @source containerd v2.3.4 core/runtime/v2/task_manager.go `supportedLogURISchemes` */
@@ -118,6 +120,27 @@ export const tasksGrpcPlugin = {
   requires: [serviceType],
 } as const satisfies PluginManifest;
 
+/** Sandboxes in shims that know them. @source containerd v2.3.4 plugins/sandbox/controller.go */
+export const shimSandboxPlugin = {
+  type: sandboxControllerType,
+  id: "shim",
+  requires: [shimType, eventType, "io.containerd.sandbox.store.v1"],
+} as const satisfies PluginManifest;
+
+/** Sandboxes of pause containers. @source containerd v2.3.4 internal/cri/server/podsandbox/controller.go */
+export const podSandboxPlugin = {
+  type: podSandboxType,
+  id: "podsandbox",
+  requires: [eventType, "io.containerd.lease.v1", "io.containerd.sandbox.store.v1", serviceType, warningType],
+} as const satisfies PluginManifest;
+
+/** Sandboxes as clients call them. */
+export const sandboxGrpcPlugin = {
+  type: "io.containerd.grpc.v1",
+  id: "sandbox-controllers",
+  requires: [podSandboxType, sandboxControllerType, eventType],
+} as const satisfies PluginManifest;
+
 /** The plugins of this process, in the order of their initialisation. */
 export const tasksPlugins: readonly PluginManifest[] = [
   optionalProgramsPlugin,
@@ -127,6 +150,9 @@ export const tasksPlugins: readonly PluginManifest[] = [
   tasksServicePlugin,
   restartPlugin,
   tasksGrpcPlugin,
+  shimSandboxPlugin,
+  podSandboxPlugin,
+  sandboxGrpcPlugin,
 ];
 
 /** @source containerd v2.3.4 core/runtime/v2/shim_manager.go `ConfigMigration` */

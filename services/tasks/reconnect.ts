@@ -2,7 +2,7 @@ import { access } from "node:fs/promises";
 import type { Logger } from "#fleet/log.ts";
 import { mapInParallel } from "./domain/parallel.ts";
 import type { TaskLifecycle } from "./lifecycle.ts";
-import type { Runtime } from "./runtimes/runtime.ts";
+import type { Runtime, RuntimeTask } from "./runtimes/runtime.ts";
 import type { Bundle, Bundles } from "./shims/bundles.ts";
 
 /** How many bundles are looked at together. */
@@ -18,9 +18,11 @@ export async function reconnectTasks(parts: {
   readonly runtime: Runtime;
   readonly bundles: Bundles;
   readonly lifecycle: TaskLifecycle;
+  /** Takes up a sandbox. */
+  readonly adoptSandbox: (bundle: Bundle, supervisor: RuntimeTask) => void;
   readonly log: Logger;
 }): Promise<void> {
-  const { runtime, bundles, lifecycle, log } = parts;
+  const { runtime, bundles, lifecycle, adoptSandbox, log } = parts;
   await bundles.eraseStrayWorkDirectories();
   const { bundles: found, hidden, refused } = await bundles.list();
   for (const name of refused) {
@@ -38,6 +40,8 @@ export async function reconnectTasks(parts: {
       const task = await runtime.reconnect(bundle);
       if (typeof task === "string") {
         lifecycle.bury(bundle, { hadTask: task === "dead" });
+      } else if ("sandbox" in task) {
+        adoptSandbox(bundle, task.sandbox);
       } else {
         lifecycle.adopt(bundle, task, { sandboxed: await isSandboxed(bundle) });
       }

@@ -19,6 +19,9 @@ export function connectRecords(connection: RpcConnection): Records {
         runtimeOptions: container?.runtime?.options,
         spec: container?.spec,
         sandbox: container?.sandbox ?? "",
+        snapshotter: container?.snapshotter ?? "",
+        snapshotKey: container?.snapshotKey ?? "",
+        createdAt: container?.createdAt,
       };
     },
     async hasSandbox(namespace, id) {

@@ -16,18 +16,26 @@ import { connectRestartRecords } from "./monitors/restart/restart-records.ts";
 import { offerOptionalPrograms } from "./optional-programs.ts";
 import {
   optionalProgramsPlugin,
+  podSandboxPlugin,
   restartPlugin,
   runtimePlugin,
+  sandboxGrpcPlugin,
   shimPlugin,
+  shimSandboxPlugin,
   tasksGrpcPlugin,
   tasksServicePlugin,
 } from "./plugins.ts";
 import { reconnectTasks } from "./reconnect.ts";
 import { connectRecords } from "./records.ts";
+import { connectRootMounts } from "./root-mounts.ts";
 import { createTask } from "./rpc/create.ts";
+import { sandboxControllerService } from "./rpc/sandboxes.ts";
 import { tasksService } from "./rpc/tasks.ts";
 import { inspectRuntime } from "./runtimes/shim/runtime-info.ts";
 import { ShimRuntime } from "./runtimes/shim/shim-runtime.ts";
+import { PodSandboxer } from "./sandboxes/pod-sandboxer.ts";
+import type { Sandboxer } from "./sandboxes/sandboxer.ts";
+import { ShimSandboxer } from "./sandboxes/shim-sandboxer.ts";
 import { Bundles } from "./shims/bundles.ts";
 import { ShimManager } from "./shims/shim-manager.ts";
 import { openSocketDirectory } from "./shims/socket-directory.ts";
@@ -48,6 +56,8 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   let lifecycle: TaskLifecycle | undefined;
   let restarts: RestartMonitor | undefined;
   let shims: ShimManager | undefined;
+  let shimSandboxes: ShimSandboxer | undefined;
+  const mounts = connectRootMounts(context.connect("snapshots"));
   const timeouts = {
     loadMs: waitMsOf(config, "shim.load"),
     cleanupMs: waitMsOf(config, "shim.cleanup"),
@@ -100,6 +110,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           if (shims === undefined) {
             throw new Error(`plugin ${pluginUri(shimPlugin)} is not loaded`);
           }
+          const sandboxes = new ShimSandboxer({ shims, bundles, table: new TaskTable(), log });
+          shimSandboxes = sandboxes;
+          resources.defer(() => sandboxes.letGo());
           const runtime = new ShimRuntime({
             shims,
             timeouts,
@@ -110,7 +123,8 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           lifecycle = new TaskLifecycle({ runtime, bundles, table, events, log });
           const started = lifecycle;
           resources.defer(() => started.stop());
-          await reconnectTasks({ runtime, bundles, lifecycle, log });
+          const adoptSandbox = sandboxes.adopt.bind(sandboxes);
+          await reconnectTasks({ runtime, bundles, lifecycle, adoptSandbox, log });
           const manager = shims;
           return { inspect: (options) => inspectRuntime(manager, options) };
         },
@@ -137,7 +151,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           const settings = pluginTable(config, pluginUri(restartPlugin));
           restarts = new RestartMonitor({
             intervalMs: settings.durationMs("interval") || restartIntervalMs,
-            records: connectRestartRecords(metadata, context.connect("snapshots")),
+            records: connectRestartRecords(metadata, mounts),
             table,
             lifecycle,
             createTask: (namespace, request, signal) => createTask(parts, { namespace, request, signal }),
@@ -163,6 +177,33 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             metricsTimeoutMs: waitMsOf(config, "metrics.shimstats"),
           });
           return { services: [service] };
+        },
+      },
+      {
+        manifest: sandboxGrpcPlugin,
+        init: () => {
+          if (lifecycle === undefined || shimSandboxes === undefined) {
+            throw new Error(`plugin ${directory} is not loaded`);
+          }
+          const parts = { lifecycle, records, blobs };
+          const podSandboxes = new PodSandboxer({
+            table,
+            lifecycle,
+            records,
+            mounts,
+            createTask: (namespace, request, signal) => createTask(parts, { namespace, request, signal }),
+            stateTimeoutMs: waitMsOf(config, "task.state"),
+          });
+          const sandboxers = new Map<string, Sandboxer>();
+          for (const [manifest, sandboxer] of [
+            [shimSandboxPlugin, shimSandboxes],
+            [podSandboxPlugin, podSandboxes],
+          ] as const) {
+            if (!config.disabledPlugins.includes(pluginUri(manifest))) {
+              sandboxers.set(manifest.id, sandboxer);
+            }
+          }
+          return { services: [sandboxControllerService({ sandboxers, events })] };
         },
       },
     ],

@@ -224,6 +224,9 @@ test("the plugins are those that clients look for", skip, async () => {
       ["io.containerd.service.v1.tasks-service", undefined],
       ["io.containerd.monitor.container.v1.restart", undefined],
       ["io.containerd.grpc.v1.tasks", undefined],
+      ["io.containerd.sandbox.controller.v1.shim", undefined],
+      ["io.containerd.podsandbox.controller.v1.podsandbox", undefined],
+      ["io.containerd.grpc.v1.sandbox-controllers", undefined],
     ],
   );
   const restart = plugins.find(({ id }) => id === "restart");

@@ -1,4 +1,4 @@
-import type { Any } from "@bufbuild/protobuf/wkt";
+import type { Any, Timestamp } from "@bufbuild/protobuf/wkt";
 
 /** The record of a container, as far as tasks need it. */
 export interface ContainerRecord {
@@ -9,6 +9,10 @@ export interface ContainerRecord {
   readonly spec: Any | undefined;
   /** The sandbox that it belongs to, or "". */
   readonly sandbox: string;
+  /** Where its root file system is kept, "" for nowhere. */
+  readonly snapshotter: string;
+  readonly snapshotKey: string;
+  readonly createdAt: Timestamp | undefined;
 }
 
 /** Records that the metadata process keeps. */

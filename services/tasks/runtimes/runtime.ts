@@ -34,9 +34,10 @@ export interface Runtime {
    *
    * @throws When it can't be told whether there is a supervisor. The bundle is to be left alone then.
    * @returns The task; or `dead` when nobody supervises it any more; or `empty` when the supervisor had nothing to
-   *   supervise and was ended. In both cases the caller cleans up.
+   *   supervise and was ended. In both cases the caller cleans up. A supervisor that holds a sandbox and no task of the bundle's id is
+   *   told apart.
    */
-  reconnect(bundle: Bundle): Promise<RuntimeTask | "dead" | "empty">;
+  reconnect(bundle: Bundle): Promise<RuntimeTask | FoundSandbox | "dead" | "empty">;
   /**
    * Ends and frees what a bundle without a living supervisor has left on the machine. May be repeated.
    *
@@ -67,6 +68,11 @@ export interface SandboxSupervisor {
   /** Such as `ttrpc+unix:///run/containerd/s/abc`; "" to ask the bundle of the sandbox. */
   readonly address: string;
   readonly version: number;
+}
+
+/** The supervisor of a sandbox that was found again. */
+export interface FoundSandbox {
+  readonly sandbox: RuntimeTask;
 }
 
 /** A container that has just been created. */

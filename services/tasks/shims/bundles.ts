@@ -1,4 +1,17 @@
-import { chmod, chown, lstat, mkdir, readdir, rename, rm, rmdir, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  access,
+  chmod,
+  chown,
+  lstat,
+  mkdir,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
@@ -26,6 +39,7 @@ export interface BundleListing {
 }
 
 const specFileName = "config.json";
+const sandboxMarkName = "sandbox-controller";
 const rootfsName = "rootfs";
 const workLinkName = "work";
 const specTypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
@@ -189,6 +203,19 @@ export class Bundles {
     }
     await writeFile(`${path}/${specFileName}`, spec.value, { flag: "wx", mode: 0o644 });
   }
+}
+
+/** Notes that the shim of a bundle is that of a sandbox and has no task of the bundle's id. */
+export async function markAsSandbox({ path }: Bundle): Promise<void> {
+  await writeFile(`${path}/${sandboxMarkName}`, "", { mode: 0o600 });
+}
+
+/** Tells whether a bundle is marked as that of a sandbox. */
+export function isMarkedAsSandbox({ path }: Bundle): Promise<boolean> {
+  return access(`${path}/${sandboxMarkName}`).then(
+    () => true,
+    () => false,
+  );
 }
 
 /**

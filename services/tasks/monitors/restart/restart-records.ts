@@ -1,10 +1,9 @@
 import { createClient } from "@connectrpc/connect";
 import { type Container, Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
-import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import type { Mount } from "#gen/containerd/types/mount_pb.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";
+import type { RootMounts } from "../../root-mounts.ts";
 import { restartLabels } from "./restart-policy.ts";
 
 /** How long one call may take. */
@@ -17,15 +16,13 @@ export interface RestartRecords {
   containers(namespace: string, signal: AbortSignal): Promise<Container[]>;
   /** Notes how often a container was started again. @returns Its record as it is then. */
   noteCount(namespace: string, id: string, count: number): Promise<Container | undefined>;
-  /** The root file system of a container, by its snapshot. */
-  mounts(namespace: string, container: Container): Promise<Mount[]>;
+  readonly mounts: RootMounts;
 }
 
 /** The records as metadata and snapshots keep them. */
-export function connectRestartRecords(metadata: RpcConnection, snapshotter: RpcConnection): RestartRecords {
+export function connectRestartRecords(metadata: RpcConnection, mounts: RootMounts): RestartRecords {
   const namespaces = createClient(Namespaces, metadata.transport);
   const containers = createClient(Containers, metadata.transport);
-  const snapshots = createClient(Snapshots, snapshotter.transport);
   const timeoutMs = callMsMax;
   return {
     async namespaces(signal) {
@@ -42,12 +39,6 @@ export function connectRestartRecords(metadata: RpcConnection, snapshotter: RpcC
       const options = { headers: clientHeaders(namespace), timeoutMs };
       return (await containers.update({ container: { id, labels }, updateMask }, options)).container;
     },
-    async mounts(namespace, { snapshotter: name, snapshotKey }) {
-      if (snapshotKey === "") {
-        return [];
-      }
-      const options = { headers: clientHeaders(namespace), timeoutMs };
-      return (await snapshots.mounts({ snapshotter: name, key: snapshotKey }, options)).mounts;
-    },
+    mounts,
   };
 }

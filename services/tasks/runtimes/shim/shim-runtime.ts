@@ -6,10 +6,10 @@ import type { Logger } from "#fleet/log.ts";
 import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import { SupervisorGone, type TaskExit } from "../../domain/supervisor.ts";
 import type { ShimEndpoint } from "../../shims/bootstrap.ts";
-import type { Bundle } from "../../shims/bundles.ts";
+import { type Bundle, isMarkedAsSandbox } from "../../shims/bundles.ts";
 import { type Shim, sandboxVersion } from "../../shims/shim.ts";
 import type { ShimManager, ShimTimeouts } from "../../shims/shim-manager.ts";
-import type { CreatedTask, Runtime, RuntimeTask, SandboxSupervisor, TaskCreation } from "../runtime.ts";
+import type { CreatedTask, FoundSandbox, Runtime, RuntimeTask, SandboxSupervisor, TaskCreation } from "../runtime.ts";
 import { removeLeftCgroups } from "./left-cgroups.ts";
 import { requireMappedMounts, usesMappedMounts } from "./mapped-mounts.ts";
 
@@ -59,11 +59,14 @@ export class ShimRuntime implements Runtime {
     }
   }
 
-  async reconnect(bundle: Bundle): Promise<RuntimeTask | "dead" | "empty"> {
+  async reconnect(bundle: Bundle): Promise<RuntimeTask | FoundSandbox | "dead" | "empty"> {
     const { shims, timeouts, log } = this.#options;
     const shim = await shims.find(bundle);
     if (shim === undefined) {
       return "dead";
+    }
+    if (await isMarkedAsSandbox(bundle)) {
+      return { sandbox: shim };
     }
     try {
       const { taskPid } = await shim.callOrDowngrade(
@@ -73,6 +76,9 @@ export class ShimRuntime implements Runtime {
       );
       if (taskPid !== 0 || (await this.#hasTask(bundle, shim))) {
         return shim;
+      }
+      if (await this.#options.hasSandbox(bundle.namespace, bundle.id)) {
+        return { sandbox: shim };
       }
     } catch (error) {
       if (error instanceof SupervisorGone) {
@@ -173,7 +179,7 @@ export class ShimRuntime implements Runtime {
       if (!isFailure(error, ErrorKind.NotFound)) {
         throw error;
       }
-      return this.#options.hasSandbox(bundle.namespace, bundle.id);
+      return false;
     }
   }
 }
