@@ -3,6 +3,7 @@ import type { ProcessName } from "#fleet/process-name.ts";
 import { contentPlugins } from "./content/plugins.ts";
 import { criPlugins } from "./cri/plugins.ts";
 import { eventsPlugins } from "./events/plugins.ts";
+import { accessPlugin } from "./gateway/access/plugin.ts";
 import { gatewayPlugins, supervisorPlugin } from "./gateway/plugins.ts";
 import { metadataPlugins } from "./metadata/plugins.ts";
 import { snapshotsPlugins } from "./snapshots/plugins.ts";
@@ -29,5 +30,6 @@ export const pluginsByProcess: Readonly<Record<ProcessName, readonly PluginManif
 export const allPlugins: readonly PluginManifest[] = [
   ...Object.values(pluginsByProcess).flat(),
   supervisorPlugin,
+  accessPlugin,
   ...uncarriedPlugins,
 ];

@@ -20,6 +20,7 @@ import { bindService } from "#wire/handler.ts";
 import { type ListenOptions, listen } from "#wire/listen.ts";
 import type { MessageLimits } from "#wire/message-limits.ts";
 import { hostRpc, serveRpc } from "#wire/server.ts";
+import { openAccess } from "./access/open-access.ts";
 import { inspectPlugin } from "./descriptions.ts";
 import { gatewayDefinitions, type PreparedSockets } from "./plugin-definitions.ts";
 import { missingRequirements } from "./plugin-graph.ts";
@@ -98,6 +99,7 @@ export async function serveClients({
   });
   resources.defer(() => privateServer.close(drainMs));
 
+  const access = openAccess(config, log, resources);
   const routes = relayRoutes(config.disabledPlugins);
   /** Serves the clients of one socket by the relay. */
   const relayClients = async (
@@ -107,6 +109,7 @@ export async function serveClients({
     const relay = new Relay({
       routes,
       messageLimits,
+      ...(access === undefined ? {} : { access }),
       local: { upstream: "gateway", host },
       connectUpstream: (upstream) => {
         const name = upstream as ProcessName;

@@ -64,6 +64,12 @@ export class PluginSettings {
       : this.#fail(key, value, "an array of strings");
   }
 
+  /** An array of whatever it holds. */
+  list(key: string): readonly unknown[] {
+    const value = this.#value(key, "an array");
+    return Array.isArray(value) ? value : this.#fail(key, value, "an array");
+  }
+
   /** One of a few words. */
   choice<const T extends string>(key: string, choices: readonly T[]): T {
     const value = this.string(key);

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import { ErrorKind, failure } from "#base/errors.ts";
-import { checked, nativeFunction } from "./libc.ts";
+import { checked, lastErrno, nativeFunction } from "./libc.ts";
 
 /** Who is at the other end of a Unix socket, as the kernel noted it when the connection was made. */
 export interface PeerCredentials {
@@ -12,6 +12,12 @@ export interface PeerCredentials {
 /** @source asm-generic/socket.h */
 const socketLevel = 1;
 const peerCredentials = 17;
+const peerGroups = 59;
+/** More groups than this are not asked for; the kernel takes up to 65,536. @source limits.h `NGROUPS_MAX` */
+const groupsMax = 65_536;
+const groupsTried = 64;
+/** @source asm-generic/errno.h `ERANGE` */
+const outOfRange = 34;
 
 const getsockoptCall = nativeFunction("int getsockopt(int descriptor, int level, int option, void *value, void *size)");
 
@@ -31,6 +37,27 @@ export function peerOf(socket: Socket): PeerCredentials {
     () => "getsockopt SO_PEERCRED",
   );
   return { pid: credentials.readInt32LE(0), uid: credentials.readUInt32LE(4), gid: credentials.readUInt32LE(8) };
+}
+
+/**
+ * Asks the kernel in which groups the process that connected was, besides its own.
+ *
+ * @param socket - A connected Unix socket.
+ * @throws {@link SystemError}; {@link FlotillaError} `failed_precondition` when the socket is closed.
+ * @source linux/net/core/sock.c `SO_PEERGROUPS`
+ */
+export function peerGroupsOf(socket: Socket): number[] {
+  for (let count = groupsTried; ; count = groupsMax) {
+    const groups = Buffer.alloc(count * 4);
+    const size = Buffer.alloc(4);
+    size.writeUInt32LE(groups.length);
+    const result = getsockoptCall(descriptorOf(socket), socketLevel, peerGroups, groups, size);
+    if (result === -1 && count < groupsMax && lastErrno() === outOfRange) {
+      continue;
+    }
+    checked(result, () => "getsockopt SO_PEERGROUPS");
+    return Array.from({ length: size.readUInt32LE() / 4 }, (_, index) => groups.readUInt32LE(index * 4));
+  }
 }
 
 /** Node.js has no public way to the descriptor of a socket; its handle has carried it as `fd` since the first versions. */

@@ -44,12 +44,13 @@ export function observeAll(...observers: readonly CallObserver[]): CallObserver 
   const starters = observers.filter(({ start }) => start !== undefined);
   const failureObservers = observers.filter(({ failed }) => failed !== undefined);
   return {
-    ...(starters.length === 0 ? {} : { start: (call) => joinWatchers(starters.map((each) => each.start?.(call))) }),
+    ...(starters.length === 0 ? {} : { start: (call) => joinWatchers(...starters.map((each) => each.start?.(call))) }),
     failed: (call) => failureObservers.forEach((each) => each.failed?.(call)),
   };
 }
 
-function joinWatchers(candidates: readonly (CallWatcher | undefined)[]): CallWatcher | undefined {
+/** Makes one watcher of several. */
+export function joinWatchers(...candidates: readonly (CallWatcher | undefined)[]): CallWatcher | undefined {
   const watchers = candidates.filter((watcher) => watcher !== undefined);
   return watchers.length < 2
     ? watchers[0]

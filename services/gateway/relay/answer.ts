@@ -1,3 +1,4 @@
+import { Code } from "@connectrpc/connect";
 import { encodeGrpcMessage } from "#wire/grpc/grpc-wire.ts";
 import { encodeHeaderBlock } from "#wire/http2/header-encoder.ts";
 
@@ -5,6 +6,8 @@ import { encodeHeaderBlock } from "#wire/http2/header-encoder.ts";
 export const Refusal = {
   /** No process answers the method. */
   Unimplemented: { grpcStatus: "12", connectCode: "unimplemented", httpStatus: 404 },
+  /** The client may not call it. */
+  PermissionDenied: { grpcStatus: "7", connectCode: "permission_denied", httpStatus: 403 },
   /** The process that answers it is not there, or went away. */
   Unavailable: { grpcStatus: "14", connectCode: "unavailable", httpStatus: 503 },
 } as const;
@@ -57,4 +60,23 @@ export function encodeTrailers(refusal: Refusal, message: string): Buffer {
 /** The body of a refused call of the Connect protocol. @source Connect protocol reference "Error End-Stream" */
 export function encodeConnectError(refusal: Refusal, message: string): Buffer {
   return Buffer.from(JSON.stringify({ code: refusal.connectCode, message }));
+}
+
+/** What a status of HTTP tells of the end of a call of the Connect protocol; several codes share one. @source Connect protocol reference "Error Codes" */
+const codesByStatus: Readonly<Record<number, Code>> = {
+  400: Code.InvalidArgument,
+  401: Code.Unauthenticated,
+  403: Code.PermissionDenied,
+  404: Code.NotFound,
+  409: Code.AlreadyExists,
+  429: Code.ResourceExhausted,
+  499: Code.Canceled,
+  501: Code.Unimplemented,
+  503: Code.Unavailable,
+  504: Code.DeadlineExceeded,
+};
+
+/** The code that a status of HTTP stands for where no other is seen: 0 for success. */
+export function codeOfStatus(status: number): Code {
+  return status === 200 ? (0 as Code) : (codesByStatus[status] ?? Code.Unknown);
 }

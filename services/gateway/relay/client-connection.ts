@@ -8,8 +8,9 @@ import type { RequestHead } from "#wire/http2/request-head.ts";
 import { ServerConnection } from "#wire/http2/server-connection.ts";
 import { ignoredStream } from "#wire/http2/stream-events.ts";
 import type { MessageLimits } from "#wire/message-limits.ts";
-import type { CallObserver } from "#wire/observe.ts";
+import { type CallObserver, joinWatchers } from "#wire/observe.ts";
 import type { RpcHost } from "#wire/server.ts";
+import { type ConnectionAccess, requestedCall } from "./access.ts";
 import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
 import { keptRequestsBytesMax, unfinishedRequestMs } from "./limits.ts";
 import { describeMissingRoute, findRoute, type RelayRoutes } from "./route.ts";
@@ -27,6 +28,8 @@ export interface ClientConnectionOptions {
   readonly routes: RelayRoutes;
   /** Told of every call that is passed on or refused. */
   readonly observer: CallObserver | undefined;
+  /** What the client may call; undefined for everything. */
+  readonly access: ConnectionAccess | undefined;
   /** What the relay's own process answers, if anything. */
   readonly local: LocalAnswers | undefined;
   readonly heldMsMax: number;
@@ -125,8 +128,10 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
   protected openStream(head: RequestHead, headers: ReceivedHeaders): void {
     const { streamId: id, endStream, list } = headers;
     const method = findRoute(this.#options.routes, head.path);
-    const { local } = this.#options;
-    if (local !== undefined && method?.upstream === local.upstream) {
+    const { local, access } = this.#options;
+    const call = access === undefined ? undefined : requestedCall(head.path, list.fields);
+    const denial = call === undefined ? undefined : access?.denialOf(call);
+    if (denial === undefined && local !== undefined && method?.upstream === local.upstream) {
       this.#answerHere(local.host, headers);
       return;
     }
@@ -144,6 +149,13 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
       rpc: head.path,
       header: (name) => list.find(name),
     });
+    if (denial !== undefined) {
+      this.refuse(stream, Refusal.PermissionDenied, denial);
+      return;
+    }
+    if (call !== undefined) {
+      stream.watcher = joinWatchers(stream.watcher, access?.watch(call));
+    }
     if (method === undefined) {
       this.refuse(stream, Refusal.Unimplemented, describeMissingRoute(this.#options.routes, head.path));
       return;

@@ -6,7 +6,8 @@ import { prefaceMsMax } from "#wire/http2/limits.ts";
 import { ErrorCode, FrameType, frameHeadBytes } from "#wire/http2/protocol.ts";
 import type { MessageLimits } from "#wire/message-limits.ts";
 import { SessionHolder } from "#wire/session-holder.ts";
-import { encodeConnectError, Refusal } from "./answer.ts";
+import { type ConnectionAccess, requestedCall } from "./access.ts";
+import { codeOfStatus, encodeConnectError, Refusal } from "./answer.ts";
 import { exchange } from "./http1-exchange.ts";
 import { keptRequestBytesMax, resendsMax } from "./limits.ts";
 import { describeMissingRoute, findRoute, type RelayMethod, type RelayRoutes } from "./route.ts";
@@ -32,6 +33,7 @@ export class Http1Front {
   readonly #sockets = new Set<Socket>();
   /** Sockets that have to send the head of a request in time; the server itself looks after that only when it listens. */
   readonly #awaitedHeads = new Map<Socket, NodeJS.Timeout>();
+  readonly #accesses = new WeakMap<Socket, ConnectionAccess>();
   #requests = 0;
   #onIdle: (() => void) | undefined;
 
@@ -39,9 +41,16 @@ export class Http1Front {
     this.#options = options;
   }
 
-  /** Takes a connection over, with what was already read from it. */
-  accept(socket: Socket, head: Buffer): void {
+  /**
+   * Takes a connection over, with what was already read from it.
+   *
+   * @param access - What the client may call; undefined for everything.
+   */
+  accept(socket: Socket, head: Buffer, access: ConnectionAccess | undefined): void {
     this.#sockets.add(socket);
+    if (access !== undefined) {
+      this.#accesses.set(socket, access);
+    }
     socket.once("close", () => {
       this.#sockets.delete(socket);
       this.#headSeen(socket);
@@ -110,8 +119,19 @@ export class Http1Front {
       refuse(response, Refusal.Unimplemented, describeMissingRoute(this.#options.routes, target));
       return;
     }
+    const access = this.#accesses.get(request.socket);
+    const call = access === undefined ? undefined : requestedCall(target, request.rawHeaders);
+    const denial = call === undefined ? undefined : access?.denialOf(call);
+    if (denial !== undefined) {
+      refuse(response, Refusal.PermissionDenied, denial);
+      return;
+    }
+    const watcher = call === undefined ? undefined : access?.watch(call);
     const gone = new AbortController();
-    response.once("close", () => gone.abort());
+    response.once("close", () => {
+      gone.abort();
+      watcher?.end(response.headersSent ? codeOfStatus(response.statusCode) : undefined);
+    });
     try {
       await this.#relay(method, request, response, gone.signal);
     } catch (error) {

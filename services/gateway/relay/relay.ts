@@ -4,6 +4,7 @@ import { heldCallMsMax } from "#base/limits.ts";
 import { sniffPreface } from "#wire/http2/preface.ts";
 import { defaultMessageLimits, type MessageLimits } from "#wire/message-limits.ts";
 import type { CallObserver } from "#wire/observe.ts";
+import type { ConnectionAccess, RelayAccess } from "./access.ts";
 import { ClientConnection, type LocalAnswers } from "./client-connection.ts";
 import { Http1Front } from "./http1.ts";
 import type { RelayRoutes } from "./route.ts";
@@ -14,6 +15,8 @@ export interface RelayOptions {
   readonly routes: RelayRoutes;
   /** Told of every call that is passed on or refused. The relay counts bytes as they come, prefixes included. */
   readonly observer?: CallObserver;
+  /** Who may call what; unless given, everybody everything. */
+  readonly access?: RelayAccess;
   /** What the relay's own process answers, if anything. */
   readonly local?: LocalAnswers;
   /**
@@ -68,6 +71,11 @@ export class Relay {
       socket.destroy();
       return;
     }
+    const access = this.#accept(socket);
+    if (access === "gone") {
+      socket.destroy();
+      return;
+    }
     this.#sniffed.add(socket);
     const forget = (): void => {
       this.#sniffed.delete(socket);
@@ -76,11 +84,11 @@ export class Relay {
     sniffPreface(socket, {
       onHttp2: (rest) => {
         forget();
-        this.#serveHttp2(socket, rest);
+        this.#serveHttp2(socket, rest, access);
       },
       onOther: (head) => {
         forget();
-        this.#http1.accept(socket, head);
+        this.#http1.accept(socket, head, access);
       },
     });
   }
@@ -109,10 +117,21 @@ export class Relay {
     return here;
   }
 
-  #serveHttp2(socket: Socket, rest: Buffer): void {
+  /** Who the client is has to be asked while it is there. */
+  #accept(socket: Socket): ConnectionAccess | undefined | "gone" {
+    try {
+      return this.#options.access?.accept(socket);
+    } catch (error) {
+      this.#options.onWarning({ err: error }, "a client went before it could be told who it was");
+      return "gone";
+    }
+  }
+
+  #serveHttp2(socket: Socket, rest: Buffer, access: ConnectionAccess | undefined): void {
     const connection = new ClientConnection(socket, {
       routes: this.#options.routes,
       observer: this.#options.observer,
+      access,
       local: this.#options.local,
       heldMsMax: this.#heldMsMax,
       messageLimits: this.#messageLimits,

@@ -9,6 +9,7 @@ import { connectionWindowBytes, headerListBytesMax } from "#wire/http2/limits.ts
 import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
 import { settingsOfLimits } from "#wire/message-limits.ts";
+import { codeOfStatus } from "./answer.ts";
 import { gatedResponseBytesMax } from "./limits.ts";
 import { ResponseGate } from "./response-gate.ts";
 import type { RelayedStream, StreamCarrier } from "./stream.ts";
@@ -144,8 +145,8 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     if (stream === undefined || stream.down.isEnded) {
       return;
     }
-    if (stream.watcher !== undefined && headers.endStream) {
-      stream.endCode = codeOfTrailers(headers.list);
+    if (stream.watcher !== undefined) {
+      stream.endCode = headers.endStream ? codeOfTrailers(headers.list) : codeOfHead(stream.contentType, headers.list);
     }
     if (headers.list.isTooLarge) {
       this.writer.resetStream(stream.id, ErrorCode.EnhanceYourCalm);
@@ -284,4 +285,10 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
 function codeOfTrailers(trailers: HeaderList): Code | undefined {
   const status = trailers.find("grpc-status");
   return status === undefined ? undefined : Number(status);
+}
+
+/** The Connect protocol tells the end of a unary call by the status in the head; others end behind what they say. */
+function codeOfHead(contentType: string, head: HeaderList): Code | undefined {
+  const isTold = contentType.startsWith("application/") && !/^application\/(?:grpc|connect\+)/.test(contentType);
+  return isTold ? codeOfStatus(Number(head.find(":status"))) : undefined;
 }
