@@ -3,7 +3,11 @@ import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import { bindService } from "#wire/handler.ts";
 import { type CriSettings, readCriSettings } from "./config.ts";
+import { type Images, openImages } from "./images/images.ts";
+import { imagesPlugin } from "./images-plugin.ts";
+import { connectPeers } from "./peers.ts";
 import { Gate } from "./rpc/gate.ts";
+import { imageService } from "./rpc/image-service.ts";
 import { runtimePlugin } from "./runtime-plugin.ts";
 import { serverPlugin } from "./server-plugin.ts";
 import { runtimeConfigCall } from "./status/runtime-config-call.ts";
@@ -13,9 +17,22 @@ import { versionCall } from "./status/version-call.ts";
 export function composeCri(context: ProcessContext): ProcessParts {
   const { config } = context;
   const gate = new Gate();
+  const peers = connectPeers(context);
+  let images: Images | undefined;
   let settings: CriSettings | undefined;
   return {
     plugins: [
+      {
+        manifest: imagesPlugin,
+        init: () => {
+          const ofRuntimes = (): string[] =>
+            [...(settings?.runtimes.values() ?? [])]
+              .map(({ snapshotter }) => snapshotter)
+              .filter((name) => name !== "");
+          images = openImages(context, peers, ofRuntimes);
+          return { services: [imageService({ ...images, snapshotter: images.settings.snapshotter }, gate)] };
+        },
+      },
       {
         manifest: runtimePlugin,
         init: () => {
@@ -34,6 +51,9 @@ export function composeCri(context: ProcessContext): ProcessParts {
         },
       },
     ],
-    onReady: () => gate.open(),
+    onReady: async () => {
+      await images?.start();
+      gate.open();
+    },
   };
 }

@@ -38,7 +38,7 @@ export function registryRequest(
   const { authStream = "", logsStream = "", hostDir = "", httpDebug = HTTPDebug.DISABLED } = resolver ?? {};
   const request = {
     reference,
-    hostDirectories: hostDir === "" ? hostDirectories : [hostDir],
+    hostDirectories: hostDir === "" ? hostDirectories : hostDir.split(":"),
     defaultScheme: resolver?.defaultScheme ?? "",
     headers: { ...resolver?.headers },
     onWarning,

@@ -1,0 +1,58 @@
+import { pluginRoot } from "#config/config.ts";
+import type { ProcessContext } from "#fleet/run.ts";
+import type { CriPeers } from "../peers.ts";
+import { followImages } from "./image-events.ts";
+import { ImagePuller } from "./image-puller.ts";
+import { type ImageSettings, readImageSettings } from "./image-settings.ts";
+import { ImageStore } from "./image-store.ts";
+import { SnapshotUsages } from "./snapshot-usage.ts";
+
+/** Everything of this process that is about images. */
+export interface Images {
+  readonly settings: ImageSettings;
+  readonly store: ImageStore;
+  readonly puller: ImagePuller;
+  readonly usages: SnapshotUsages;
+  /** Where a snapshotter keeps its files. */
+  readonly rootOf: (snapshotter: string) => string;
+  /** Takes in what is there, and follows what others do from then on. */
+  start(): Promise<void>;
+}
+
+/**
+ * Puts images together.
+ *
+ * @param snapshottersOfRuntimes - Those that runtimes name in their own settings.
+ * @throws {@link FlotillaError} `invalid_argument` for settings that can't be.
+ */
+export function openImages(
+  { config, log, stopping, resources }: ProcessContext,
+  peers: CriPeers,
+  snapshottersOfRuntimes: () => readonly string[],
+): Images {
+  const settings = readImageSettings(config);
+  for (const reason of settings.ineffective) {
+    log.warn({ reason }, "this setting has no effect");
+  }
+  const store = new ImageStore({ peers, pinned: settings.pinned, log });
+  const rootOf = (snapshotter: string): string => pluginRoot(config, `io.containerd.snapshotter.v1.${snapshotter}`);
+  const puller = new ImagePuller({ peers, store, settings, rootOf });
+  const snapshotters = (): string[] => [
+    ...new Set([settings.snapshotter, ...Object.values(settings.snapshotterOfRuntime), ...snapshottersOfRuntimes()]),
+  ];
+  const usages = new SnapshotUsages({ peers, snapshotters, intervalMs: settings.measureIntervalMs, log, stopping });
+  return {
+    settings,
+    store,
+    puller,
+    usages,
+    rootOf,
+    async start() {
+      await store.load(stopping);
+      const running = [followImages(store, peers, { log, stopping }), usages.run()];
+      resources.defer(async () => {
+        await Promise.all(running);
+      });
+    },
+  };
+}
