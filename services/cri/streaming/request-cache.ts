@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { ErrorKind, failure } from "#base/errors.ts";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
 
 /** How long a client may take to come after it was told where, in ms. @source k8s.io/cri-streaming pkg/streaming/request_cache.go `cacheTTL` */
 const requestMsMax = 60_000;
@@ -38,7 +38,7 @@ export class RequestCache<T> {
       this.#requests.delete(token);
     }
     if (this.#requests.size >= requestsMax) {
-      throw failure(ErrorKind.ResourceExhausted, "maximum number of in-flight requests exceeded");
+      throw new FlotillaError(ErrorKind.ResourceExhausted, "maximum number of in-flight requests exceeded");
     }
     const token = randomBytes(tokenBytes).toString("base64url");
     this.#requests.set(token, { request, expiresMs: nowMs + requestMsMax });
