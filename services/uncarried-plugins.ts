@@ -38,7 +38,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
       grpc_histogram: { type: "boolean", default: false, about: "Whether the durations of calls are counted." },
     },
   },
-  { type: "io.containerd.mount-handler.v1", id: "erofs", settings: {} },
   {
     type: "io.containerd.nri.v1",
     id: "nri",

@@ -1,5 +1,6 @@
 import { createClient } from "@connectrpc/connect";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
+import { Activations } from "#gen/flotilla/mounts/v1/activations_pb.ts";
 import { SnapshotDirectories } from "#gen/flotilla/snapshots/v1/directories_pb.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import type { FileOwners } from "./gc/files.ts";
@@ -23,6 +24,7 @@ export function connectFileOwners(peers: {
   const { signal } = peers;
   const blobs = createClient(Blobs, peers.content.transport);
   const directories = createClient(SnapshotDirectories, peers.snapshots.transport);
+  const activations = createClient(Activations, peers.snapshots.transport);
   return {
     async removeBlobs(digests, backendRefs) {
       const request = { digests: [...digests], backendRefs: [...backendRefs] };
@@ -31,6 +33,9 @@ export function connectFileOwners(peers: {
     async removeSnapshots(snapshotter, ids, backendNames) {
       const request = { snapshotter, ids: [...ids], backendNames: [...backendNames] };
       return (await directories.removeSnapshots(request, { signal, timeoutMs: removalMsMax })).removedIds;
+    },
+    async removeMounts(ids) {
+      return (await activations.removeMounts({ ids: [...ids] }, { signal, timeoutMs: removalMsMax })).removedIds;
     },
   };
 }

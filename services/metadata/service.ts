@@ -34,6 +34,7 @@ import { containersService } from "./rpc/containers.ts";
 import { contentInfoService } from "./rpc/content-info.ts";
 import { imagesService } from "./rpc/images.ts";
 import { leasesService } from "./rpc/leases.ts";
+import { mountIndexService } from "./rpc/mount-index.ts";
 import { namespacesService } from "./rpc/namespaces.ts";
 import { sandboxStoreService } from "./rpc/sandbox-store.ts";
 import { snapshotIndexService } from "./rpc/snapshot-index.ts";
@@ -65,7 +66,7 @@ export function compose(context: ProcessContext): ProcessParts {
       dependent(loaded, containersGrpcPlugin, ({ stores }) => containersService(stores.containers)),
       dependent(loaded, imagesGrpcPlugin, ({ stores, scheduler }) => imagesService(stores.images, scheduler())),
       dependent(loaded, namespacesGrpcPlugin, ({ stores }) =>
-        namespacesService(stores.namespaces, [stores.ingests, stores.leases, stores.sandboxes]),
+        namespacesService(stores.namespaces, [stores.ingests, stores.leases, stores.sandboxes, stores.mounts]),
       ),
       dependent(loaded, leasesGrpcPlugin, ({ stores, scheduler }) => leasesService(stores.leases, scheduler())),
       dependent(loaded, sandboxesGrpcPlugin, ({ stores }) => sandboxStoreService(stores.sandboxes)),
@@ -108,6 +109,7 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
         services: [
           blobIndexService(stores.records, stores),
           snapshotIndexService(stores.snapshots, stores.snapshotters, stores.proxiedSnapshots),
+          mountIndexService(stores.mounts),
           contentInfoService(stores.blobs),
           snapshotInfoService(
             stores.snapshots,

@@ -6,6 +6,7 @@ import { ContainerStore } from "./store/containers.ts";
 import { ImageStore } from "./store/images.ts";
 import { IngestStore, type SharingPolicy } from "./store/ingests.ts";
 import { LeaseStore } from "./store/leases.ts";
+import { MountStore } from "./store/mounts.ts";
 import { NamespaceStore } from "./store/namespaces.ts";
 import { ProxiedSnapshotStore } from "./store/proxied-snapshots.ts";
 import { Records } from "./store/records.ts";
@@ -23,6 +24,7 @@ export interface Stores {
   readonly containers: ContainerStore;
   readonly images: ImageStore;
   readonly leases: LeaseStore;
+  readonly mounts: MountStore;
   readonly sandboxes: SandboxStore;
   readonly blobs: BlobStore;
   readonly ingests: IngestStore;
@@ -67,6 +69,7 @@ export function openStores(options: {
     containers: new ContainerStore(records, namespaces),
     images: new ImageStore(records, namespaces, leases),
     leases,
+    mounts: new MountStore(records, { leases, releases, sequences }),
     sandboxes: new SandboxStore(records, namespaces),
     blobs,
     ingests: new IngestStore(records, { namespaces, leases, releases, blobs, sequences }, options.policy),

@@ -2,6 +2,7 @@ import { createClient } from "@connectrpc/connect";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import {
+  MountIndex as MountIndexService,
   SnapshotKind as RecordedKind,
   type SnapshotLocation as RecordedLocation,
   type SnapshotUsage as RecordedUsage,
@@ -11,6 +12,7 @@ import type { RpcConnection } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import type { ProxiedSnapshotIndex, SnapshotIndex } from "./domain/ports.ts";
 import type { SnapshotKind, SnapshotLocation, SnapshotUsage } from "./drivers/driver.ts";
+import type { MountIndex } from "./mounts/ports.ts";
 
 /** The index that the metadata process keeps. */
 export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
@@ -90,6 +92,17 @@ const writtenKinds: Readonly<Record<SnapshotKind, RecordedKind>> = {
 
 function writeKind(kind: SnapshotKind): RecordedKind {
   return writtenKinds[kind];
+}
+
+/** The records of activations of mounts. */
+export function connectMountIndex(connection: RpcConnection): MountIndex {
+  const index = createClient(MountIndexService, connection.transport);
+  return {
+    add: async ({ namespace, name, lease, labels }) =>
+      (await index.addMount({ namespace, name, lease, labels: { ...labels } })).id,
+    remove: async (namespace, name) => (await index.removeMount({ namespace, name })).id,
+    reconcile: async (ids) => (await index.reconcileMounts({ ids: [...ids] })).orphanIds,
+  };
 }
 
 function readLocation(location: RecordedLocation | undefined): SnapshotLocation {

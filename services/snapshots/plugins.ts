@@ -2,6 +2,7 @@ import type { PluginManifest } from "#fleet/manifest.ts";
 import { nativePlugin } from "./drivers/native/plugin.ts";
 import { overlayPlugin } from "./drivers/overlayfs/plugin.ts";
 import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./layers/plugin.ts";
+import { erofsHandlerPlugin, mountManagerPlugin, mountsGrpcPlugin } from "./mounts/plugin.ts";
 
 /** Known to clients that look for containerd's plugin; it has nothing of its own here. */
 const snapshotsServicePlugin = {
@@ -23,7 +24,10 @@ export const snapshotsPlugins: readonly PluginManifest[] = [
   overlayPlugin,
   snapshotsServicePlugin,
   snapshotsGrpcPlugin,
+  erofsHandlerPlugin,
+  mountManagerPlugin,
   walkingPlugin,
   diffServicePlugin,
   diffGrpcPlugin,
+  mountsGrpcPlugin,
 ];

@@ -15,8 +15,9 @@ import { getSnapshotter, Snapshotter, type SnapshotterWatch } from "./domain/sna
 import type { SnapshotDriver, SnapshotDriverDefinition } from "./drivers/driver.ts";
 import { snapshotDrivers } from "./drivers/index.ts";
 import type { TreeWorkers } from "./drivers/trees.ts";
-import { connectProxiedIndex, connectSnapshotIndex } from "./index-client.ts";
+import { connectMountIndex, connectProxiedIndex, connectSnapshotIndex } from "./index-client.ts";
 import { layerPlugins } from "./layers/plugin-definitions.ts";
+import { openMountManager } from "./mounts/plugin-definitions.ts";
 import { snapshotsGrpcPlugin } from "./plugins.ts";
 import { connectSnapshotBackend } from "./proxied/backend-client.ts";
 import { ProxiedSnapshotter } from "./proxied/proxied-snapshotter.ts";
@@ -56,7 +57,12 @@ export async function composeSnapshots(context: ProcessContext): Promise<Process
   const links = new ProxyLinks(context);
   const proxiedSnapshotters = openProxiedSnapshotters(proxied, context, links, metadata);
   const fronts: SnapshotterFronts = new Map<string, SnapshotterFront>([...snapshotters, ...proxiedSnapshotters]);
+  const mounts = await openMountManager(context, {
+    index: connectMountIndex(metadata),
+    roots: [...snapshotters.values()].map(({ driver }) => driver.root),
+  });
   const layers = layerPlugins(context, {
+    mounts: mounts.manager,
     workers: context.resources.use(new LayerThreads()),
     getSnapshots: ({ snapshotter, ...owner }) => openChainSnapshots(getSnapshotter(fronts, snapshotter), owner),
   });
@@ -65,8 +71,9 @@ export async function composeSnapshots(context: ProcessContext): Promise<Process
       ...opened.map(driverPlugin),
       { manifest: snapshotsGrpcPlugin, init: () => ({ services: [snapshotsService(fronts)] }) },
       ...layers.plugins,
+      ...mounts.plugins,
     ],
-    services: [directoriesService(fronts, proxiedSnapshotters), ...layers.services],
+    services: [directoriesService(fronts, proxiedSnapshotters), ...layers.services, ...mounts.services],
   };
 }
 

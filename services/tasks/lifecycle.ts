@@ -3,11 +3,13 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
 import type { Logger } from "#fleet/log.ts";
 import { type DeleteResponseSchema, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
+import { unmountRecursive } from "#linux/mount.ts";
 import { deathEvents } from "./death.ts";
 import { Turns } from "./domain/parallel.ts";
 import type { EventLog } from "./domain/ports.ts";
 import type { TaskExit } from "./domain/supervisor.ts";
 import type { TaskTable } from "./domain/task-table.ts";
+import type { TaskMounts } from "./managed-mounts.ts";
 import type { Runtime, RuntimeTask, TaskCreation } from "./runtimes/runtime.ts";
 import { type Bundle, type Bundles, incarnationOf } from "./shims/bundles.ts";
 
@@ -36,6 +38,7 @@ const parallelCleanUpsMax = 16;
 export interface LifecycleParts {
   readonly runtime: Runtime;
   readonly bundles: Bundles;
+  readonly mounts: TaskMounts;
   readonly table: TaskTable<Task>;
   readonly events: EventLog;
   readonly log: Logger;
@@ -47,8 +50,8 @@ const sandboxVersionMin = 3;
 /**
  * How tasks come and go.
  *
- * Order on the way in: id reserved, bundle made, container created, task known. On the way out: container deleted,
- * task forgotten, supervisor ended, bundle hidden, bundle erased; a client has its answer after the second step, and
+ * Order on the way in: id reserved, bundle made, mounts activated, container created, task known. On the way out: container deleted,
+ * mounts taken off, task forgotten, supervisor ended, bundle hidden, bundle erased; a client has its answer after the second step, and
  * the id can be used again after the last. When a supervisor dies: its remains cleaned up, exit and deletion published
  * and acknowledged, bundle hidden, task forgotten, bundle erased.
  *
@@ -70,7 +73,7 @@ export class TaskLifecycle {
    * @throws {@link FlotillaError} `already_exists`, or what the runtime says. Nothing of the task is left then.
    */
   async create(wanted: NewTask): Promise<number> {
-    const { table, bundles, runtime } = this.#parts;
+    const { table, bundles, mounts, runtime } = this.#parts;
     const { namespace, id, spec, sandboxed } = wanted;
     await table.reserve(namespace, id, wanted.signal);
     const bundle = await bundles.create(namespace, id, spec).catch((error: unknown) => {
@@ -78,7 +81,11 @@ export class TaskLifecycle {
       throw error;
     });
     try {
-      const { task: supervisor, pid } = await runtime.create(bundle, { ...wanted, spec: spec?.value });
+      const rootfs = await mounts.activate(bundle, wanted.request.rootfs ?? [], () =>
+        runtime.listHandledMounts(wanted.runtime),
+      );
+      const request = { ...wanted.request, rootfs };
+      const { task: supervisor, pid } = await runtime.create(bundle, { ...wanted, request, spec: spec?.value });
       this.#add({ namespace, id, bundle, supervisor, sandboxed });
       return pid;
     } catch (error) {
@@ -99,6 +106,7 @@ export class TaskLifecycle {
   async delete(task: Task): Promise<MessageShape<typeof DeleteResponseSchema>> {
     try {
       const response = await task.supervisor.call(TaskService.method.delete, { id: task.id });
+      await this.#releaseMounts(task.bundle);
       this.#retire(task);
       return response;
     } catch (error) {
@@ -126,7 +134,7 @@ export class TaskLifecycle {
 
   /** Erases a bundle whose removal was interrupted. */
   erase(hidden: Bundle): void {
-    this.#parts.table.settle(hidden, this.#logged(hidden, this.#parts.bundles.erase(hidden)));
+    this.#parts.table.settle(hidden, this.#logged(hidden, this.#erase(hidden)));
   }
 
   /** Lets go of all supervisors, so that the containers live on by themselves, and waits for what is being cleared away. */
@@ -184,8 +192,24 @@ export class TaskLifecycle {
   }
 
   async #remove(bundle: Bundle): Promise<void> {
-    const { bundles } = this.#parts;
-    await bundles.erase(await bundles.hide(bundle));
+    await this.#erase(await this.#parts.bundles.hide(bundle));
+  }
+
+  /** Mounts that the daemon has carried out go after those of the runtime, which lie on them. */
+  async #erase(hidden: Bundle): Promise<void> {
+    await unmountRecursive(hidden.path);
+    await this.#releaseMounts(hidden);
+    await this.#parts.bundles.erase(hidden);
+  }
+
+  /** What cannot be taken off stays for the collector, as soon as the container is gone. */
+  async #releaseMounts(bundle: Bundle): Promise<void> {
+    try {
+      await this.#parts.mounts.release(bundle);
+    } catch (error) {
+      const { namespace, id } = bundle;
+      this.#parts.log.error({ ns: namespace, container: id, err: error }, "failed to deactivate mounts");
+    }
   }
 
   async #logged({ namespace, id }: { namespace: string; id: string }, work: Promise<void>): Promise<void> {

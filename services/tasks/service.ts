@@ -11,6 +11,7 @@ import { connectBlobs } from "./blobs.ts";
 import { TaskTable } from "./domain/task-table.ts";
 import { openEventLog } from "./event-log.ts";
 import { type Task, TaskLifecycle } from "./lifecycle.ts";
+import { connectTaskMounts } from "./managed-mounts.ts";
 import { RestartMonitor } from "./monitors/restart/restart-monitor.ts";
 import { connectRestartRecords } from "./monitors/restart/restart-records.ts";
 import { offerOptionalPrograms } from "./optional-programs.ts";
@@ -51,13 +52,15 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   const metadata = context.connect("metadata");
   const records = connectRecords(metadata);
   const blobs = connectBlobs(context.connect("content"));
+  const snapshots = context.connect("snapshots");
+  const managedMounts = connectTaskMounts(snapshots);
   const events = openEventLog(context.connect("events"), { log, stopping });
   const table = new TaskTable<Task>();
   let lifecycle: TaskLifecycle | undefined;
   let restarts: RestartMonitor | undefined;
   let shims: ShimManager | undefined;
   let shimSandboxes: ShimSandboxer | undefined;
-  const mounts = connectRootMounts(context.connect("snapshots"));
+  const mounts = connectRootMounts(snapshots);
   const timeouts = {
     loadMs: waitMsOf(config, "shim.load"),
     cleanupMs: waitMsOf(config, "shim.cleanup"),
@@ -120,7 +123,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             hasSandbox: (namespace, id) => records.hasSandbox(namespace, id),
           });
           await bundles.prepare();
-          lifecycle = new TaskLifecycle({ runtime, bundles, table, events, log });
+          lifecycle = new TaskLifecycle({ runtime, bundles, mounts: managedMounts, table, events, log });
           const started = lifecycle;
           resources.defer(() => started.stop());
           const adoptSandbox = sandboxes.adopt.bind(sandboxes);

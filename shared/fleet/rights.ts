@@ -90,6 +90,7 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
       "<root>/io.containerd.snapshotter.v1.native",
       "<root>/io.containerd.snapshotter.v1.overlayfs",
       "<root>/tmpmounts/diff",
+      "<state>/io.containerd.mount-manager.v1.bolt",
     ],
     calls: ["metadata", "content"],
     network: false,

@@ -6,6 +6,7 @@ import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { Introspection } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
+import { Mounts } from "#gen/containerd/services/mounts/v1/mounts_pb.ts";
 import { Namespaces } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
 import { Controller, Store } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
@@ -52,6 +53,7 @@ export const fleet: readonly FleetProcess[] = [
     answers: [
       [Snapshots, ["Prepare", "View", "Mounts", "Commit", "Usage", "Cleanup"]],
       [Diff, "all"],
+      [Mounts, "all"],
     ],
   },
   {

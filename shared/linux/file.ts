@@ -16,6 +16,7 @@ export const workingDirectory = -100;
 export const OpenFlag = {
   ReadOnly: constants.O_RDONLY,
   WriteOnly: constants.O_WRONLY,
+  ReadWrite: constants.O_RDWR,
   Create: constants.O_CREAT,
   Exclusive: constants.O_EXCL,
   Truncate: constants.O_TRUNC,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { type Mount, MountFlag, parseMountOptions, readOnlyMounts, withoutVolatile } from "./mount-options.ts";
 
-const nothing = { flags: 0, data: [], loop: false, uidmap: "", gidmap: "" };
+const nothing = { flags: 0, data: [], loop: false, directIo: false, uidmap: "", gidmap: "" };
 
 test("options become flags, and the last one wins", () => {
   assert.deepEqual(parseMountOptions([]), nothing);
@@ -29,9 +29,17 @@ test("loop and id maps are told apart from data", () => {
     flags: MountFlag.ReadOnly,
     data: [],
     loop: true,
+    directIo: false,
     uidmap: "0:1000:10",
     gidmap: "0:2000:10",
   });
+  assert.deepEqual(parseMountOptions(["loop", "direct-io", "x"]), {
+    ...nothing,
+    loop: true,
+    directIo: true,
+    data: ["x"],
+  });
+  assert.deepEqual(parseMountOptions(["direct-io"]).data, ["direct-io"]);
 });
 
 test("an option for the mount manager is refused", () => {

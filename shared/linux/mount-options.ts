@@ -85,6 +85,8 @@ export interface ParsedMountOptions {
   readonly data: readonly string[];
   /** Whether the source is a file that needs a loop device. */
   readonly loop: boolean;
+  /** Whether that device passes the page cache by. */
+  readonly directIo: boolean;
   /** User ids to map, `container:host:size`, "" for none. */
   readonly uidmap: string;
   /** Group ids to map, "" for none. */
@@ -129,7 +131,15 @@ export function parseMountOptions(options: readonly string[]): ParsedMountOption
       data.push(option);
     }
   }
-  return { flags, data, loop, uidmap, gidmap };
+  const directIo = loop && data.includes("direct-io");
+  return {
+    flags,
+    data: directIo ? data.filter((option) => option !== "direct-io") : data,
+    loop,
+    directIo,
+    uidmap,
+    gidmap,
+  };
 }
 
 /**
@@ -147,7 +157,7 @@ export function withoutVolatile(mounts: readonly Mount[]): Mount[] {
 }
 
 /**
- * The same mounts, read-only. An overlay loses its upper and work directory, and the upper one becomes the topmost lower.
+ * The same mounts, read-only. An overlay, be it one that the mount manager still has to fill in, loses its upper and work directory, and the upper one becomes the topmost lower.
  *
  * @source containerd v2.3.4 core/mount/mount.go `readonlyMounts`
  */
@@ -155,7 +165,7 @@ export function readOnlyMounts(mounts: readonly Mount[]): Mount[] {
   return mounts.map((mount) => ({
     ...mount,
     options:
-      mount.type === "overlay"
+      mount.type === "overlay" || mount.type.endsWith("/overlay")
         ? readOnlyOverlay(mount.options)
         : [...mount.options.filter((option) => option !== "rw" && option !== "ro"), "ro"],
   }));

@@ -5,7 +5,9 @@ import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from
 import { quote } from "#base/quote.ts";
 import { toByteString } from "./bytes.ts";
 import { OpenFlag, openInRoot } from "./file.ts";
+import { mountByOptions } from "./file-system-context.ts";
 import { backgroundFunction, checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+import { attachLoop } from "./loop-device.ts";
 import { readMountInfo } from "./mount-info.ts";
 import {
   type Mount,
@@ -53,9 +55,30 @@ export async function mountAll(mounts: readonly Mount[], target: string): Promis
  */
 export async function mountOne(mount: Mount, target: string): Promise<void> {
   const options = parseMountOptions(mount.options);
-  if (options.loop || (options.uidmap !== "" && options.gidmap !== "") || /^fuse3?\./.test(mount.type)) {
+  if ((options.uidmap !== "" && options.gidmap !== "") || /^fuse3?\./.test(mount.type)) {
     throw failure(ErrorKind.NotImplemented, `mount type ${mount.type} with options ${mount.options.join(",")}`);
   }
+  if (options.loop && (options.flags & MountFlag.Remount) === 0) {
+    const readOnly = (options.flags & MountFlag.ReadOnly) !== 0;
+    // The mount keeps the device, and the device the file, once we have closed it.
+    using device = await attachLoop(mount.source, { readOnly, autoclear: true, directIo: options.directIo });
+    mountBelow({ ...mount, source: device.path }, options, target);
+    return;
+  }
+  mountBelow(mount, options, target);
+}
+
+/**
+ * Mounts a file system on a directory, however many options it has.
+ *
+ * @throws {@link SystemError} `ENOTBLK` when the source is a file and has to be a block device.
+ */
+export function mountFileSystem({ type, source, options }: Mount, target: string): void {
+  mountByOptions({ type, source, ...parseMountOptions(options) }, target);
+}
+
+/** Mounts on the target that the mount itself names, below the directory of the whole list. */
+function mountBelow(mount: Mount, options: ParsedMountOptions, target: string): void {
   if (mount.target === undefined || mount.target === "") {
     mountAt(mount, options, { path: target, shown: target });
     return;

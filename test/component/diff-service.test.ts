@@ -66,6 +66,7 @@ async function openRig(
   const differ = new Differ({
     blobs: connectBlobStore({ content, metadata }),
     threads: resources.use(new LayerThreads()),
+    mounts: { withActivated: (mounts, use) => use(mounts) },
     temporaryMounts: `${path}/tmpmounts`,
     programs,
   });

@@ -3,11 +3,12 @@ import test from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { digestOf } from "#containerd/digest.ts";
 import { SnapshotRemoveSchema } from "#gen/containerd/events/snapshot_pb.ts";
+import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
-import { BlobIndex, SnapshotIndex, SnapshotKind } from "#gen/flotilla/index/v1/index_pb.ts";
+import { BlobIndex, MountIndex, SnapshotIndex, SnapshotKind } from "#gen/flotilla/index/v1/index_pb.ts";
 import { collect, topics } from "./metadata-calls.ts";
 import { inNamespace, MetadataProcess } from "./metadata-process.ts";
 
@@ -138,3 +139,71 @@ test("snapshots of a snapshotter that is not loaded wait for it", bounded, async
     "the other had no directory any more",
   );
 });
+
+test(
+  "mounts live while a lease, a label or what they refer back to holds them, and are taken off before their snapshots go",
+  bounded,
+  async (context) => {
+    const process = await MetadataProcess.start(context, { config });
+    const { neighbours } = process;
+    const mounts = process.client(MountIndex);
+    const leases = process.client(Leases);
+    const containers = process.client(Containers);
+    await leases.create({ id: "l" }, ns);
+    await containers.create({ container: { id: "c", runtime: { name: "r" }, spec: {} } }, ns);
+    await containers.create(
+      {
+        container: {
+          id: "referring",
+          runtime: { name: "r" },
+          spec: {},
+          labels: { "containerd.io/gc.ref.mount": "labelled" },
+        },
+      },
+      ns,
+    );
+    const add = async (name: string, rest: object = {}): Promise<bigint> =>
+      (await mounts.addMount({ namespace, name, ...rest })).id;
+    const collectNow = async (): Promise<void> => {
+      await leases.create({ id: "now" }, ns);
+      await leases.delete({ id: "now", sync: true }, ns);
+    };
+    const backReference = (kind: string, value: string) => ({ labels: { [`containerd.io/gc.bref.${kind}`]: value } });
+    const free = await add("free");
+    const leased = await add("leased", { lease: "l" });
+    const labelled = await add("labelled");
+    const ofContainer = await add("of-container", backReference("container/x", "c"));
+    const ofNobody = await add("of-nobody", backReference("image", "absent"));
+    await assert.rejects(add("free"), { message: 'mount "free": already exists' });
+    await assert.rejects(add("other", { lease: "absent" }), { message: "lease does not exist: not found" });
+    assert.deepEqual((await leases.listResources({ id: "l" }, ns)).resources, [], "clients do not see it");
+    const type = "mounts";
+    await assert.rejects(leases.addResource({ id: "l", resource: { type, id: "free" } }, ns), {
+      message: "resource type mounts not supported yet: not implemented",
+    });
+
+    await collectNow();
+    assert.deepEqual(new Set(neighbours.removedMounts), new Set([free, ofNobody]));
+    assert.ok((await add("free")) > ofNobody, "a name is free at once, an id is never used again");
+
+    await leases.delete({ id: "l" }, ns);
+    await containers.delete({ id: "c" }, ns);
+    await containers.delete({ id: "referring" }, ns);
+    neighbours.removalRefused = true;
+    await collectNow();
+    neighbours.removalRefused = false;
+    await collectNow();
+    assert.deepEqual(new Set(neighbours.removedMounts).intersection(new Set([leased, labelled, ofContainer])).size, 3);
+
+    const whole = await add("whole");
+    const removed = await add("removed");
+    assert.equal((await mounts.removeMount({ namespace, name: "removed" })).id, removed);
+    await assert.rejects(mounts.removeMount({ namespace, name: "removed" }), {
+      message: 'missing mount "removed" bucket: not found',
+    });
+    await add("of-before-a-reboot");
+    assert.deepEqual((await mounts.reconcileMounts({ ids: [whole, removed, 99n] })).orphanIds, [removed, 99n]);
+    assert.ok((await add("of-before-a-reboot")) > removed);
+    await assert.rejects(add("whole"), { message: 'mount "whole": already exists' });
+  },
+);

@@ -11,6 +11,7 @@ import { type ProcessName, privateSocketOf } from "#fleet/process-name.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
 import { EventLog, type Record as EventRecord } from "#gen/flotilla/events/v1/log_pb.ts";
 import { BlobIndex, SnapshotIndex } from "#gen/flotilla/index/v1/index_pb.ts";
+import { Activations } from "#gen/flotilla/mounts/v1/activations_pb.ts";
 import { SnapshotDirectories } from "#gen/flotilla/snapshots/v1/directories_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
@@ -32,6 +33,7 @@ export class Neighbours {
   readonly events: EventRecord[] = [];
   readonly removedDigests: string[] = [];
   readonly removedBackendRefs: string[] = [];
+  readonly removedMounts: bigint[] = [];
   readonly removedSnapshots: { readonly snapshotter: string; readonly id: bigint }[] = [];
   /** While set, the events process refuses what it is given. */
   eventsRefused = false;
@@ -48,7 +50,7 @@ export class Neighbours {
   async start(peer: "events" | "content" | "snapshots"): Promise<void> {
     const server = await serveRpc({
       socketPath: privateSocketOf(`${this.#directory}/state`, peer),
-      services: [this.#bindings()[peer]],
+      services: this.#bindings()[peer],
     });
     this.#servers.set(peer, server);
   }
@@ -84,39 +86,53 @@ export class Neighbours {
     this.#listeners.clear();
   }
 
-  #bindings(): Record<"events" | "content" | "snapshots", ServiceBinding> {
+  #bindings(): Record<"events" | "content" | "snapshots", ServiceBinding[]> {
     return {
-      events: bindService(EventLog, {
-        append: ({ records }) => {
-          if (this.eventsRefused) {
-            throw new Error("no room");
-          }
-          this.events.push(...records);
-          this.#told();
-          return {};
-        },
-      }),
-      content: bindService(Blobs, {
-        removeBlobs: async ({ digests, backendRefs }) => {
-          this.#checkRemoval();
-          const connection = connectRpc(privateSocketOf(`${this.#directory}/state`, "metadata"));
-          const confirmed = await createClient(BlobIndex, connection.transport)
-            .confirmCondemned({ digests })
-            .finally(() => connection.close());
-          this.removedDigests.push(...confirmed.digests);
-          this.removedBackendRefs.push(...backendRefs);
-          this.#told();
-          return { removedDigests: confirmed.digests };
-        },
-      }),
-      snapshots: bindService(SnapshotDirectories, {
-        removeSnapshots: ({ snapshotter, ids }) => {
-          this.#checkRemoval();
-          this.removedSnapshots.push(...ids.map((id) => ({ snapshotter, id })));
-          this.#told();
-          return { removedIds: ids };
-        },
-      }),
+      events: [
+        bindService(EventLog, {
+          append: ({ records }) => {
+            if (this.eventsRefused) {
+              throw new Error("no room");
+            }
+            this.events.push(...records);
+            this.#told();
+            return {};
+          },
+        }),
+      ],
+      content: [
+        bindService(Blobs, {
+          removeBlobs: async ({ digests, backendRefs }) => {
+            this.#checkRemoval();
+            const connection = connectRpc(privateSocketOf(`${this.#directory}/state`, "metadata"));
+            const confirmed = await createClient(BlobIndex, connection.transport)
+              .confirmCondemned({ digests })
+              .finally(() => connection.close());
+            this.removedDigests.push(...confirmed.digests);
+            this.removedBackendRefs.push(...backendRefs);
+            this.#told();
+            return { removedDigests: confirmed.digests };
+          },
+        }),
+      ],
+      snapshots: [
+        bindService(SnapshotDirectories, {
+          removeSnapshots: ({ snapshotter, ids }) => {
+            this.#checkRemoval();
+            this.removedSnapshots.push(...ids.map((id) => ({ snapshotter, id })));
+            this.#told();
+            return { removedIds: ids };
+          },
+        }),
+        bindService(Activations, {
+          removeMounts: ({ ids }) => {
+            this.#checkRemoval();
+            this.removedMounts.push(...ids);
+            this.#told();
+            return { removedIds: ids };
+          },
+        }),
+      ],
     };
   }
 }

@@ -2,6 +2,7 @@ import { ErrorKind, failure } from "#base/errors.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import {
   type CommitSnapshotRequest,
+  MountIndex,
   type PrepareSnapshotRequest,
   type ReconcileSnapshotsRequest,
   SnapshotIndex,
@@ -30,7 +31,10 @@ export class MemorySnapshotIndex {
   readonly reconciled: ReconcileSnapshotsRequest[] = [];
   /** Methods whose next answer gets lost after the work is done. */
   readonly lostAnswers = new Set<"prepare" | "commit">();
+  /** Activations of mounts by `<namespace>/<name>`. */
+  readonly mounts = new Map<string, bigint>();
   #lastId = 0n;
+  #lastMount = 0n;
 
   /** The private and the public service. */
   bindings(): ServiceBinding[] {
@@ -44,6 +48,36 @@ export class MemorySnapshotIndex {
         },
         commitSnapshot: (request) => this.#commit(request),
         reconcileSnapshots: (request) => this.#reconcile(request),
+      }),
+      bindService(MountIndex, {
+        addMount: ({ namespace, name }) => {
+          const key = `${namespace}/${name}`;
+          if (this.mounts.has(key)) {
+            throw failure(ErrorKind.AlreadyExists, `mount "${name}"`);
+          }
+          this.#lastMount += 1n;
+          this.mounts.set(key, this.#lastMount);
+          return { id: this.#lastMount };
+        },
+        removeMount: ({ namespace, name }) => {
+          const id = this.mounts.get(`${namespace}/${name}`);
+          if (id === undefined) {
+            throw failure(ErrorKind.NotFound, `missing mount "${name}" bucket`);
+          }
+          this.mounts.delete(`${namespace}/${name}`);
+          return { id };
+        },
+        reconcileMounts: ({ ids }) => {
+          const known = new Set<bigint>();
+          for (const [key, id] of this.mounts) {
+            if (ids.includes(id)) {
+              known.add(id);
+            } else {
+              this.mounts.delete(key);
+            }
+          }
+          return { orphanIds: ids.filter((id) => !known.has(id)) };
+        },
       }),
       bindService(Snapshots, {
         remove: ({ snapshotter, key }) => {

@@ -98,7 +98,13 @@ export class UnpackRig {
       rig.snapshotters.set(definition.manifest.id, new Snapshotter(definition.manifest.id, driver, index, watch));
     }
     const blobs = rig.#blobs();
-    const differ = new Differ({ blobs, threads: workers, temporaryMounts: `${path}/mounts`, programs: new Map() });
+    const differ = new Differ({
+      blobs,
+      threads: workers,
+      mounts: { withActivated: (mounts, use) => use(mounts) },
+      temporaryMounts: `${path}/mounts`,
+      programs: new Map(),
+    });
     const unpacker = new ChainUnpacker({ differ, blobs, workers });
     await serve("layers", [
       layersService({

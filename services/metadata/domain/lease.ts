@@ -17,6 +17,16 @@ const plainKinds = {
   ingests: ResourceKind.Ingest,
 } as const;
 
+/** Type of the mounts that a lease holds. Clients neither name it nor see it. */
+export const mountLeaseType = "mounts";
+
+/** Reads what a lease is recorded to hold. */
+export function readLeaseResource(namespace: string, resource: LeaseResource): Resource {
+  return resource.type === mountLeaseType
+    ? { namespace, kind: ResourceKind.Mount, key: resource.id }
+    : parseLeaseResource(namespace, resource);
+}
+
 /**
  * Reads what a client wants a lease to hold. It need not exist.
  *

@@ -3,7 +3,7 @@ import test from "node:test";
 import { type Reference, Relation, readReferenceFacts } from "./reference-labels.ts";
 import { ResourceKind } from "./resource.ts";
 
-const { Content, Snapshot, Container, Image, Lease, Sandbox } = ResourceKind;
+const { Content, Snapshot, Container, Image, Lease, Sandbox, Mount } = ResourceKind;
 
 function references(kind: ResourceKind, labels: Record<string, string>): Reference[] {
   const prefixed = Object.entries(labels).map(([key, value]) => [`containerd.io/gc.${key}`, value]);
@@ -25,7 +25,8 @@ test("labels that refer", () => {
     ["ref.snapshot.a.b", "k", [{ relation: Label, kind: Snapshot, key: "a.b/k" }]],
     ["ref.snapshot", "k", []],
     ["ref.container", "c", []],
-    ["ref.mount.x", "m", []],
+    ["ref.mount.x", "m", [{ relation: Label, kind: Mount, key: "m" }]],
+    ["bref.mount", "m", []],
     ["bref.container.x", "c", [{ relation: Back, kind: Container, key: "c" }]],
     ["bref.content", "d", [{ relation: Back, kind: Content, key: "d" }]],
     ["bref.image", "i", [{ relation: Back, kind: Image, key: "i" }]],
@@ -71,6 +72,7 @@ test("labels count on the kinds of resources that containerd reads them on", () 
   assert.deepEqual(read(Container), [true, false, undefined, [], [Label, Back]]);
   assert.deepEqual(read(Image), [true, false, expiresMs, [], [Conditional, Label, Back]]);
   assert.deepEqual(read(Lease), [true, true, expiresMs, [], []]);
+  assert.deepEqual(read(Mount), [false, false, undefined, [], [Back]]);
   assert.deepEqual(read(Sandbox), [true, false, undefined, [], [Label]]);
   assert.equal(readReferenceFacts(Content, {}).root, false);
   assert.equal(readReferenceFacts(Content, { "containerd.io/gc.root.named": "x" }).root, true);

@@ -51,7 +51,12 @@ const namedKinds = [
   ["container", ResourceKind.Container],
   ["content", ResourceKind.Content],
   ["image", ResourceKind.Image],
+  ["mount", ResourceKind.Mount],
 ] as const;
+
+/** Kinds that labels name in one direction only. */
+const onlyBack: ResourceKind = ResourceKind.Container;
+const onlyForward: ResourceKind = ResourceKind.Mount;
 
 const referrers = new Set<ResourceKind>([
   ResourceKind.Content,
@@ -65,6 +70,7 @@ const backReferrers = new Set<ResourceKind>([
   ResourceKind.Snapshot,
   ResourceKind.Container,
   ResourceKind.Image,
+  ResourceKind.Mount,
 ]);
 const expiring = new Set<ResourceKind>([ResourceKind.Lease, ResourceKind.Image]);
 const alwaysRoots = new Set<ResourceKind>([
@@ -133,7 +139,7 @@ function findTarget(rest: string, value: string, relation: typeof Relation.Label
   }
   for (const [name, kind] of namedKinds) {
     const next = rest.charAt(name.length);
-    const isKnown = kind !== ResourceKind.Container || relation === Relation.Back;
+    const isKnown = kind !== (relation === Relation.Back ? onlyForward : onlyBack);
     if (isKnown && rest.startsWith(name) && (next === "" || next === "." || next === "/")) {
       return [{ relation, kind, key: value }];
     }

@@ -7,6 +7,7 @@ export const ResourceKind = {
   Lease: 5,
   Ingest: 6,
   Sandbox: 7,
+  Mount: 8,
 } as const;
 
 export type ResourceKind = (typeof ResourceKind)[keyof typeof ResourceKind];

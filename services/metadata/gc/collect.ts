@@ -2,7 +2,7 @@ import { nsPerMs } from "#base/times.ts";
 import type { Records } from "../store/records.ts";
 import type { ReleaseStore } from "../store/releases.ts";
 import { WriteBarrier } from "./barrier.ts";
-import { type FileOwners, removeReleasedBlobs, removeReleasedSnapshots } from "./files.ts";
+import { type FileOwners, removeReleasedBlobs, removeReleasedMounts, removeReleasedSnapshots } from "./files.ts";
 import { findUnreferenced } from "./mark.ts";
 import { SliceTimer } from "./slices.ts";
 import { type CollectedStores, type SweepOutcome, sweep } from "./sweep.ts";
@@ -36,7 +36,8 @@ export async function collectGarbage(parts: CollectionParts): Promise<Collection
   const { removed, kept } = await removeUnreferenced(parts, timer);
   const files = await Promise.allSettled([
     removeReleasedBlobs(records, releases, owners),
-    removeReleasedSnapshots(records, releases, owners),
+    // Mounts may be of snapshots that are released too.
+    removeReleasedMounts(records, releases, owners).then(() => removeReleasedSnapshots(records, releases, owners)),
   ]);
   const failures = files.filter((outcome) => outcome.status === "rejected");
   for (const { reason } of failures) {

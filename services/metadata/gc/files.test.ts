@@ -26,6 +26,7 @@ function removeAll(opened: TestStores, remove: (digests: readonly string[]) => P
       return digests;
     },
     removeSnapshots: async (_snapshotter, ids) => ids,
+    removeMounts: async (ids) => ids,
   });
 }
 

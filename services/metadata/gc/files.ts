@@ -20,6 +20,12 @@ export interface FileOwners {
     ids: readonly bigint[],
     backendNames: readonly string[],
   ): Promise<readonly bigint[]>;
+  /**
+   * Takes off the mounts of activations.
+   *
+   * @returns The ids of which nothing is left.
+   */
+  removeMounts(ids: readonly bigint[]): Promise<readonly bigint[]>;
 }
 
 /** Most blobs, and most ingests, in one call. */
@@ -28,6 +34,8 @@ const blobsPerCallMax = 500;
 const callsMax = 4;
 /** Most snapshots in one call; each may hold tens of thousands of files. */
 const snapshotsPerCallMax = 32;
+/** Most activations of mounts in one call; each may have to write out a file system. */
+const mountsPerCallMax = 32;
 
 /**
  * Has the owner remove the files of all that was released. What it does not remove stays released. Files that were found
@@ -95,6 +103,29 @@ async function removeBatch(
       releases.removeIngest(backendRef);
     }
   });
+}
+
+/** The same for activations of mounts. */
+export async function removeReleasedMounts(
+  records: Records,
+  releases: ReleaseStore,
+  owners: FileOwners,
+): Promise<void> {
+  let afterId = 0n;
+  for (;;) {
+    const ids = releases.listMounts(afterId, mountsPerCallMax);
+    const last = ids.at(-1);
+    if (last === undefined) {
+      return;
+    }
+    const removed = await owners.removeMounts(ids);
+    await records.maintain(() => {
+      for (const id of removed) {
+        releases.removeMount(id);
+      }
+    });
+    afterId = last;
+  }
 }
 
 /** The same for snapshots. */

@@ -1,6 +1,6 @@
 import { parseDuration } from "#base/duration.ts";
 import type { Database } from "#sqlite/open.ts";
-import { parseLeaseResource } from "../domain/lease.ts";
+import { readLeaseResource } from "../domain/lease.ts";
 import { type GraphNode, ReferenceGraph } from "../domain/reference-graph.ts";
 import { Relation } from "../domain/reference-labels.ts";
 import { ResourceKind } from "../domain/resource.ts";
@@ -120,7 +120,7 @@ class LoadedNodes {
     const node = this.#graph.findNode({ namespace, kind: ResourceKind.Lease, key: lease });
     const held = node === undefined ? undefined : this.#leases.get(node);
     if (held !== undefined) {
-      const { kind, key } = parseLeaseResource(namespace, { type, id });
+      const { kind, key } = readLeaseResource(namespace, { type, id });
       this.#graph.addRoot(this.#graph.node(namespace, kind, key), held);
     }
   }

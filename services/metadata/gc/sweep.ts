@@ -4,6 +4,7 @@ import type { BlobStore } from "../store/blobs.ts";
 import type { ImageStore } from "../store/images.ts";
 import type { IngestStore } from "../store/ingests.ts";
 import type { LeaseStore } from "../store/leases.ts";
+import type { MountStore } from "../store/mounts.ts";
 import type { Records } from "../store/records.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { WriteBarrier } from "./barrier.ts";
@@ -26,6 +27,7 @@ export interface CollectedStores {
   readonly images: ImageStore;
   readonly ingests: IngestStore;
   readonly leases: LeaseStore;
+  readonly mounts: MountStore;
   readonly snapshots: SnapshotStore;
 }
 
@@ -84,6 +86,8 @@ function removeRecord({ namespace, kind, key }: Resource, stores: CollectedStore
       return stores.ingests.collect(namespace, key);
     case ResourceKind.Lease:
       return stores.leases.collect(namespace, key);
+    case ResourceKind.Mount:
+      return stores.mounts.collect(namespace, key);
     case ResourceKind.Snapshot:
       return stores.snapshots.collect({ namespace, ...splitSnapshotResourceKey(key) });
     case ResourceKind.Container:

@@ -32,6 +32,7 @@ export class TestStores implements Disposable {
 export class TestFiles implements FileOwners {
   readonly digests = new Set<string>();
   readonly snapshots = new Set<bigint>();
+  readonly removedMounts: bigint[] = [];
   readonly #stores: Stores;
   readonly #locks = new Map<string, Promise<void>>();
 
@@ -68,6 +69,11 @@ export class TestFiles implements FileOwners {
       });
     }
     return removed;
+  }
+
+  async removeMounts(ids: readonly bigint[]): Promise<readonly bigint[]> {
+    this.removedMounts.push(...ids);
+    return ids;
   }
 
   async removeSnapshots(_snapshotter: string, ids: readonly bigint[]): Promise<readonly bigint[]> {

@@ -5,7 +5,7 @@ import { timestampOf } from "#base/times.ts";
 import { type Labels, withoutEmptyLabels } from "#containerd/labels.ts";
 import { LeaseSchema } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import type { Statement } from "#sqlite/open.ts";
-import { type LeaseResource, parseLeaseResource, randomLeaseId } from "../domain/lease.ts";
+import { type LeaseResource, mountLeaseType, parseLeaseResource, randomLeaseId } from "../domain/lease.ts";
 import { type Resource, ResourceKind, splitSnapshotResourceKey } from "../domain/resource.ts";
 import type { NamespaceContents, NamespaceStore } from "./namespaces.ts";
 import { RecordTable } from "./record-table.ts";
@@ -15,6 +15,7 @@ const typeNames: Partial<Record<ResourceKind, string>> = {
   [ResourceKind.Content]: "content",
   [ResourceKind.Image]: "images",
   [ResourceKind.Ingest]: "ingests",
+  [ResourceKind.Mount]: mountLeaseType,
 };
 
 /**
@@ -43,7 +44,8 @@ export class LeaseStore implements NamespaceContents {
       resource: ResourceKind.Lease,
     });
     this.#listResources = database.prepare(
-      "SELECT type, id FROM lease_resources WHERE namespace = ? AND lease = ? ORDER BY type, id",
+      `SELECT type, id FROM lease_resources
+       WHERE namespace = ? AND lease = ? AND type != '${mountLeaseType}' ORDER BY type, id`,
     );
     this.#addResource = database.prepare(
       "INSERT OR IGNORE INTO lease_resources (namespace, lease, type, id) VALUES (?, ?, ?, ?)",

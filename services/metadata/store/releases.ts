@@ -42,6 +42,9 @@ export class ReleaseStore {
   readonly #listSnapshots: Statement<[bigint, number], ReleasedSnapshot>;
   readonly #removeSnapshot: Statement<[string, bigint]>;
   readonly #listSnapshotIds: Statement<[string], bigint>;
+  readonly #releaseMount: Statement<[bigint]>;
+  readonly #listMounts: Statement<[bigint, number], bigint>;
+  readonly #removeMount: Statement<[bigint]>;
 
   constructor(database: Database) {
     this.#condemn = database.prepare(
@@ -90,6 +93,12 @@ export class ReleaseStore {
       .prepare<[string], bigint>("SELECT id FROM released_snapshots WHERE snapshotter = ?")
       .pluck()
       .safeIntegers();
+    this.#releaseMount = database.prepare("INSERT OR IGNORE INTO released_mounts (id) VALUES (?)");
+    this.#listMounts = database
+      .prepare<[bigint, number], bigint>("SELECT id FROM released_mounts WHERE id > ? ORDER BY id LIMIT ?")
+      .pluck()
+      .safeIntegers();
+    this.#removeMount = database.prepare("DELETE FROM released_mounts WHERE id = ?");
   }
 
   /**
@@ -173,6 +182,20 @@ export class ReleaseStore {
   /** Notes that the directories of a snapshot are gone. */
   removeSnapshot(snapshotter: string, id: bigint): void {
     this.#removeSnapshot.run(snapshotter, id);
+  }
+
+  releaseMount(id: bigint): void {
+    this.#releaseMount.run(id);
+  }
+
+  /** Released activations of mounts after an id. */
+  listMounts(afterId: bigint, countMax: number): bigint[] {
+    return this.#listMounts.all(afterId, countMax);
+  }
+
+  /** Notes that the mounts of an activation are off. */
+  removeMount(id: bigint): void {
+    this.#removeMount.run(id);
   }
 
   /** The ids of a snapshotter that are released. */

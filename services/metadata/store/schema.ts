@@ -119,4 +119,10 @@ export const migrations: readonly string[] = [
   ALTER TABLE released_snapshots ADD COLUMN backend_name TEXT NOT NULL DEFAULT '';
   CREATE INDEX snapshots_by_backend_name ON snapshots (snapshotter, backend_name) WHERE backend_name != '';
   `,
+  `
+  CREATE TABLE mounts (
+    namespace TEXT NOT NULL, name TEXT NOT NULL, id INTEGER NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (namespace, name)
+  ) WITHOUT ROWID;
+  CREATE TABLE released_mounts (id INTEGER PRIMARY KEY);
+  `,
 ];

@@ -12,7 +12,7 @@ import type { Compression } from "./compression.ts";
 import type { ExtractionTarget } from "./extractor.ts";
 import { gzipLayerMediaType, layerMediaType, planProcessors, zstdLayerMediaType } from "./media-type.ts";
 import { findChangedDirectory, findDirectTarget } from "./mount-shape.ts";
-import type { BlobStore, ContentOwner, LayerWorkers, WrittenBlob } from "./ports.ts";
+import type { BlobStore, ContentOwner, LayerMounts, LayerWorkers, WrittenBlob } from "./ports.ts";
 
 /** Label of a compressed layer with the digest of the uncompressed one. @source containerd v2.3.4 pkg/labels/labels.go `LabelUncompressed` */
 export const uncompressedLabel = "containerd.io/uncompressed";
@@ -59,6 +59,7 @@ export interface ComparedLayer extends WrittenBlob {
 export interface DifferParts {
   readonly blobs: BlobStore;
   readonly threads: LayerWorkers;
+  readonly mounts: LayerMounts;
   /** Directory of temporary mounts. */
   readonly temporaryMounts: string;
   readonly programs: ReadonlyMap<string, StreamProcessorConfig>;
@@ -79,7 +80,7 @@ export class Differ {
    * @source containerd v2.3.4 core/diff/apply/apply.go `(*fsApplier).Apply`
    */
   async apply(owner: ContentOwner, order: ApplyOrder): Promise<AppliedLayer> {
-    const { blobs, threads, temporaryMounts, programs } = this.#parts;
+    const { blobs, threads, mounts, temporaryMounts, programs } = this.#parts;
     const blobPath = await locateBlob(blobs, owner, order.digest);
     const steps = planProcessors(order.mediaType, programs);
     const { payloads, syncFileSystem } = order;
@@ -91,8 +92,8 @@ export class Differ {
       threads.apply({ blobPath, steps, payloads, target, syncFileSystem, ...expected }, owner.signal, order.onProgress);
     const direct = findDirectTarget(order.mounts);
     return direct === undefined
-      ? await withTemporaryMount(order.mounts, temporaryMounts, (root) =>
-          applyTo({ root, whiteouts: "remove", lowers: [] }),
+      ? await mounts.withActivated(order.mounts, (system) =>
+          withTemporaryMount(system, temporaryMounts, (root) => applyTo({ root, whiteouts: "remove", lowers: [] })),
         )
       : await applyTo(direct);
   }
@@ -109,11 +110,11 @@ export class Differ {
     if (compression === undefined) {
       throw failure(ErrorKind.NotImplemented, `unsupported diff media type: ${mediaType}`);
     }
-    const { temporaryMounts } = this.#parts;
-    const blob = await withTemporaryMount(order.left, temporaryMounts, (lower) =>
-      withTemporaryMount(readOnlyMounts(order.right), temporaryMounts, (upper) =>
-        this.#write(owner, order, { lower, upper, compression }),
-      ),
+    const { mounts, temporaryMounts } = this.#parts;
+    const withMounted = <T>(wanted: readonly Mount[], use: (root: string) => Promise<T>): Promise<T> =>
+      mounts.withActivated(wanted, (system) => withTemporaryMount(system, temporaryMounts, use));
+    const blob = await withMounted(order.left, (lower) =>
+      withMounted(readOnlyMounts(order.right), (upper) => this.#write(owner, order, { lower, upper, compression })),
     );
     return { ...blob, mediaType };
   }

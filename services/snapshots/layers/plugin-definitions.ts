@@ -11,11 +11,12 @@ import { type LayersServiceParts, layersService } from "./chains/layers-service.
 import { diffService } from "./diff-service.ts";
 import { Differ } from "./differ.ts";
 import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./plugin.ts";
-import type { LayerWorkers } from "./ports.ts";
+import type { LayerMounts, LayerWorkers } from "./ports.ts";
 
 /** What layers need from the process that has the file systems. */
 export interface LayerPluginParts {
   readonly workers: LayerWorkers;
+  readonly mounts: LayerMounts;
   /** See {@link LayersServiceParts.getSnapshots}. */
   readonly getSnapshots: LayersServiceParts["getSnapshots"];
 }
@@ -29,7 +30,7 @@ export interface LayerPluginParts {
  */
 export function layerPlugins(
   context: ProcessContext,
-  { workers, getSnapshots }: LayerPluginParts,
+  { workers, mounts, getSnapshots }: LayerPluginParts,
 ): { readonly plugins: PluginDefinition[]; readonly services: ServiceBinding[] } {
   const { config, log } = context;
   const temporaryMounts = `${config.root}/tmpmounts/diff`;
@@ -54,7 +55,13 @@ export function layerPlugins(
         for (const error of await cleanTemporaryMounts(temporaryMounts)) {
           log.warn({ err: error }, "a temporary mount of an earlier run stays");
         }
-        walking = new Differ({ blobs, threads: workers, temporaryMounts, programs: config.streamProcessors });
+        walking = new Differ({
+          blobs,
+          threads: workers,
+          mounts,
+          temporaryMounts,
+          programs: config.streamProcessors,
+        });
         unpacker = new ChainUnpacker({ differ: walking, blobs, workers });
         return undefined;
       },

@@ -50,6 +50,16 @@ export interface LayerWorkers {
   adopt(job: AdoptJob, signal: AbortSignal): Promise<void>;
 }
 
+/** Carries out mounts that mount(2) alone cannot. */
+export interface LayerMounts {
+  /**
+   * Has mounts carried out, for as long as a function runs.
+   *
+   * @param use - Gets what is left to mount: all of it, when there was nothing to do.
+   */
+  withActivated<T>(mounts: readonly Mount[], use: (system: readonly Mount[]) => Promise<T>): Promise<T>;
+}
+
 /** The snapshots of one snapshotter in one namespace, under one lease. All of it throws {@link FlotillaError}. */
 export interface ChainSnapshots {
   /** The snapshotter's name. */

@@ -30,6 +30,12 @@ export interface Runtime {
    */
   create(bundle: Bundle, wanted: TaskCreation): Promise<CreatedTask>;
   /**
+   * The types of mounts, and transformations such as `format/*`, that a runtime carries out itself although the mount manager could.
+   *
+   * @param runtime - As in {@link TaskCreation.runtime}. One that does not say what it can is asked for nothing special.
+   */
+  listHandledMounts(runtime: string): Promise<readonly string[]>;
+  /**
    * Finds the container of a bundle again, bounded by the timeout `shim.load`.
    *
    * @throws When it can't be told whether there is a supervisor. The bundle is to be left alone then.

@@ -22,6 +22,10 @@ export interface ShimRuntimeOptions {
 }
 
 const sandboxFileName = "sandbox";
+/** A runtime of which it is known that it mounts nothing in a way of its own. */
+const defaultRuntime = "io.containerd.runc.v2";
+/** What a shim says that it mounts. @source containerd v2.3.4 core/runtime/v2/task_manager.go `allowedMounts` */
+const handledMountsAnnotation = "containerd.io/runtime-allow-mounts";
 
 /**
  * The runtime of containerd's shims: a binary of its own for each kind of container, started once for a container or a
@@ -56,6 +60,20 @@ export class ShimRuntime implements Runtime {
     } catch (error) {
       await this.#abandon(bundle, shim, wanted.sandbox !== undefined);
       throw wrapFailure(error, "failed to create shim task");
+    }
+  }
+
+  /** @source containerd v2.3.4 core/runtime/v2/shim_manager.go `loadShimInfo` */
+  async listHandledMounts(runtime: string): Promise<readonly string[]> {
+    if (runtime === defaultRuntime) {
+      return [];
+    }
+    try {
+      const { annotations } = await this.#options.shims.info(runtime, undefined);
+      return (annotations[handledMountsAnnotation] ?? "").split(",").filter((type) => type !== "");
+    } catch (error) {
+      this.#options.log.error({ runtime, err: error }, "failed to load runtime info");
+      return [];
     }
   }
 
