@@ -32,13 +32,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
     },
   },
   {
-    type: "io.containerd.metrics.v1",
-    id: "grpc-prometheus",
-    settings: {
-      grpc_histogram: { type: "boolean", default: false, about: "Whether the durations of calls are counted." },
-    },
-  },
-  {
     type: "io.containerd.nri.v1",
     id: "nri",
     settings: {
@@ -94,11 +87,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
       uid: { type: "integer", default: 0, about: "Its user." },
       gid: { type: "integer", default: 0, about: "Its group." },
     },
-  },
-  {
-    type: "io.containerd.server.v1",
-    id: "metrics",
-    settings: { address: { type: "string", default: "", about: "Address of TCP for metrics." } },
   },
   {
     type: "io.containerd.snapshotter.v1",

@@ -13,7 +13,7 @@ import type { ProcessName } from "#fleet/process-name.ts";
 import { readProxyPlugins } from "#fleet/proxies/proxy-plugins.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { onDemandProcesses } from "#fleet/startup.ts";
-import { type Member, Supervisor } from "#fleet/supervisor.ts";
+import { type Member, type MemberState, Supervisor } from "#fleet/supervisor.ts";
 import type { FleetUsers } from "#fleet/users.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
@@ -120,6 +120,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
     (await openRegistry()).record(...told);
   /** Sees to it that a process comes up which runs on demand. */
   let wake: (name: ProcessName) => void = () => undefined;
+  let states: () => readonly MemberState[] = () => [];
   const settings = pluginTable(config, pluginUri(supervisorPlugin));
   const members = memberNames(config.disabledPlugins);
   if (settings.boolean("units")) {
@@ -166,6 +167,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
     }
     await started;
     wake = (name) => supervisor.wake(name);
+    states = () => supervisor.states();
   }
 
   stop.signal.throwIfAborted();
@@ -178,6 +180,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
     registry: await openRegistry(),
     crippled: crippled.signal,
     wake: (name) => wake(name),
+    members: () => states(),
   });
 }
 

@@ -12,6 +12,7 @@ import {
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { bindService } from "#wire/handler.ts";
+import { metricsPlugin } from "./metrics/plugins.ts";
 import { healthPlugin, introspectionPlugin, versionPlugin } from "./plugins.ts";
 import { healthHandlers } from "./rpc/health.ts";
 import { introspectionHandlers, openServerUuid } from "./rpc/introspection.ts";
@@ -32,6 +33,8 @@ export interface FleetState {
 /** What the plugins that are sockets have prepared; what is undefined is not wanted, or has failed. */
 export interface PreparedSockets {
   tcp?: TcpListener;
+  /** Whether figures are served. */
+  hasMetrics?: boolean;
 }
 
 /**
@@ -62,6 +65,16 @@ export function gatewayDefinitions(
         }
         const { TcpListener } = await import("./sockets/tcp-listener.ts");
         sockets.tcp = new TcpListener(settings, log);
+        return undefined;
+      },
+    },
+    {
+      manifest: metricsPlugin,
+      init: () => {
+        if (config.metrics.address === "") {
+          throw skipPlugin();
+        }
+        sockets.hasMetrics = true;
         return undefined;
       },
     },

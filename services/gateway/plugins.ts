@@ -1,5 +1,6 @@
 import { grpcListener, ttrpcListener } from "#config/listeners.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
+import { callMetricsPlugin, metricsPlugin } from "./metrics/plugins.ts";
 import { tcpPlugin } from "./sockets/plugins.ts";
 
 const grpcType = "io.containerd.grpc.v1";
@@ -30,7 +31,10 @@ export const versionPlugin = { type: grpcType, id: "version" } as const satisfie
 export const healthPlugin = { type: grpcType, id: "healthcheck" } as const satisfies PluginManifest;
 
 /** The socket for gRPC. */
-const grpcPlugin = { ...grpcListener, requires: [grpcType] } as const satisfies PluginManifest;
+const grpcPlugin = {
+  ...grpcListener,
+  requires: [grpcType, "io.containerd.metrics.v1"],
+} as const satisfies PluginManifest;
 
 /** The socket for ttrpc. */
 const ttrpcPlugin = { ...ttrpcListener, requires: ["io.containerd.ttrpc.v1"] } as const satisfies PluginManifest;
@@ -42,9 +46,11 @@ export const gatewayPlugins: readonly PluginManifest[] = [
   introspectionPlugin,
   versionPlugin,
   healthPlugin,
+  callMetricsPlugin,
   grpcPlugin,
   tcpPlugin,
   ttrpcPlugin,
+  metricsPlugin,
 ];
 
 /** How the fleet is run. It has a table in the configuration, but is no plugin that Introspection shows. */

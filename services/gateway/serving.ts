@@ -9,9 +9,11 @@ import { guardSocket } from "#fleet/admission.ts";
 import { logFailures } from "#fleet/failed-calls.ts";
 import type { Logger } from "#fleet/log.ts";
 import { socketOwner } from "#fleet/member-sockets.ts";
+import { openCallCounts } from "#fleet/metrics/call-counts.ts";
 import { initPlugins } from "#fleet/plugin.ts";
 import { type ProcessName, privateSocketOf, publicSocketOf, shimEventsSocketOf } from "#fleet/process-name.ts";
 import { isEnabled } from "#fleet/startup.ts";
+import type { MemberState } from "#fleet/supervisor.ts";
 import { routesByPath } from "#fleet/topology.ts";
 import type { FleetUsers } from "#fleet/users.ts";
 import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
@@ -19,14 +21,17 @@ import { peerOf } from "#linux/socket.ts";
 import { bindService } from "#wire/handler.ts";
 import { type ListenOptions, listen } from "#wire/listen.ts";
 import type { MessageLimits } from "#wire/message-limits.ts";
+import { observeAll } from "#wire/observe.ts";
 import { hostRpc, serveRpc } from "#wire/server.ts";
 import { openAccess } from "./access/open-access.ts";
 import { inspectPlugin } from "./descriptions.ts";
+import { memberNames } from "./members.ts";
 import { gatewayDefinitions, type PreparedSockets } from "./plugin-definitions.ts";
 import { missingRequirements } from "./plugin-graph.ts";
 import type { PluginRegistry } from "./plugin-registry.ts";
 import { gatewayPlugins } from "./plugins.ts";
 import { Relay, type RelayMethod } from "./relay/relay.ts";
+import { RelayCounts } from "./relay/relay-counts.ts";
 import { fleetHandlers } from "./rpc/fleet.ts";
 import { messageLimitsOf } from "./sockets/message-sizes.ts";
 import { TtrpcRelay } from "./ttrpc-relay.ts";
@@ -46,6 +51,8 @@ export interface ServingOptions {
   readonly crippled: AbortSignal;
   /** Sees to it that a process comes up which runs on demand. */
   readonly wake: (name: ProcessName) => void;
+  /** What has become of the processes that the gateway runs; none when a service manager does. */
+  readonly members: () => readonly MemberState[];
 }
 
 /**
@@ -61,6 +68,7 @@ export async function serveClients({
   registry,
   crippled,
   wake,
+  members,
 }: ServingOptions): Promise<void> {
   const sockets: PreparedSockets = {};
   const own = await initPlugins(
@@ -87,7 +95,9 @@ export async function serveClients({
   if (missing[0] !== undefined) {
     throw failure(ErrorKind.FailedPrecondition, missing[0]);
   }
-  const host = hostRpc({ services: own.services, observer: logFailures(log) });
+  const calls = openCallCounts(config.metrics, own.services);
+  const observer = observeAll(logFailures(log), ...(calls === undefined ? [] : [calls.observer]));
+  const host = hostRpc({ services: own.services, observer });
   resources.defer(() => host.close(drainMs));
 
   const privateServer = await serveRpc({
@@ -101,6 +111,12 @@ export async function serveClients({
 
   const access = openAccess(config, log, resources);
   const routes = relayRoutes(config.disabledPlugins);
+  const counts = new RelayCounts();
+  if (sockets.hasMetrics === true) {
+    const { serveFigures } = await import("./metrics/serve-figures.ts");
+    const processes = memberNames(config.disabledPlugins);
+    await serveFigures({ config, log, resources, processes, members, relay: counts, calls });
+  }
   /** Serves the clients of one socket by the relay. */
   const relayClients = async (
     messageLimits: MessageLimits,
@@ -110,6 +126,7 @@ export async function serveClients({
       routes,
       messageLimits,
       ...(access === undefined ? {} : { access }),
+      counts,
       local: { upstream: "gateway", host },
       connectUpstream: (upstream) => {
         const name = upstream as ProcessName;

@@ -9,6 +9,7 @@ export interface FleetConfig {
   readonly grpc: ListenerConfig;
   readonly ttrpc: ListenerConfig;
   readonly log: LogConfig;
+  readonly metrics: MetricsConfig;
   /** Plugins, by `type.id`, that are not loaded. */
   readonly disabledPlugins: readonly string[];
   /** Plugins, by `type.id`, without which the daemon does not start. */
@@ -42,6 +43,13 @@ export interface LogConfig {
   readonly format: "text" | "json";
   /** Whether entries tell which trace they belong to. */
   readonly hasTraceId: boolean;
+}
+
+export interface MetricsConfig {
+  /** Address of TCP, "" when nobody wants figures. */
+  readonly address: string;
+  /** Whether the durations of calls are counted. */
+  readonly hasHistogram: boolean;
 }
 
 /** @source containerd/log v0.1 context.go `SetLevel` */

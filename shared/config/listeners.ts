@@ -43,6 +43,29 @@ export const grpcListener = {
   },
 } as const satisfies ConfigurablePlugin;
 
+/** Where figures are told. Every process is told of it as well, since each counts what it does if somebody wants to know. @source containerd v2.3.4 plugins/server/metrics */
+export const metricsListener = {
+  type: "io.containerd.server.v1",
+  id: "metrics",
+  settings: {
+    address: {
+      type: "string",
+      default: "",
+      about:
+        "Address of TCP for Prometheus, such as 127.0.0.1:1338, which scrapes `/v1/metrics` there; nothing is counted where it is empty.",
+    },
+  },
+} as const satisfies ConfigurablePlugin;
+
+/** How calls are counted. @source containerd v2.3.4 plugins/server/grpc `metricsConfig` */
+export const callMetrics = {
+  type: "io.containerd.metrics.v1",
+  id: "grpc-prometheus",
+  settings: {
+    grpc_histogram: { type: "boolean", default: false, about: "Whether the durations of calls are counted." },
+  },
+} as const satisfies ConfigurablePlugin;
+
 /** The socket on which shims tell of events. @source containerd v2.3.4 plugins/server/ttrpc */
 export const ttrpcListener = {
   type: "io.containerd.server.v1",

@@ -13,7 +13,7 @@ import {
 import { defaultTimeouts } from "./defaults.ts";
 import type { ConfigDocument } from "./document.ts";
 import { type DaemonFlags, defaultConfigPath } from "./flags.ts";
-import { grpcListener, ttrpcListener } from "./listeners.ts";
+import { callMetrics, grpcListener, metricsListener, ttrpcListener } from "./listeners.ts";
 import { type LoadedDocument, loadDocument } from "./load-document.ts";
 import { type ConfigurablePlugin, pluginUri } from "./manifest.ts";
 import { completeTables } from "./plugin-tables.ts";
@@ -43,7 +43,13 @@ export async function loadConfig(flags: DaemonFlags, plugins: readonly Configura
       ? await loadDocument(defaultConfigPath, plugins, { mayBeMissing: true })
       : await loadDocument(resolve(flags.config), plugins);
   const configured = applyFlags(document, flags);
-  const tables = completeTables(configured.plugins ?? {}, [grpcListener, ttrpcListener, ...plugins]);
+  const tables = completeTables(configured.plugins ?? {}, [
+    grpcListener,
+    ttrpcListener,
+    metricsListener,
+    callMetrics,
+    ...plugins,
+  ]);
   return { config: buildConfig({ document: configured, tables, sources, flags }), warnings };
 }
 
@@ -81,6 +87,10 @@ function buildConfig({ document, tables: plugins, sources, flags }: BuildInput):
     grpc: listener(plugins, grpcPlugin, sources),
     ttrpc: listener(plugins, ttrpcPlugin, sources),
     log: logConfig(document, flags),
+    metrics: {
+      address: settingsOf(plugins, pluginUri(metricsListener), sources).string("address"),
+      hasHistogram: settingsOf(plugins, pluginUri(callMetrics), sources).boolean("grpc_histogram"),
+    },
     disabledPlugins: document.disabled_plugins ?? [],
     requiredPlugins: document.required_plugins ?? [],
     oomScore: document.oom_score ?? 0,
@@ -124,12 +134,20 @@ function topDirectories({ root = "", state = "" }: ConfigDocument): { root: stri
   return directories;
 }
 
+function settingsOf(
+  plugins: Readonly<Record<string, PluginTable>>,
+  plugin: string,
+  sources: readonly ConfigSource[],
+): PluginSettings {
+  return new PluginSettings(plugins[plugin] ?? {}, ["plugins", plugin], sources);
+}
+
 function listener(
   plugins: Readonly<Record<string, PluginTable>>,
   plugin: string,
   sources: readonly ConfigSource[],
 ): ListenerConfig {
-  const settings = new PluginSettings(plugins[plugin] ?? {}, ["plugins", plugin], sources);
+  const settings = settingsOf(plugins, plugin, sources);
   const address = settings.string("address");
   if (address === "" && plugin === grpcPlugin) {
     throw new Error("grpc address cannot be empty: invalid argument");

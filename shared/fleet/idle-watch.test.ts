@@ -10,16 +10,21 @@ test("a process is idle when no call is under way, none has come for some time, 
     let idle = 0;
     let isBusy = false;
     const watch = new IdleWatch({ idleMs, isBusy: () => isBusy, onIdle: () => (idle += 1) });
-    const call = { side: "server", rpc: "/x.Y/Z", header: () => undefined } as const;
+    const call = ["server", "/x.Y/Z", { find: () => undefined }] as const;
     mock.timers.tick(idleMs - 1);
-    const first = watch.observer.start?.(call);
+    assert.equal(
+      watch.observer.start?.("server", "/flotilla.fleet.v1.Member/Measure", call[2]),
+      undefined,
+      "the fleet's own",
+    );
+    const first = watch.observer.start?.(...call);
     mock.timers.tick(10 * idleMs);
     assert.equal(idle, 0, "a call is under way");
-    const second = watch.observer.start?.(call);
-    first?.end(undefined);
+    const second = watch.observer.start?.(...call);
+    first?.end(undefined, 0);
     mock.timers.tick(10 * idleMs);
     assert.equal(idle, 0, "another call is under way");
-    second?.end(undefined);
+    second?.end(undefined, 0);
     mock.timers.tick(idleMs - 1);
     assert.equal(idle, 0, "the last call has just ended");
     isBusy = true;

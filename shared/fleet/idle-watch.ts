@@ -9,6 +9,9 @@ export interface IdleWatchOptions {
   onIdle(): void;
 }
 
+/** What the gateway asks of every process that runs, such as its figures; none is kept running by it. */
+const fleetCalls = "/flotilla.fleet.v1.Member/";
+
 /**
  * Notices that nobody needs a process: no call is under way, none has come for some time, and it says itself that it has nothing to do.
  *
@@ -22,11 +25,15 @@ export class IdleWatch implements Disposable {
 
   constructor(options: IdleWatchOptions) {
     this.#options = options;
+    const watcher = { requestMessage: () => undefined, responseMessage: () => undefined, end: () => this.#callEnded() };
     this.observer = {
-      start: () => {
+      start: (_side, rpc) => {
+        if (rpc.startsWith(fleetCalls)) {
+          return undefined;
+        }
         this.#calls += 1;
         clearTimeout(this.#timer);
-        return { requestMessage: () => undefined, responseMessage: () => undefined, end: () => this.#callEnded() };
+        return watcher;
       },
     };
     this.#wait();

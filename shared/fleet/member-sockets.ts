@@ -1,5 +1,5 @@
 import type { ServiceBinding } from "#wire/handler.ts";
-import type { CallObserver } from "#wire/observe.ts";
+import { type CallObserver, observeAll } from "#wire/observe.ts";
 import { type RpcServer, serveRpc } from "#wire/server.ts";
 import { guardSocket } from "./admission.ts";
 import type { Logger } from "./log.ts";
@@ -15,11 +15,18 @@ export interface MemberSocketsOptions {
   readonly ownServices: readonly ServiceBinding[];
   readonly log: Logger;
   readonly observer: CallObserver;
+  /** Told of the calls of clients alone, besides. */
+  readonly clientObserver?: CallObserver | undefined;
   readonly users?: FleetUsers;
 }
 
 /** The packages of `proto/flotilla`, which clients never see. */
 const privatePackage = /^flotilla\./;
+
+/** Those of the services that clients may call. */
+export function publicServices(services: readonly ServiceBinding[]): ServiceBinding[] {
+  return services.filter(({ service }) => !privatePackage.test(service.typeName));
+}
 
 /**
  * Serves a process on its two sockets. Public services stand on both, since peers call them as well; private ones on the private socket alone,
@@ -28,14 +35,14 @@ const privatePackage = /^flotilla\./;
  * The public socket is there first: the gateway asks on the private one whether the process is ready.
  */
 export async function serveMember(options: MemberSocketsOptions): Promise<RpcServer> {
-  const { state, process, services, ownServices, log, observer, users = readUsers() } = options;
+  const { state, process, services, ownServices, log, observer, clientObserver, users = readUsers() } = options;
   const owner = socketOwner(users, process);
   const clients = await serveRpc({
     ...owner,
     socketPath: publicSocketOf(state, process),
-    services: services.filter(({ service }) => !privatePackage.test(service.typeName)),
+    services: publicServices(services),
     admit: guardSocket({ process, side: "public", log, users }),
-    observer,
+    observer: clientObserver === undefined ? observer : observeAll(observer, clientObserver),
   });
   try {
     const peers = await serveRpc({

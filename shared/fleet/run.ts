@@ -5,7 +5,7 @@ import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { parseDaemonFlags } from "#config/flags.ts";
 import { loadConfig } from "#config/load.ts";
-import { DescribeResponseSchema, Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { DescribeResponseSchema } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
@@ -17,8 +17,11 @@ import { logFailures } from "./failed-calls.ts";
 import { IdleWatch } from "./idle-watch.ts";
 import { type Logger, openLog } from "./log.ts";
 import type { PluginManifest } from "./manifest.ts";
-import { serveMember } from "./member-sockets.ts";
+import { memberService } from "./member-service.ts";
+import { publicServices, serveMember } from "./member-sockets.ts";
 import { keepMemorySmall } from "./memory-keeper.ts";
+import { openCallCounts } from "./metrics/call-counts.ts";
+import type { MetricFamily } from "./metrics/family.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, privateSocketOf, stateDirectoryOf } from "./process-name.ts";
 import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
@@ -55,6 +58,8 @@ export interface ProcessParts {
   onReady?(): Promise<void> | void;
   /** Tells whether the process does what it is for, for its health check; absent for always. */
   isWell?(): boolean;
+  /** Figures that this process alone has, for whoever watches the fleet. Asked again and again, so it has to be cheap. */
+  measure?(): Promise<readonly MetricFamily[]> | readonly MetricFamily[];
   /** Whether there is work that no call waits for. A process on demand does not end while there is. */
   isBusy?(): boolean;
 }
@@ -115,19 +120,25 @@ export async function runProcess(
     const initialised = await initPlugins(carried, parts.plugins, { config, log });
     const description = create(DescribeResponseSchema, { plugins: [...initialised.plugins] });
     const idle = watchIdleness(resources, parts, () => stopFor(`nobody needs ${name}`));
+    const services = [...initialised.services, ...(parts.services ?? [])];
+    const counts = openCallCounts(config.metrics, publicServices(services));
     const server = await serveMember({
       state: config.state,
       process: name,
-      services: [...initialised.services, ...(parts.services ?? [])],
+      services,
       ownServices: [
-        bindService(Member, {
-          describe: () => description,
-          inspect: async ({ type, id, options }) =>
-            options === undefined ? {} : { extra: await initialised.inspect({ type, id }, options) },
+        memberService({
+          process: name,
+          description,
+          plugins: initialised,
+          counts,
+          resources,
+          ...(parts.measure === undefined ? {} : { measure: () => parts.measure?.() ?? [] }),
         }),
         bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
       ],
       observer: idle === undefined ? logFailures(log) : observeAll(logFailures(log), idle.observer),
+      clientObserver: counts?.observer,
       log,
     });
     resources.defer(() => server.close(drainMs));

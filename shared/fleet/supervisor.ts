@@ -26,6 +26,17 @@ export interface SupervisorOptions {
   readonly onFailed: (name: string) => void;
 }
 
+/** What has become of a member. */
+export interface MemberState {
+  readonly name: string;
+  /** Undefined when it does not run. */
+  readonly pid: number | undefined;
+  /** How often it was started again after it had died. */
+  readonly restarts: number;
+  /** Whether it is not started any more. */
+  readonly isGivenUp: boolean;
+}
+
 /** How long a member may take to stop before it is killed. */
 const stopMsMax = 12_000;
 
@@ -82,6 +93,11 @@ export class Supervisor {
     }
   }
 
+  /** What has become of each member, in the order in which they were started. */
+  states(): MemberState[] {
+    return this.#watches.map((watch) => watch.state());
+  }
+
   /** Process id of a member that is running. */
   pidOf(name: string): number | undefined {
     return this.#watches.find((watch) => watch.name === name)?.pid;
@@ -106,6 +122,7 @@ class Watch {
   /** Resolves when nothing runs and nothing is started again; undefined while that is so. */
   #service: Promise<void> | undefined;
   #isGivenUp = false;
+  #restarts = 0;
 
   constructor(member: Member, options: SupervisorOptions) {
     this.#member = member;
@@ -119,6 +136,10 @@ class Watch {
 
   get pid(): number | undefined {
     return this.#child?.pid;
+  }
+
+  state(): MemberState {
+    return { name: this.name, pid: this.pid, restarts: this.#restarts, isGivenUp: this.#isGivenUp };
   }
 
   async start(): Promise<void> {
@@ -226,6 +247,7 @@ class Watch {
       return false;
     }
     const { restartAfterMs } = decision;
+    this.#restarts += 1;
     log.warn({ member: this.name, ending, restartAfterMs }, "member died, restarting it");
     await delay(restartAfterMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
     return !this.#stopping.signal.aborted;

@@ -8,24 +8,27 @@ export interface FailedCall {
   readonly error: ConnectError;
 }
 
-/** A call that begins. */
-export interface StartedCall {
-  /** Which part of the fleet sees it: who answers it, who makes it, or who passes it on. */
-  readonly side: "server" | "client" | "relay";
-  /** Path of the method, `/package.Service/Method`. */
-  readonly rpc: string;
-  /** First value of a request header, by its lower-case name. */
-  readonly header: (name: string) => string | undefined;
+/** Which part of the fleet sees a call: who answers it, who makes it, or who passes it on. */
+export type CallSide = "server" | "client" | "relay";
+
+/** The header fields of a request. */
+export interface RequestFields {
+  /** First value of a field, by its lower-case name. */
+  find(name: string): string | undefined;
 }
 
 /** What is told of one call after its beginning. The relay counts pieces, as they come, where others count messages. */
 export interface CallWatcher {
-  /** A message of the client, without its prefix. */
+  /** A message of the client, without its prefix; 0 bytes where the protocol hides its size. */
   requestMessage(sizeBytes: number): void;
-  /** A message of the answer, without its prefix. */
+  /** A message of the answer, without its prefix; 0 bytes where the protocol hides its size. */
   responseMessage(sizeBytes: number): void;
-  /** The call is over. The code is undefined where no gRPC status was seen, as with the Connect protocol. Comes once, as the last. */
-  end(code: Code | undefined): void;
+  /**
+   * The call is over. The code is undefined where none was seen, as in the relay with the Connect protocol. Comes once, as the last.
+   *
+   * @param beganMs - When it began, in milliseconds of the clock of `performance.now()`.
+   */
+  end(code: Code | undefined, beganMs: number): void;
 }
 
 /**
@@ -33,18 +36,28 @@ export interface CallWatcher {
  * that it does not have costs nothing.
  */
 export interface CallObserver {
-  /** A call begins. Whoever wants to know more of it returns a watcher. */
-  readonly start?: (call: StartedCall) => CallWatcher | undefined;
+  /**
+   * A call begins. Whoever wants to know more of it returns a watcher, which may be the same for many calls, so that nothing has to be made
+   * for one.
+   *
+   * @param rpc - Path of the method, `/package.Service/Method`.
+   */
+  readonly start?: (side: CallSide, rpc: string, fields: RequestFields) => CallWatcher | undefined;
   /** A call failed in its handler, which is told exactly once, before the watcher's end; not told of calls that clients cancel. */
   readonly failed?: (call: FailedCall) => void;
 }
 
 /** Tells several observers. */
 export function observeAll(...observers: readonly CallObserver[]): CallObserver {
-  const starters = observers.filter(({ start }) => start !== undefined);
+  const starters = observers.flatMap(({ start }) => start ?? []);
   const failureObservers = observers.filter(({ failed }) => failed !== undefined);
+  const [first] = starters;
+  const start: CallObserver["start"] =
+    starters.length < 2
+      ? first
+      : (side, rpc, fields) => joinWatchers(...starters.map((each) => each(side, rpc, fields)));
   return {
-    ...(starters.length === 0 ? {} : { start: (call) => joinWatchers(...starters.map((each) => each.start?.(call))) }),
+    ...(start === undefined ? {} : { start }),
     failed: (call) => failureObservers.forEach((each) => each.failed?.(call)),
   };
 }
@@ -57,6 +70,6 @@ export function joinWatchers(...candidates: readonly (CallWatcher | undefined)[]
     : {
         requestMessage: (sizeBytes) => watchers.forEach((watcher) => watcher.requestMessage(sizeBytes)),
         responseMessage: (sizeBytes) => watchers.forEach((watcher) => watcher.responseMessage(sizeBytes)),
-        end: (code) => watchers.forEach((watcher) => watcher.end(code)),
+        end: (code, beganMs) => watchers.forEach((watcher) => watcher.end(code, beganMs)),
       };
 }

@@ -332,9 +332,9 @@ test("what a client does wrong with a request that has been answered is told too
 test("an observer sees every call that the relay passes on or refuses, once from beginning to end", async () => {
   const lines: string[] = [];
   const observer: CallObserver = {
-    start: ({ side, rpc, header }) => {
+    start: (side, rpc, fields) => {
       const name = `${side} ${rpc}`;
-      lines.push(`${name} ${header("te") ?? ""}`);
+      lines.push(`${name} ${fields.find("te") ?? ""}`);
       let [requestBytes, responseBytes] = [0, 0];
       return {
         requestMessage: (sizeBytes) => {

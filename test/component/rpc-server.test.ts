@@ -242,9 +242,9 @@ test("the connection's window comes back for calls that end before their request
 test("an observer sees beginning, messages and end of every call, at both ends", async () => {
   const lines: string[] = [];
   const observe = (): CallObserver => ({
-    start: ({ side, rpc, header }): CallWatcher => {
+    start: (side, rpc, fields): CallWatcher => {
       const name = `${side} ${rpc.split("/").at(-1) ?? ""}`;
-      lines.push(`${name} begins in ${header(namespaceHeader) ?? "none"}`);
+      lines.push(`${name} begins in ${fields.find(namespaceHeader) ?? "none"}`);
       return {
         requestMessage: (sizeBytes) => lines.push(`${name} < ${sizeBytes}`),
         responseMessage: (sizeBytes) => lines.push(`${name} > ${sizeBytes}`),

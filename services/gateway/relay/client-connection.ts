@@ -13,6 +13,7 @@ import type { RpcHost } from "#wire/server.ts";
 import { type ConnectionAccess, requestedCall } from "./access.ts";
 import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
 import { keptRequestsBytesMax, unfinishedRequestMs } from "./limits.ts";
+import type { RelayCounts } from "./relay-counts.ts";
 import { describeMissingRoute, findRoute, type RelayRoutes } from "./route.ts";
 import { type KeepBudget, RelayedStream } from "./stream.ts";
 import { type LinkOwner, UpstreamLink } from "./upstream-link.ts";
@@ -34,6 +35,7 @@ export interface ClientConnectionOptions {
   readonly local: LocalAnswers | undefined;
   readonly heldMsMax: number;
   readonly messageLimits: MessageLimits;
+  readonly counts: RelayCounts;
   /** Opens a connection to a process. */
   connectUpstream(upstream: string): Duplex;
   onWarning(fields: object, message: string): void;
@@ -91,6 +93,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
     const { down, contentType, id } = stream;
     stream.upstream = undefined;
     stream.endCode = Number(refusal.grpcStatus);
+    this.#options.counts.countRefusal(refusal);
     this.#detach(stream);
     if (!stream.hasResponse) {
       stream.hasResponse = true;
@@ -116,7 +119,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
   /** Removes a stream that is over from all that knows it. */
   drop(stream: RelayedStream): void {
     this.removeStream(stream.id);
-    stream.watcher?.end(stream.endCode);
+    stream.watcher?.end(stream.endCode, stream.beganMs);
     stream.watcher = undefined;
     if (stream.upstream === undefined && stream.method !== undefined) {
       this.#links.get(stream.method.upstream)?.forget(stream);
@@ -144,11 +147,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
     down.sink = this;
     down.sendWindowBytes = this.peerInitialWindowBytes;
     this.addStream(stream);
-    stream.watcher = this.#options.observer?.start?.({
-      side: "relay",
-      rpc: head.path,
-      header: (name) => list.find(name),
-    });
+    stream.watcher = this.#options.observer?.start?.("relay", head.path, list);
     if (denial !== undefined) {
       this.refuse(stream, Refusal.PermissionDenied, denial);
       return;
@@ -182,7 +181,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
 
   protected onEnding(): void {
     for (const stream of this.relayedStreams()) {
-      stream.watcher?.end(stream.endCode);
+      stream.watcher?.end(stream.endCode, stream.beganMs);
       stream.watcher = undefined;
     }
     for (const link of this.#links.values()) {
@@ -212,6 +211,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
       link = new UpstreamLink(this, this.group, {
         upstream,
         heldMsMax: options.heldMsMax,
+        counts: options.counts,
         connect: () => options.connectUpstream(upstream),
         onWarning: (fields, message) => options.onWarning(fields, message),
       });

@@ -10,6 +10,7 @@ import { type ConnectionAccess, requestedCall } from "./access.ts";
 import { codeOfStatus, encodeConnectError, Refusal } from "./answer.ts";
 import { exchange } from "./http1-exchange.ts";
 import { keptRequestBytesMax, resendsMax } from "./limits.ts";
+import type { RelayCounts } from "./relay-counts.ts";
 import { describeMissingRoute, findRoute, type RelayMethod, type RelayRoutes } from "./route.ts";
 
 export interface Http1Options {
@@ -17,6 +18,7 @@ export interface Http1Options {
   /** How long a call waits for a process that is being restarted. */
   readonly heldMsMax: number;
   readonly messageLimits: MessageLimits;
+  readonly counts: RelayCounts;
   connectUpstream(upstream: string): Duplex;
 }
 
@@ -116,21 +118,22 @@ export class Http1Front {
     const target = request.url ?? "";
     const method = findRoute(this.#options.routes, target);
     if (method === undefined) {
-      refuse(response, Refusal.Unimplemented, describeMissingRoute(this.#options.routes, target));
+      this.#refuse(response, Refusal.Unimplemented, describeMissingRoute(this.#options.routes, target));
       return;
     }
     const access = this.#accesses.get(request.socket);
     const call = access === undefined ? undefined : requestedCall(target, request.rawHeaders);
     const denial = call === undefined ? undefined : access?.denialOf(call);
     if (denial !== undefined) {
-      refuse(response, Refusal.PermissionDenied, denial);
+      this.#refuse(response, Refusal.PermissionDenied, denial);
       return;
     }
     const watcher = call === undefined ? undefined : access?.watch(call);
+    const beganMs = performance.now();
     const gone = new AbortController();
     response.once("close", () => {
       gone.abort();
-      watcher?.end(response.headersSent ? codeOfStatus(response.statusCode) : undefined);
+      watcher?.end(response.headersSent ? codeOfStatus(response.statusCode) : undefined, beganMs);
     });
     try {
       await this.#relay(method, request, response, gone.signal);
@@ -138,9 +141,14 @@ export class Http1Front {
       if (response.headersSent) {
         response.destroy();
       } else {
-        refuse(response, Refusal.Unavailable, errorMessage(error));
+        this.#refuse(response, Refusal.Unavailable, errorMessage(error));
       }
     }
+  }
+
+  #refuse(response: ServerResponse, refusal: Refusal, message: string): void {
+    this.#options.counts.countRefusal(refusal);
+    refuse(response, refusal, message);
   }
 
   #sessionsTo(upstream: string): SessionHolder {
@@ -177,6 +185,7 @@ export class Http1Front {
       if (kept === undefined || resends === resendsMax) {
         throw failure(ErrorKind.Unavailable, `connection to process ${method.upstream} was lost`);
       }
+      this.#options.counts.replayed += 1;
     }
   }
 }

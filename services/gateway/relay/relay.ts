@@ -7,6 +7,7 @@ import type { CallObserver } from "#wire/observe.ts";
 import type { ConnectionAccess, RelayAccess } from "./access.ts";
 import { ClientConnection, type LocalAnswers } from "./client-connection.ts";
 import { Http1Front } from "./http1.ts";
+import { RelayCounts } from "./relay-counts.ts";
 import type { RelayRoutes } from "./route.ts";
 
 export type { RelayMethod, RelayRoutes } from "./route.ts";
@@ -17,6 +18,8 @@ export interface RelayOptions {
   readonly observer?: CallObserver;
   /** Who may call what; unless given, everybody everything. */
   readonly access?: RelayAccess;
+  /** Counts what becomes of calls; several relays may share it. */
+  readonly counts?: RelayCounts;
   /** What the relay's own process answers, if anything. */
   readonly local?: LocalAnswers;
   /**
@@ -47,6 +50,7 @@ export class Relay {
   readonly #options: RelayOptions;
   readonly #heldMsMax: number;
   readonly #messageLimits: MessageLimits;
+  readonly #counts: RelayCounts;
   readonly #http1: Http1Front;
   readonly #sniffed = new Set<Socket>();
   readonly #connections = new Set<ClientConnection>();
@@ -57,7 +61,9 @@ export class Relay {
     this.#options = options;
     this.#heldMsMax = options.heldMsMax ?? heldCallMsMax;
     this.#messageLimits = options.messageLimits ?? defaultMessageLimits;
+    this.#counts = options.counts ?? new RelayCounts();
     this.#http1 = new Http1Front({
+      counts: this.#counts,
       routes: options.routes,
       heldMsMax: this.#heldMsMax,
       messageLimits: this.#messageLimits,
@@ -132,6 +138,7 @@ export class Relay {
       routes: this.#options.routes,
       observer: this.#options.observer,
       access,
+      counts: this.#counts,
       local: this.#options.local,
       heldMsMax: this.#heldMsMax,
       messageLimits: this.#messageLimits,
@@ -139,12 +146,14 @@ export class Relay {
       onWarning: (fields, message) => this.#options.onWarning(fields, message),
       onGone: (gone) => {
         this.#connections.delete(gone);
+        this.#counts.connections -= 1;
         if (this.#connections.size === 0) {
           this.#onIdle?.();
         }
       },
     });
     this.#connections.add(connection);
+    this.#counts.connections += 1;
     connection.start(rest);
   }
 

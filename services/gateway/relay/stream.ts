@@ -64,10 +64,14 @@ export class RelayedStream implements CarriedStream {
    * after getting it goes on with the same wait.
    */
   heldSinceMs: number | undefined;
+  /** When the call came, in milliseconds of the process clock. */
+  readonly beganMs: number = performance.now();
   /** Who watches the call, if somebody does. */
   watcher: CallWatcher | undefined;
   /** The code that the call ended with, if one was seen. */
   endCode: Code | undefined;
+  /** Whether it counts among those that waited for a process. */
+  isCountedAsHeld = false;
   /** Whether the client will be told to send no more. */
   isToldToStop = false;
   /** Whether a part of the response has gone out. */

@@ -3,6 +3,7 @@ import { ErrorKind, failure } from "#base/errors.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
 import { Refusal } from "./answer.ts";
 import { reconnectMsMax, reconnectMsMin } from "./limits.ts";
+import type { RelayCounts } from "./relay-counts.ts";
 import type { RelayedStream } from "./stream.ts";
 import type { StreamOwner } from "./stream-owner.ts";
 import { UpstreamConnection, type UpstreamOwner } from "./upstream-connection.ts";
@@ -20,6 +21,7 @@ export interface LinkOptions {
   /** Name of the process. */
   readonly upstream: string;
   readonly heldMsMax: number;
+  readonly counts: RelayCounts;
   connect(): Duplex;
   onWarning(fields: object, message: string): void;
 }
@@ -131,7 +133,18 @@ export class UpstreamLink implements UpstreamOwner {
       this.#takeBack(stream, !upstream.hasAnswered);
     }
     if (this.#held.length > 0 && this.#current === undefined) {
+      this.#countHeld();
       this.#reconnectLater();
+    }
+  }
+
+  /** Calls that wait because the process is not there, not only until a connection to it is open. */
+  #countHeld(): void {
+    for (const stream of this.#held) {
+      if (!stream.isCountedAsHeld) {
+        stream.isCountedAsHeld = true;
+        this.#options.counts.held += 1;
+      }
     }
   }
 
@@ -220,6 +233,9 @@ export class UpstreamLink implements UpstreamOwner {
     if (stream.down.isEnded) {
       this.#client.finishWithoutUpstream(stream);
     } else if (stream.takeBack(isUntouched, performance.now())) {
+      if (!isUntouched) {
+        this.#options.counts.replayed += 1;
+      }
       this.hold(stream);
     } else {
       const lost = `connection to process ${this.#options.upstream} was lost`;

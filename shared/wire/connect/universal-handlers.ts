@@ -1,5 +1,6 @@
 import { type DescMethod, type DescMethodUnary, fromBinary } from "@bufbuild/protobuf";
 import {
+  Code,
   type ConnectError,
   type ContextKey,
   createConnectRouter,
@@ -9,7 +10,7 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { toConnectError } from "../errors.ts";
+import { codeOfSuccess, toConnectError } from "../errors.ts";
 import { canceled, trailersOnly } from "../grpc/answers.ts";
 import { RequestQueue } from "../grpc/request-queue.ts";
 import type { CallContext } from "../grpc/server-call.ts";
@@ -30,6 +31,8 @@ import { typeRegistry } from "./type-registry.ts";
 interface CallSource {
   readonly request: HeaderList;
   readonly watcher: CallWatcher | undefined;
+  /** How the call ended, once its handler has. */
+  code: Code | undefined;
 }
 
 const sourceKey: ContextKey<CallSource | undefined> = createContextKey<CallSource | undefined>(undefined);
@@ -76,7 +79,7 @@ export class UniversalHandlers {
       );
       return;
     }
-    const watcher = this.#context.observer?.start?.({ side: "server", rpc, header: (name) => request.find(name) });
+    const watcher = this.#context.observer?.start?.("server", rpc, request);
     new UniversalCall(stream, request, this.#context, watcher).run(handler);
   }
 }
@@ -94,7 +97,9 @@ class UniversalCall implements StreamEvents {
   readonly #stream: EndpointStream;
   readonly #request: HeaderList;
   readonly #context: CallContext;
+  readonly #beganMs: number = performance.now();
   readonly #watcher: CallWatcher | undefined;
+  readonly #source: CallSource;
   readonly #controller = new AbortController();
   readonly #body: RequestQueue<Uint8Array>;
   #drained: (() => void) | undefined;
@@ -104,6 +109,7 @@ class UniversalCall implements StreamEvents {
     this.#request = request;
     this.#context = context;
     this.#watcher = watcher;
+    this.#source = { request, watcher, code: undefined };
     this.#body = new RequestQueue(
       (piece) => piece,
       (sizeBytes) => stream.consume(sizeBytes),
@@ -116,7 +122,8 @@ class UniversalCall implements StreamEvents {
       .catch(() => this.#stream.reset(ErrorCode.InternalError))
       .finally(() => {
         void this.#body.return();
-        this.#watcher?.end(undefined);
+        // A call that no handler saw could not even be read.
+        this.#watcher?.end(this.#source.code ?? Code.InvalidArgument, this.#beganMs);
       });
   }
 
@@ -160,7 +167,7 @@ class UniversalCall implements StreamEvents {
       header,
       body: this.#body,
       signal: this.#controller.signal,
-      contextValues: createContextValues().set(sourceKey, { request: this.#request, watcher: this.#watcher }),
+      contextValues: createContextValues().set(sourceKey, this.#source),
     });
     await this.#send(response);
   }
@@ -201,24 +208,61 @@ function entriesOf(headers: Headers | undefined): [name: string, value: string][
 }
 
 function adaptHandler({ method, handler }: ServedMethod, report: (thrown: unknown) => ConnectError): unknown {
+  const isManyRequests = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
+  const watched = (request: Parameters<OneAnswer>[0], source: CallSource | undefined): Parameters<OneAnswer>[0] => {
+    if (source?.watcher === undefined) {
+      return request;
+    }
+    if (isManyRequests) {
+      return countRequests(request, source.watcher) as Parameters<OneAnswer>[0];
+    }
+    source.watcher.requestMessage(0);
+    return request;
+  };
+  const end = (source: CallSource | undefined, code: Code): void => {
+    if (source !== undefined) {
+      source.code = code;
+    }
+  };
+  const failed = (source: CallSource | undefined, thrown: unknown): ConnectError => {
+    const error = report(thrown);
+    end(source, error.code);
+    return error;
+  };
   if (method.methodKind === "unary" || method.methodKind === "client_streaming") {
     return async (request: Parameters<OneAnswer>[0], context: HandlerContext) => {
+      const source = context.values.get(sourceKey);
       try {
-        return asMessage(method, await (handler as OneAnswer)(request, callOf(context)));
+        const answer = await (handler as OneAnswer)(watched(request, source), callOf(context));
+        source?.watcher?.responseMessage(0);
+        end(source, codeOfSuccess);
+        return asMessage(method, answer);
       } catch (error) {
-        throw report(error);
+        throw failed(source, error);
       }
     };
   }
   return async function* (request: Parameters<ManyAnswers>[0], context: HandlerContext) {
+    const source = context.values.get(sourceKey);
+    // Whoever stops reading has gone.
+    end(source, Code.Canceled);
     try {
-      for await (const answer of (handler as ManyAnswers)(request, callOf(context))) {
+      for await (const answer of (handler as ManyAnswers)(watched(request, source), callOf(context))) {
+        source?.watcher?.responseMessage(0);
         yield asMessage(method, answer);
       }
+      end(source, codeOfSuccess);
     } catch (error) {
-      throw report(error);
+      throw failed(source, error);
     }
   };
+}
+
+async function* countRequests<T>(requests: AsyncIterable<T>, watcher: CallWatcher): AsyncIterable<T> {
+  for await (const request of requests) {
+    watcher.requestMessage(0);
+    yield request;
+  }
 }
 
 function asMessage(method: DescMethod, answer: unknown): unknown {

@@ -66,10 +66,8 @@ const timeoutUnitsMax = 99_999_999;
 
 /** Tells the observer of a call that begins. */
 export function watchCall(method: DescMethod, { observer, header }: ClientCallOptions): CallWatcher | undefined {
-  return observer?.start?.({
-    side: "client",
-    rpc: pathOf(method),
-    header: (name) => headerEntries(header).find(([each]) => each === name)?.[1],
+  return observer?.start?.("client", pathOf(method), {
+    find: (name) => headerEntries(header).find(([each]) => each === name)?.[1],
   });
 }
 

@@ -56,6 +56,7 @@ export async function callStream<I extends DescMessage, O extends DescMessage>(
 class ClientStream<O extends DescMessage> implements StreamEvents {
   readonly #method: DescMethodStreaming<DescMessage, O>;
   readonly #options: ClientCallOptions;
+  readonly #beganMs: number = performance.now();
   readonly #watcher: CallWatcher | undefined;
   readonly #begun = Promise.withResolvers<void>();
   readonly answers: RequestQueue<MessageShape<O>>;
@@ -171,7 +172,7 @@ class ClientStream<O extends DescMessage> implements StreamEvents {
     this.#isOver = true;
     this.#endWatch?.();
     this.#drained?.();
-    this.#watcher?.end(code);
+    this.#watcher?.end(code, this.#beganMs);
     if (error === undefined) {
       this.answers.end();
       this.#begun.resolve();

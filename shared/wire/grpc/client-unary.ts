@@ -32,6 +32,7 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
 ): Promise<UnaryResponse<I, O>> {
   const framed = frameMessage(toBinary(method.input, create(method.input, input)));
   const repeatable = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+  const beganMs = performance.now();
   const watcher = watchCall(method, options);
   watcher?.requestMessage(framed.length - messagePrefixBytes);
   for (let losses = 0; ; losses++) {
@@ -41,7 +42,7 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
     });
     if (outcome.kind === "answered") {
       watcher?.responseMessage(outcome.message.byteLength);
-      watcher?.end(codeOfSuccess);
+      watcher?.end(codeOfSuccess, beganMs);
       return {
         stream: false,
         service: method.parent,
@@ -58,7 +59,7 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
     }
     const mayRepeat = outcome.kind === "untouched" || (outcome.kind === "lost" && repeatable);
     if (!mayRepeat || losses === lossesMax) {
-      watcher?.end(outcome.code);
+      watcher?.end(outcome.code, beganMs);
       throw outcome.error;
     }
   }

@@ -23,6 +23,8 @@ export abstract class ServerCall implements Call {
   protected readonly stream: EndpointStream;
   protected readonly served: ServedMethod;
   protected readonly watcher: CallWatcher | undefined;
+  /** When it began, in milliseconds of the process clock. */
+  readonly beganMs: number = performance.now();
   readonly #request: HeaderList;
   readonly #context: CallContext;
   /** Whether the answer has ended, or nobody is there for it. */
@@ -37,7 +39,7 @@ export abstract class ServerCall implements Call {
     this.served = served;
     this.#request = request;
     this.#context = context;
-    this.watcher = context.observer?.start?.({ side: "server", rpc: served.path, header: (name) => this.header(name) });
+    this.watcher = context.observer?.start?.("server", served.path, request);
   }
 
   header(name: string): string | undefined {
@@ -107,6 +109,6 @@ export abstract class ServerCall implements Call {
     if (this.#deadline !== undefined) {
       clearTimeout(this.#deadline);
     }
-    this.watcher?.end(code ?? codeOfSuccess);
+    this.watcher?.end(code ?? codeOfSuccess, this.beganMs);
   }
 }

@@ -138,17 +138,18 @@ export class ServerConnection {
     const { signal } = controller;
     const rpc = `/${method.parent.typeName}/${method.name}`;
     const { observer } = this.#options;
-    const watcher = observer?.start?.({ side: "server", rpc, header });
+    const beganMs = performance.now();
+    const watcher = observer?.start?.("server", rpc, { find: header });
     watcher?.requestMessage(request.payload.byteLength);
     try {
       const answer = await settleOrAbort(callMethod(served, request.payload, { header, signal }), signal);
       watcher?.responseMessage(answer.byteLength);
-      watcher?.end(codeOfSuccess);
+      watcher?.end(codeOfSuccess, beganMs);
       this.#answer(streamId, undefined, answer);
     } catch (thrown) {
       const error = toConnectError(thrown);
       observer?.failed?.({ rpc, error });
-      watcher?.end(error.code);
+      watcher?.end(error.code, beganMs);
       this.#answer(streamId, { code: error.code, message: error.rawMessage });
     } finally {
       clearTimeout(deadline);

@@ -16,7 +16,99 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/fleet/v1/fleet.proto.
  */
 export const file_flotilla_fleet_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKDkluc3BlY3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiNgoPSW5zcGVjdFJlc3BvbnNlEiMKBWV4dHJhGAEgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSJRChBEZXNjcmliZVJlc3BvbnNlEj0KB3BsdWdpbnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luIh4KC1dha2VSZXF1ZXN0Eg8KB3Byb2Nlc3MYASABKAkiDgoMV2FrZVJlc3BvbnNlMrkBCgZNZW1iZXISWAoIRGVzY3JpYmUSIi5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlcXVlc3QaIy5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlc3BvbnNlIgOQAgESVQoHSW5zcGVjdBIhLmZsb3RpbGxhLmZsZWV0LnYxLkluc3BlY3RSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlc3BvbnNlIgOQAgEyVQoFRmxlZXQSTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiEAoOTWVhc3VyZVJlcXVlc3QiWQoPTWVhc3VyZVJlc3BvbnNlEhMKC2luY2FybmF0aW9uGAEgASgJEjEKCGZhbWlsaWVzGAIgAygLMh8uZmxvdGlsbGEuZmxlZXQudjEuTWV0cmljRmFtaWx5IlgKDE1ldHJpY0ZhbWlseRIMCgRuYW1lGAEgASgJEgwKBGhlbHAYAiABKAkSDAoEa2luZBgDIAEoCRIOCgZzZXJpZXMYBCADKAkSDgoGdmFsdWVzGAUgAygBIhEKD0Rlc2NyaWJlUmVxdWVzdCJRCg5JbnNwZWN0UmVxdWVzdBIMCgR0eXBlGAEgASgJEgoKAmlkGAIgASgJEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjYKD0luc3BlY3RSZXNwb25zZRIjCgVleHRyYRgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiUQoQRGVzY3JpYmVSZXNwb25zZRI9CgdwbHVnaW5zGAEgAygLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxLlBsdWdpbiIeCgtXYWtlUmVxdWVzdBIPCgdwcm9jZXNzGAEgASgJIg4KDFdha2VSZXNwb25zZTKQAgoGTWVtYmVyElgKCERlc2NyaWJlEiIuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXF1ZXN0GiMuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXNwb25zZSIDkAIBElUKB01lYXN1cmUSIS5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVxdWVzdBoiLmZsb3RpbGxhLmZsZWV0LnYxLk1lYXN1cmVSZXNwb25zZSIDkAIBElUKB0luc3BlY3QSIS5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVxdWVzdBoiLmZsb3RpbGxhLmZsZWV0LnYxLkluc3BlY3RSZXNwb25zZSIDkAIBMlUKBUZsZWV0EkwKBFdha2USHi5mbG90aWxsYS5mbGVldC52MS5XYWtlUmVxdWVzdBofLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXNwb25zZSIDkAICYgZwcm90bzM", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+
+/**
+ * MeasureRequest is empty.
+ *
+ * @generated from message flotilla.fleet.v1.MeasureRequest
+ */
+export type MeasureRequest = Message<"flotilla.fleet.v1.MeasureRequest"> & {
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.MeasureRequest.
+ * Use `create(MeasureRequestSchema)` to create a new message.
+ */
+export const MeasureRequestSchema: GenMessage<MeasureRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 0);
+
+/**
+ * MeasureResponse carries the figures of a process as Prometheus knows them.
+ *
+ * @generated from message flotilla.fleet.v1.MeasureResponse
+ */
+export type MeasureResponse = Message<"flotilla.fleet.v1.MeasureResponse"> & {
+  /**
+   * incarnation names this run of the process; counters begin at zero with each.
+   *
+   * @generated from field: string incarnation = 1;
+   */
+  incarnation: string;
+
+  /**
+   * families of values.
+   *
+   * @generated from field: repeated flotilla.fleet.v1.MetricFamily families = 2;
+   */
+  families: MetricFamily[];
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.MeasureResponse.
+ * Use `create(MeasureResponseSchema)` to create a new message.
+ */
+export const MeasureResponseSchema: GenMessage<MeasureResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 1);
+
+/**
+ * MetricFamily is values that have a name.
+ *
+ * @generated from message flotilla.fleet.v1.MetricFamily
+ */
+export type MetricFamily = Message<"flotilla.fleet.v1.MetricFamily"> & {
+  /**
+   * name that all series begin with.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * help says in one line what the values are.
+   *
+   * @generated from field: string help = 2;
+   */
+  help: string;
+
+  /**
+   * kind: counter, gauge or histogram.
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * series are the names of the values with their labels, as they are written.
+   *
+   * @generated from field: repeated string series = 4;
+   */
+  series: string[];
+
+  /**
+   * values in the order of the series.
+   *
+   * @generated from field: repeated double values = 5;
+   */
+  values: number[];
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.MetricFamily.
+ * Use `create(MetricFamilySchema)` to create a new message.
+ */
+export const MetricFamilySchema: GenMessage<MetricFamily> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 2);
 
 /**
  * DescribeRequest is empty.
@@ -31,7 +123,7 @@ export type DescribeRequest = Message<"flotilla.fleet.v1.DescribeRequest"> & {
  * Use `create(DescribeRequestSchema)` to create a new message.
  */
 export const DescribeRequestSchema: GenMessage<DescribeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 0);
+  messageDesc(file_flotilla_fleet_v1_fleet, 3);
 
 /**
  * InspectRequest names a plugin and says what is asked of it.
@@ -66,7 +158,7 @@ export type InspectRequest = Message<"flotilla.fleet.v1.InspectRequest"> & {
  * Use `create(InspectRequestSchema)` to create a new message.
  */
 export const InspectRequestSchema: GenMessage<InspectRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 1);
+  messageDesc(file_flotilla_fleet_v1_fleet, 4);
 
 /**
  * InspectResponse carries the answer of the plugin.
@@ -87,7 +179,7 @@ export type InspectResponse = Message<"flotilla.fleet.v1.InspectResponse"> & {
  * Use `create(InspectResponseSchema)` to create a new message.
  */
 export const InspectResponseSchema: GenMessage<InspectResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+  messageDesc(file_flotilla_fleet_v1_fleet, 5);
 
 /**
  * DescribeResponse lists plugins in the order of their initialisation.
@@ -108,7 +200,7 @@ export type DescribeResponse = Message<"flotilla.fleet.v1.DescribeResponse"> & {
  * Use `create(DescribeResponseSchema)` to create a new message.
  */
 export const DescribeResponseSchema: GenMessage<DescribeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+  messageDesc(file_flotilla_fleet_v1_fleet, 6);
 
 /**
  * WakeRequest names a process of the fleet.
@@ -129,7 +221,7 @@ export type WakeRequest = Message<"flotilla.fleet.v1.WakeRequest"> & {
  * Use `create(WakeRequestSchema)` to create a new message.
  */
 export const WakeRequestSchema: GenMessage<WakeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 4);
+  messageDesc(file_flotilla_fleet_v1_fleet, 7);
 
 /**
  * WakeResponse is empty.
@@ -144,7 +236,7 @@ export type WakeResponse = Message<"flotilla.fleet.v1.WakeResponse"> & {
  * Use `create(WakeResponseSchema)` to create a new message.
  */
 export const WakeResponseSchema: GenMessage<WakeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 5);
+  messageDesc(file_flotilla_fleet_v1_fleet, 8);
 
 /**
  * Member is served by every process of the fleet.
@@ -162,6 +254,17 @@ export const Member: GenService<{
     methodKind: "unary";
     input: typeof DescribeRequestSchema;
     output: typeof DescribeResponseSchema;
+  },
+  /**
+   * Measure answers the figures of the process: calls, memory, what waits. It does not keep a process on
+   * demand running.
+   *
+   * @generated from rpc flotilla.fleet.v1.Member.Measure
+   */
+  measure: {
+    methodKind: "unary";
+    input: typeof MeasureRequestSchema;
+    output: typeof MeasureResponseSchema;
   },
   /**
    * Inspect answers what a plugin of the process tells for options, as Introspection.PluginInfo does: UNIMPLEMENTED if it

@@ -1,0 +1,45 @@
+import { randomUUID } from "node:crypto";
+import type { DescribeResponse } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { bindService, type ServiceBinding } from "#wire/handler.ts";
+import type { CallCounts } from "./metrics/call-counts.ts";
+import type { MetricFamily } from "./metrics/family.ts";
+import { ProcessFigures } from "./metrics/process-figures.ts";
+import type { InitialisedPlugins } from "./plugin.ts";
+import type { ProcessName } from "./process-name.ts";
+
+export interface MemberServiceOptions {
+  readonly process: ProcessName;
+  readonly description: DescribeResponse;
+  readonly plugins: InitialisedPlugins;
+  /** The calls of clients; undefined when nobody wants them counted. */
+  readonly counts: CallCounts | undefined;
+  /** Gets what has to be closed. */
+  readonly resources: AsyncDisposableStack;
+  /** Figures that this process alone has. */
+  measure?(): Promise<readonly MetricFamily[]> | readonly MetricFamily[];
+}
+
+/** What the gateway asks of every process of the fleet. */
+export function memberService(options: MemberServiceOptions): ServiceBinding {
+  const { process, description, plugins, counts, resources } = options;
+  const incarnation = randomUUID();
+  let figures: ProcessFigures | undefined;
+  return bindService(Member, {
+    describe: () => description,
+    inspect: async ({ type, id, options: asked }) =>
+      asked === undefined ? {} : { extra: await plugins.inspect({ type, id }, asked) },
+    measure: async () => {
+      figures ??= resources.use(new ProcessFigures(process));
+      const own = (await options.measure?.()) ?? [];
+      return {
+        incarnation,
+        families: [...figures.families(), ...(counts?.families() ?? []), ...own].map((family) => ({
+          ...family,
+          series: [...family.series],
+          values: [...family.values],
+        })),
+      };
+    },
+  });
+}
