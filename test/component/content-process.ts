@@ -39,7 +39,7 @@ export class ContentProcess {
     prepare: (root: string, index: MemoryBlobIndex) => Promise<void> = () => Promise.resolve(),
   ): Promise<ContentProcess> {
     const { path: directory } = await makeTemporaryDirectory("content");
-    await writeFile(`${directory}/config.toml`, "version = 3\n");
+    await writeFile(`${directory}/config.toml`, `version = 3\n[debug]\nformat = "json"\n`);
     const index = new MemoryBlobIndex();
     await prepare(rootIn(directory), index);
     const server = await serveRpc({

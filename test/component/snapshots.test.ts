@@ -306,7 +306,7 @@ class SnapshotsProcess implements AsyncDisposable {
   static async start(config = ""): Promise<SnapshotsProcess> {
     await using resources = new AsyncDisposableStack();
     const directory = resources.use(await makeTemporaryDirectory("snp"));
-    await writeFile(`${directory.path}/config.toml`, `version = 3\n${config}`);
+    await writeFile(`${directory.path}/config.toml`, `version = 3\n${config}\n[debug]\nformat = "json"\n`);
     const index = new MemorySnapshotIndex();
     const server = await serveRpc({
       socketPath: privateSocketOf(`${directory.path}/state`, "metadata"),

@@ -80,8 +80,9 @@ test("ctr plugins ls -d tells the truth about every plugin", async () => {
     assert.ok(names.has(name), name);
   }
   assert.deepEqual(
-    plugins.filter(({ initErr }) => initErr !== undefined),
-    [],
+    plugins.filter(({ initErr }) => initErr !== undefined).map(({ id, initErr }) => `${id}: ${initErr?.message}`),
+    // No address is configured.
+    ["grpc-tcp: skip plugin"],
   );
   const runtime = plugins.find(({ type }) => type === "io.containerd.runtime.v2");
   assert.equal(runtime?.platforms[0]?.os, "linux");

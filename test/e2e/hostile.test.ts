@@ -147,7 +147,7 @@ test("garbage on a socket ends its connection and nothing else", async (t) => {
   const sockets = [
     ours.address,
     `${ours.address}.ttrpc`,
-    ...readdirSync(ours.state)
+    ...readdirSync(ours.state, { recursive: true, encoding: "utf8" })
       .filter((name) => name.endsWith(".sock"))
       .map((name) => `${ours.state}/${name}`),
   ];
