@@ -19,6 +19,7 @@ import type { FleetUsers } from "#fleet/users.ts";
 import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { peerOf } from "#linux/socket.ts";
 import { bindService } from "#wire/handler.ts";
+import { dial } from "#wire/http2/reusing-socket.ts";
 import { type ListenOptions, listen } from "#wire/listen.ts";
 import type { MessageLimits } from "#wire/message-limits.ts";
 import { observeAll } from "#wire/observe.ts";
@@ -131,7 +132,7 @@ export async function serveClients({
       connectUpstream: (upstream) => {
         const name = upstream as ProcessName;
         wake(name);
-        return net.connect({ path: publicSocketOf(config.state, name), allowHalfOpen: true });
+        return dial(publicSocketOf(config.state, name));
       },
       onWarning: (fields, message) => log.warn(fields, message),
     });

@@ -18,6 +18,8 @@ const groupsMax = 65_536;
 const groupsTried = 64;
 /** @source asm-generic/errno.h `ERANGE` */
 const outOfRange = 34;
+const sendBuffer = 7;
+const sendBufferForced = 32;
 
 const getsockoptCall = nativeFunction("int getsockopt(int descriptor, int level, int option, void *value, void *size)");
 
@@ -60,11 +62,38 @@ export function peerGroupsOf(socket: Socket): number[] {
   }
 }
 
-/** Node.js has no public way to the descriptor of a socket; its handle has carried it as `fd` since the first versions. */
+const setsockoptCall = nativeFunction(
+  "int setsockopt(int descriptor, int level, int option, const void *value, int size)",
+);
+
+/**
+ * Lets the kernel keep so many bytes that were sent and not received yet, so that bulk data leaves by few calls. Without the capability
+ * NET_ADMIN they are at most what the machine allows everybody. It takes no memory unless there are such bytes.
+ *
+ * @param socket - One that has been accepted. One that is closed meanwhile stays as it is.
+ * @source socket(7) `SO_SNDBUF`, `SO_SNDBUFFORCE`
+ */
+export function widenSendBuffer(socket: Socket, sizeBytes: number): void {
+  const descriptor = findDescriptor(socket);
+  if (descriptor !== undefined) {
+    const size = Buffer.alloc(4);
+    size.writeUInt32LE(sizeBytes);
+    if (setsockoptCall(descriptor, socketLevel, sendBufferForced, size, size.length) !== 0) {
+      setsockoptCall(descriptor, socketLevel, sendBuffer, size, size.length);
+    }
+  }
+}
+
 function descriptorOf(socket: Socket): number {
-  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } | null };
-  if (handle?.fd === undefined || handle.fd < 0) {
+  const descriptor = findDescriptor(socket);
+  if (descriptor === undefined) {
     throw failure(ErrorKind.FailedPrecondition, "socket is closed");
   }
-  return handle.fd;
+  return descriptor;
+}
+
+/** Node.js has no public way to the descriptor of a socket; its handle has carried it as `fd` since the first versions. */
+function findDescriptor(socket: Socket): number | undefined {
+  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } | null };
+  return handle?.fd !== undefined && handle.fd >= 0 ? handle.fd : undefined;
 }

@@ -3,6 +3,7 @@ import net from "node:net";
 import { dirname } from "node:path";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { socketPathBytesMax } from "#base/limits.ts";
+import { widenSendBuffer } from "#linux/socket.ts";
 
 /** Where and for whom to listen. */
 export interface ListenOptions {
@@ -21,6 +22,8 @@ export interface ListenOptions {
 const socketModeDefault = 0o660;
 const connectionsMaxDefault = 4096;
 const directoryMode = 0o770;
+/** As much as the largest piece that our processes send at once; the kernel counts its own bookkeeping as well. */
+const sendBufferBytes = 1024 * 1024;
 /** What the kernel makes a socket with while it is nobody's yet. */
 const ownerOnly = 0o177;
 
@@ -45,6 +48,7 @@ export async function listen(options: ListenOptions, onConnection: (socket: net.
     if (options.admit?.(socket) === false) {
       socket.destroy();
     } else {
+      widenSendBuffer(socket, sendBufferBytes);
       onConnection(socket);
     }
   });

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import net from "node:net";
+import { dial } from "#wire/http2/reusing-socket.ts";
 import type { CallObserver } from "#wire/observe.ts";
 import { serveRpc } from "#wire/server.ts";
 import { Relay, type RelayRoutes } from "../../services/gateway/relay/relay.ts";
@@ -27,7 +28,7 @@ export async function listenRelay(options: {
     routes: options.routes,
     heldMsMax: options.heldMsMax,
     ...(options.observer === undefined ? {} : { observer: options.observer }),
-    connectUpstream: (upstream) => net.connect(options.socketOf(upstream)),
+    connectUpstream: (upstream) => dial(options.socketOf(upstream)),
     onWarning: (fields, message) => warnings.push(`${message}: ${"err" in fields ? String(fields.err) : ""}`),
   });
   const server = net.createServer((socket) => relay.handleConnection(socket));

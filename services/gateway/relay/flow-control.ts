@@ -75,8 +75,13 @@ export class Direction implements WindowWaiter {
       this.source?.returnCredit(sizeBytes, undefined);
     } else {
       this.#queue ??= new ByteQueue();
-      this.#queue.push(chunk, start, end);
-      this.source?.holdChunk();
+      const held = this.source?.holdChunk();
+      if (held?.isReused === true) {
+        this.#queue.pushCopy(chunk, start, end);
+        held.release();
+      } else {
+        this.#queue.push(chunk, start, end);
+      }
       this.flow();
     }
     this.passCredit();

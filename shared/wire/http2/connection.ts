@@ -25,6 +25,7 @@ import {
   frameHeadBytes,
   windowBytesMax,
 } from "./protocol.ts";
+import { ReusingSocket } from "./reusing-socket.ts";
 import { type PeerSettings, parseSettings } from "./settings.ts";
 import type { WriterGroup } from "./writer-group.ts";
 
@@ -50,7 +51,10 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   protected constructor(socket: Duplex, group: WriterGroup, options: ConnectionOptions) {
     super(socket, group, options.windowBytes);
     this.#tableBytesMax = options.headerTableBytes;
-    socket.on("data", (chunk: Buffer) => this.receive(chunk));
+    if (socket instanceof ReusingSocket) {
+      socket.onChunk = (chunk) => this.#read(chunk.bytes, chunk);
+    }
+    socket.on("data", (bytes: Buffer) => this.receive(bytes));
     socket.on("drain", () => this.handle(() => this.drained()));
     socket.on("error", () => undefined);
     socket.on("end", () => this.close());
@@ -58,17 +62,9 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   }
 
   /** Reads what arrived on the socket; the bytes are the connection's from now on. */
-  receive(chunk: Buffer): void {
-    if (!this.isClosed) {
-      const owned = Chunk.tryOwn(chunk);
-      this.group.chunk = owned;
-      this.handle(() => this.reader.read(chunk));
-      this.group.chunk = undefined;
-      owned?.release();
-      this.group.pauseIfOverloaded(this.socket);
-    }
+  receive(bytes: Buffer): void {
+    this.#read(bytes, Chunk.tryOwn(bytes));
   }
-
   /** Ends the connection at once. */
   close(): void {
     if (this.isClosed) {
@@ -186,9 +182,18 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   protected abstract onSettings(settings: PeerSettings): void;
   /** The peer acknowledged a PING. */
   protected onPingAck(): void {}
-
   protected abstract onFault(error: unknown): void;
   protected abstract onClosed(): void;
+
+  #read(bytes: Buffer, chunk: Chunk | undefined): void {
+    if (!this.isClosed) {
+      this.group.chunk = chunk;
+      this.handle(() => this.reader.read(bytes));
+      this.group.chunk = undefined;
+      this.group.pauseIfOverloaded(this.socket);
+    }
+    chunk?.release();
+  }
 
   /** @param headers - The block, if it is complete. */
   #receiveBlock(headers: ReceivedHeaders | undefined): void {

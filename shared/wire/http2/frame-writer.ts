@@ -161,9 +161,9 @@ export class FrameWriter {
   flush(): void {
     this.#isCollecting = false;
     this.#closePiece();
-    const written = this.#takeWritten();
     const socket = this.#socket;
     const pieces = this.#pieces;
+    const written = this.#takeWritten();
     const last = pieces.pop();
     if (last === undefined || !socket.writable) {
       written?.();
@@ -178,13 +178,16 @@ export class FrameWriter {
       socket.uncork();
     }
     pieces.length = 0;
-    this.isSlow = socket.writableLength >= slowSocketBytes;
-    if (socket.writableLength === 0) {
+    const unwrittenBytes = socket.writableLength;
+    this.isSlow = unwrittenBytes >= slowSocketBytes;
+    if (unwrittenBytes === 0) {
+      // The kernel has it all, so that the next read can have the memory; callbacks only come later.
       this.#controlBytes = 0;
+      written?.();
     }
   }
 
-  /** What is to be done when all that has been collected is with the kernel, or will never be. */
+  /** What is to be done when all that has been collected is with the kernel, or will never be. Done once. */
   #takeWritten(): (() => void) | undefined {
     const chunk = this.#heldChunk;
     const waiting = this.#waiting;
@@ -193,7 +196,12 @@ export class FrameWriter {
     }
     this.#heldChunk = undefined;
     this.#waiting = [];
+    let isDone = false;
     return () => {
+      if (isDone) {
+        return;
+      }
+      isDone = true;
       chunk?.release();
       for (const tell of waiting) {
         tell();
@@ -213,8 +221,9 @@ export class FrameWriter {
       return;
     }
     const { chunk } = this.#group;
-    if (chunk?.bytes === buffer && this.#heldChunk === undefined) {
-      this.#heldChunk = chunk;
+    if (chunk?.bytes === buffer && chunk !== this.#heldChunk) {
+      // Of a second one before the first is written nobody will let go: it is left to the garbage collector.
+      this.#heldChunk ??= chunk;
       chunk.hold();
     }
     this.#open(buffer, start, end);
