@@ -1,0 +1,97 @@
+import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
+import { quote } from "#base/quote.ts";
+import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import type { Handlers } from "#wire/handler.ts";
+import type { Container } from "../store/container.ts";
+import type { ContainerParts } from "./container-parts.ts";
+import { createContainer } from "./create.ts";
+import { listedContainer, selectContainers } from "./list.ts";
+import { removeContainer } from "./remove.ts";
+import { startContainer } from "./start.ts";
+import { containerStatus } from "./status.ts";
+import { stopContainer } from "./stop.ts";
+import { updateResources } from "./update.ts";
+import { verboseInfo } from "./verbose-status.ts";
+
+/** How many containers one piece of a list has. */
+const pieceLength = 100;
+
+type ContainerCalls = Pick<
+  Handlers<typeof RuntimeService>,
+  | "createContainer"
+  | "startContainer"
+  | "stopContainer"
+  | "removeContainer"
+  | "listContainers"
+  | "streamContainers"
+  | "containerStatus"
+  | "updateContainerResources"
+>;
+
+/** What the kubelet does with containers. */
+export function containerCalls(parts: ContainerParts): ContainerCalls {
+  return {
+    createContainer: async (request, { signal }) => ({ containerId: await createContainer(parts, request, signal) }),
+    startContainer: async ({ containerId }, { signal }) => {
+      await startContainer(parts, containerId, signal);
+      return {};
+    },
+    stopContainer: async ({ containerId, timeout }, { signal }) => {
+      const container = findContainer(parts, containerId);
+      if (container !== undefined) {
+        await stopContainer(parts, container, { graceMs: Number(timeout) * 1000, signal });
+      }
+      return {};
+    },
+    removeContainer: async ({ containerId }, { signal }) => {
+      const container = findContainer(parts, containerId);
+      if (container !== undefined) {
+        await removeContainer(parts, container, signal);
+      }
+      return {};
+    },
+    listContainers: ({ filter }) => ({ containers: selectContainers(parts, filter).map(listedContainer) }),
+    streamContainers: async function* ({ filter }) {
+      const found = selectContainers(parts, filter);
+      for (let start = 0; start < found.length; start += pieceLength) {
+        yield { containers: found.slice(start, start + pieceLength).map(listedContainer) };
+      }
+    },
+    containerStatus: async ({ containerId, verbose }) => {
+      const container = getContainer(parts, containerId);
+      const status = containerStatus(container, parts.images.store);
+      return verbose ? { status, info: await verboseInfo(parts.peers, container) } : { status };
+    },
+    updateContainerResources: async ({ containerId, linux }) => {
+      let container: Container;
+      try {
+        container = parts.containers.get(containerId);
+      } catch (error) {
+        throw wrapFailure(error, "failed to find container");
+      }
+      await updateResources(parts, container, linux);
+      return {};
+    },
+  };
+}
+
+/** A container by its id, which may be cut short. @throws {@link FlotillaError} `not_found`, in containerd's words. */
+function getContainer({ containers }: ContainerParts, id: string): Container {
+  try {
+    return containers.get(id);
+  } catch (error) {
+    throw wrapFailure(error, `an error occurred when try to find container ${quote(id)}`);
+  }
+}
+
+/** The same for calls that are to succeed where there is no such container. */
+function findContainer(parts: ContainerParts, id: string): Container | undefined {
+  try {
+    return getContainer(parts, id);
+  } catch (error) {
+    if (isFailure(error, ErrorKind.NotFound)) {
+      return undefined;
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,25 @@
+import type { Logger } from "#fleet/log.ts";
+import type { CriSettings } from "../config.ts";
+import type { Images } from "../images/images.ts";
+import type { CriPeers } from "../peers.ts";
+import type { ContainerTable } from "../store/container.ts";
+import type { NameTable } from "../store/name-table.ts";
+import type { PodTable } from "../store/pod.ts";
+import type { ContainerEventSink } from "./container-event-sink.ts";
+import type { Exits } from "./exits.ts";
+import type { Machine } from "./machine.ts";
+
+/** What everything about containers works with. */
+export interface ContainerParts {
+  readonly peers: CriPeers;
+  readonly settings: CriSettings;
+  readonly images: Images;
+  readonly pods: PodTable;
+  readonly containers: ContainerTable;
+  readonly names: NameTable;
+  readonly machine: Machine;
+  readonly exits: Exits;
+  readonly events: ContainerEventSink;
+  readonly log: Logger;
+  readonly stopping: AbortSignal;
+}

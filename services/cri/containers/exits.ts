@@ -1,0 +1,162 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { fromBinary } from "@bufbuild/protobuf";
+import { ErrorKind, isFailure } from "#base/errors.ts";
+import { nsPerSecond, wallClock } from "#base/times.ts";
+import type { Logger } from "#fleet/log.ts";
+import { MetricsSchema } from "#gen/io/containerd/cgroups/v2/metrics_pb.ts";
+import { ContainerEventType } from "#gen/runtime/v1/api_pb.ts";
+import { type CriPeers, criCall } from "../peers.ts";
+import type { Container } from "../store/container.ts";
+import type { ContainerEventSink } from "./container-event-sink.ts";
+
+/** The wait before a task is asked for again, in milliseconds. */
+const retryMs = 500;
+/** How long all that is left of a container's output may take, in milliseconds, once it has ended. */
+const drainMsMax = 10_000;
+/** Exit code of what was killed. */
+const killedCode = 137;
+/** Exit code where nobody knows it. @source containerd v2.3.4 internal/cri/server/helpers.go `unknownExitCode` */
+const unknownExitCode = 255;
+/** @source containerd v2.3.4 internal/cri/server/events.go `oomExitReason` */
+const outOfMemoryReason = "OOMKilled";
+
+/** How a container ended. */
+interface Exit {
+  readonly code: number;
+  readonly atNs: bigint;
+}
+
+/**
+ * Waits for the ends of containers, each until it has come: a peer that is away is asked again. What a container's end means is recorded before it is told of.
+ *
+ * @source containerd v2.3.4 internal/cri/server/events.go `startContainerExitMonitor`, `handleContainerExit`
+ */
+export class Exits {
+  readonly #peers: CriPeers;
+  readonly #events: ContainerEventSink;
+  readonly #log: Logger;
+  readonly #stopping: AbortSignal;
+  readonly #watched = new Map<string, Promise<void>>();
+
+  constructor({
+    peers,
+    events,
+    log,
+    stopping,
+  }: {
+    readonly peers: CriPeers;
+    readonly events: ContainerEventSink;
+    readonly log: Logger;
+    readonly stopping: AbortSignal;
+  }) {
+    this.#peers = peers;
+    this.#events = events;
+    this.#log = log;
+    this.#stopping = stopping;
+  }
+
+  /** Sees a container to its end. Never rejects; harmless for one that is watched already. */
+  watch(container: Container): Promise<void> {
+    const watched = this.#watched.get(container.id);
+    if (watched !== undefined) {
+      return watched;
+    }
+    const watching = this.#see(container).finally(() => this.#watched.delete(container.id));
+    this.#watched.set(container.id, watching);
+    return watching;
+  }
+
+  /** Records that somebody could not find out how a container ended. */
+  endUnknown(container: Container): Promise<void> {
+    return this.#settle(container, { code: unknownExitCode, atNs: wallClock() });
+  }
+
+  async #see(container: Container): Promise<void> {
+    let exit: Exit | undefined;
+    while (!this.#stopping.aborted && !container.ended.aborted) {
+      try {
+        exit ??= await this.#wait(container.id);
+        await this.#settle(container, exit);
+        return;
+      } catch (error) {
+        if (!this.#stopping.aborted) {
+          this.#log.debug({ container: container.id, err: error }, "the end of a container is asked for again");
+        }
+        await delay(retryMs, undefined, { signal: this.#stopping, ref: false }).catch(() => undefined);
+      }
+    }
+  }
+
+  async #wait(id: string): Promise<Exit> {
+    try {
+      const { exitStatus, exitedAt } = await this.#peers.tasks.wait(
+        { containerId: id },
+        criCall({ signal: this.#stopping, timeoutMs: Number.POSITIVE_INFINITY }),
+      );
+      const atNs = (exitedAt?.seconds ?? 0n) * nsPerSecond + BigInt(exitedAt?.nanos ?? 0);
+      return { code: exitStatus, atNs: atNs > 0n ? atNs : wallClock() };
+    } catch (error) {
+      if (isFailure(error, ErrorKind.NotFound)) {
+        return { code: unknownExitCode, atNs: wallClock() };
+      }
+      throw error;
+    }
+  }
+
+  async #settle(container: Container, exit: Exit): Promise<void> {
+    const hadTooLittle =
+      exit.code === killedCode && container.status.reason === "" && (await this.#ranOutOfMemory(container.id));
+    await this.#deleteTask(container.id);
+    await this.#closeOutput(container);
+    await container.update((status) => ({
+      ...status,
+      unknown: false,
+      reason: hadTooLittle ? outOfMemoryReason : status.unknown && status.reason === "" ? "Unknown" : status.reason,
+      ...(status.finishedAtNs === 0n ? { pid: 0, finishedAtNs: exit.atNs, exitCode: exit.code } : {}),
+    }));
+    container.end();
+    this.#events.publish(container.id, container.metadata.podId, ContainerEventType.CONTAINER_STOPPED_EVENT);
+  }
+
+  /** Notes that the kernel killed something of a container for want of memory. */
+  async noteOutOfMemory(container: Container): Promise<void> {
+    if (container.status.reason !== outOfMemoryReason) {
+      await container.update((status) => ({ ...status, reason: outOfMemoryReason }));
+    }
+  }
+
+  /** Asked before the task is deleted, and its cgroup with it. */
+  async #ranOutOfMemory(id: string): Promise<boolean> {
+    try {
+      const { metrics } = await this.#peers.tasks.metrics({ filters: [`id==${id}`] }, criCall());
+      const data = metrics.find((metric) => metric.id === id)?.data;
+      return (
+        data?.typeUrl.endsWith(MetricsSchema.typeName) === true &&
+        (fromBinary(MetricsSchema, data.value).memoryEvents?.oomKill ?? 0n) > 0n
+      );
+    } catch (error) {
+      this.#log.debug({ container: id, err: error }, "whether a container ran out of memory is not known");
+      return false;
+    }
+  }
+
+  async #deleteTask(id: string): Promise<void> {
+    try {
+      await this.#peers.tasks.delete({ containerId: id }, criCall());
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.NotFound)) {
+        throw error;
+      }
+    }
+  }
+
+  async #closeOutput(container: Container): Promise<void> {
+    const { io } = container;
+    if (io === undefined) {
+      return;
+    }
+    await Promise.race([io.drained(), delay(drainMsMax, undefined, { ref: false })]);
+    await io.close();
+    container.io = undefined;
+  }
+}
