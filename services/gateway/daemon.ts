@@ -11,6 +11,7 @@ import { type Logger, openLog } from "#fleet/log.ts";
 import { keepMemorySmall } from "#fleet/memory-keeper.ts";
 import type { ProcessName } from "#fleet/process-name.ts";
 import { readProxyPlugins } from "#fleet/proxies/proxy-plugins.ts";
+import { Reloader } from "#fleet/reload.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { onDemandProcesses } from "#fleet/startup.ts";
 import { type Member, type MemberState, Supervisor } from "#fleet/supervisor.ts";
@@ -26,6 +27,7 @@ import { claimRoot, refuseLiveSocket } from "./ownership.ts";
 import { missingRequirements } from "./plugin-graph.ts";
 import type { PluginRegistry } from "./plugin-registry.ts";
 import { supervisorPlugin } from "./plugins.ts";
+import { reloadFleet } from "./reload.ts";
 import { notifyServiceManager } from "./systemd.ts";
 import { chooseUsers } from "./users.ts";
 import { welcomeText } from "./welcome.ts";
@@ -57,9 +59,12 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
     log.info({ reason }, "all processes run as one user");
   }
   const stop = watchSignals(log);
+  const reloader = new Reloader({ config, log, load: async () => (await loadConfig(flags, allPlugins)).config });
+  let running: RunningMembers = () => [];
+  process.on("SIGHUP", () => void reloadFleet({ config, log, reloader, running: () => running() }));
   await using resources = new AsyncDisposableStack();
   try {
-    await startFleet({ config, flags, users, log, resources, stop });
+    running = await startFleet({ config, flags, users, log, resources, stop });
     await notifyServiceManager(log, "READY=1", "STATUS=serving");
     if (process.env["FLOTILLA_WELCOME"] === "1") {
       process.stdout.write(welcomeText(config));
@@ -92,17 +97,19 @@ interface StartOptions {
   readonly stop: AbortController;
 }
 
-async function startFleet({ config, flags, users, log, resources, stop }: StartOptions): Promise<void> {
+/** The members that run at the moment. */
+type RunningMembers = () => readonly ProcessName[];
+
+async function startFleet({ config, flags, users, log, resources, stop }: StartOptions): Promise<RunningMembers> {
   for (const address of [config.grpc.address, config.ttrpc.address]) {
     await refuseLiveSocket(address);
   }
   resources.use(await claimRoot(config));
   if (config.oomScore !== 0) {
-    // Before anything is started, so that the whole fleet has it.
-    try {
-      setOutOfMemoryScore(config.oomScore);
-    } catch (error) {
-      log.error({ err: error }, `failed to change OOM score to ${config.oomScore}`);
+    // Before anything is started, so that the whole fleet has it, and shims, which set themselves one above the process that starts them.
+    const failed = setOutOfMemoryScore(config.oomScore);
+    if (failed !== undefined) {
+      log.error({ err: failed }, `failed to change OOM score to ${config.oomScore}`);
     }
   }
   if (config.cgroupPath !== "") {
@@ -121,6 +128,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
   /** Sees to it that a process comes up which runs on demand. */
   let wake: (name: ProcessName) => void = () => undefined;
   let states: () => readonly MemberState[] = () => [];
+  let running: RunningMembers = () => members;
   const settings = pluginTable(config, pluginUri(supervisorPlugin));
   const members = memberNames(config.disabledPlugins);
   if (settings.boolean("units")) {
@@ -168,6 +176,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
     await started;
     wake = (name) => supervisor.wake(name);
     states = () => supervisor.states();
+    running = () => members.filter((name) => supervisor.pidOf(name) !== undefined);
   }
 
   stop.signal.throwIfAborted();
@@ -182,6 +191,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
     wake: (name) => wake(name),
     members: () => states(),
   });
+  return running;
 }
 
 function watchSignals(log: Logger): AbortController {

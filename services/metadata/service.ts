@@ -2,6 +2,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { formatDuration } from "#base/duration.ts";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { nsPerSecond, wallClock } from "#base/times.ts";
+import { timeoutMs } from "#config/config.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
 import { type AppendedEvent, connectEventLog } from "#fleet/peers/event-log.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
@@ -42,7 +43,7 @@ import { snapshotInfoService } from "./rpc/snapshot-info.ts";
 import { waitingEventsMax } from "./store/outbox.ts";
 import { openStores, type Stores } from "./stores.ts";
 
-/** How long to wait for a process before us that is still stopping. */
+/** How long to wait for a process before us that is still stopping, unless `[timeouts]` says. Another daemon was refused before. */
 const lockMsMax = 10_000;
 
 /** What the plugins of this process hand to each other. */
@@ -83,7 +84,7 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
     manifest: metadataPlugin,
     init: async () => {
       const { path, policy, durable } = readMetadataConfig(config);
-      resources.use(await lockFile(`${path}.lock`, lockMsMax));
+      resources.use(await lockFile(`${path}.lock`, timeoutMs(config, "io.containerd.timeout.bolt.open") || lockMsMax));
       const removals = resources.use(new RemovalMarkWriter(config.state));
       const onBlobsRemoved = (): void => removals.advance();
       const stores = openStores({ path, policy, durable, clock: wallClock, onBlobsRemoved });

@@ -61,10 +61,23 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   let shims: ShimManager | undefined;
   let shimSandboxes: ShimSandboxer | undefined;
   const mounts = connectRootMounts(snapshots);
+  // Read each time, since a reload may change them.
   const timeouts = {
-    loadMs: waitMsOf(config, "shim.load"),
-    cleanupMs: waitMsOf(config, "shim.cleanup"),
-    shutdownMs: waitMsOf(config, "shim.shutdown"),
+    get loadMs() {
+      return waitMsOf(config, "shim.load");
+    },
+    get cleanupMs() {
+      return waitMsOf(config, "shim.cleanup");
+    },
+    get shutdownMs() {
+      return waitMsOf(config, "shim.shutdown");
+    },
+    get stateMs() {
+      return waitMsOf(config, "task.state");
+    },
+    get metricsMs() {
+      return waitMsOf(config, "metrics.shimstats");
+    },
   };
 
   return {
@@ -99,7 +112,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
               daemonVersion: daemonVersion(),
               socketDirectory,
               environment: settings.strings("env"),
-              logLevel: config.log.level,
+              get logLevel() {
+                return config.log.level;
+              },
             },
             timeouts,
             log,
@@ -176,8 +191,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             records,
             blobs,
             log,
-            stateTimeoutMs: waitMsOf(config, "task.state"),
-            metricsTimeoutMs: waitMsOf(config, "metrics.shimstats"),
+            timeouts,
           });
           return { services: [service] };
         },

@@ -6,7 +6,7 @@ import { PluginSettings } from "./settings.ts";
 /** @source containerd v2.3.4 defaults/defaults_unix.go `DefaultConfigDir` */
 const configDirectory = "/etc/containerd";
 
-/** Durations of `[timeouts]`: containerd's, and ours. @source containerd v2.3.4, the calls of `timeout.Set` */
+/** Durations of `[timeouts]`. @source containerd v2.3.4, the calls of `timeout.Set` */
 export const defaultTimeouts: Readonly<Record<string, string>> = {
   "io.containerd.timeout.bolt.open": "0s",
   "io.containerd.timeout.cri.defercleanup": "1m0s",
@@ -15,8 +15,6 @@ export const defaultTimeouts: Readonly<Record<string, string>> = {
   "io.containerd.timeout.shim.load": "5s",
   "io.containerd.timeout.shim.shutdown": "3s",
   "io.containerd.timeout.task.state": "2s",
-  // What a proxy plugin may take for one call; some unpack a whole layer in it.
-  "io.flotilla.timeout.proxy.call": "5m0s",
 };
 
 /** What the configuration says where no file says anything. @source containerd v2.3.4 cmd/containerd/command/config.go `platformAgnosticDefaultConfig` */

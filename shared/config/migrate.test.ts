@@ -50,6 +50,18 @@ shim = "containerd-shim"
   ]);
 });
 
+test("plugins that are disabled or required by a former name are meant by their present one", () => {
+  const { document } = migrate(`version = 2
+disabled_plugins = ["io.containerd.internal.v1.restart", "io.containerd.grpc.v1.cri"]
+required_plugins = ["io.containerd.monitor.v1.cgroups"]
+`);
+  assert.deepEqual(document.disabled_plugins, [
+    "io.containerd.monitor.container.v1.restart",
+    "io.containerd.grpc.v1.cri",
+  ]);
+  assert.deepEqual(document.required_plugins, ["io.containerd.monitor.task.v1.cgroups"]);
+});
+
 test("listeners move to plugins, and nothing is made of nothing", () => {
   assert.deepEqual(migrate("version = 3\n").document, { version: 4, plugins: {} });
   assert.deepEqual(

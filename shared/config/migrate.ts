@@ -52,7 +52,31 @@ export function migrateDocument(
   const { grpc: _grpc, ttrpc: _ttrpc, metrics: _metrics, debug, ...kept } = named;
   const { address: _address, uid: _uid, gid: _gid, ...log } = debug ?? {};
   warn(`Configuration migrated from version ${from}, use \`flotilla config migrate\` to avoid migration`);
-  return { ...kept, version: configVersion, plugins, ...(debug === undefined ? {} : { debug: log }) };
+  return {
+    ...kept,
+    ...renameLists(kept, known),
+    version: configVersion,
+    plugins,
+    ...(debug === undefined ? {} : { debug: log }),
+  };
+}
+
+/** A plugin that has another name today is meant where older files disable or require it. containerd lets such an entry have no effect. */
+function renameLists(
+  { disabled_plugins: disabled, required_plugins: required }: ConfigDocument,
+  known: readonly ConfigurablePlugin[],
+): Pick<ConfigDocument, "disabled_plugins" | "required_plugins"> {
+  const present = new Map(
+    known.flatMap((plugin) => (plugin.formerly === undefined ? [] : [[plugin.formerly, plugin] as const])),
+  );
+  const rename = (name: string): string => {
+    const plugin = present.get(name);
+    return plugin === undefined ? name : pluginUri(plugin);
+  };
+  return {
+    ...(disabled === undefined ? {} : { disabled_plugins: disabled.map(rename) }),
+    ...(required === undefined ? {} : { required_plugins: required.map(rename) }),
+  };
 }
 
 function nameInFull(document: ConfigDocument, warn: (warning: string) => void): ConfigDocument {

@@ -7,6 +7,7 @@ import type { MetricFamily } from "./metrics/family.ts";
 import { ProcessFigures } from "./metrics/process-figures.ts";
 import type { InitialisedPlugins } from "./plugin.ts";
 import type { ProcessName } from "./process-name.ts";
+import type { Reloader } from "./reload.ts";
 
 export interface MemberServiceOptions {
   readonly process: ProcessName;
@@ -14,6 +15,7 @@ export interface MemberServiceOptions {
   readonly plugins: InitialisedPlugins;
   /** The calls of clients; undefined when nobody wants them counted. */
   readonly counts: CallCounts | undefined;
+  readonly reloader: Reloader;
   /** Gets what has to be closed. */
   readonly resources: AsyncDisposableStack;
   /** Figures that this process alone has. */
@@ -22,10 +24,14 @@ export interface MemberServiceOptions {
 
 /** What the gateway asks of every process of the fleet. */
 export function memberService(options: MemberServiceOptions): ServiceBinding {
-  const { process, description, plugins, counts, resources } = options;
+  const { process, description, plugins, counts, reloader, resources } = options;
   const incarnation = randomUUID();
   let figures: ProcessFigures | undefined;
   return bindService(Member, {
+    reload: async () => {
+      const { changed, frozen } = await reloader.reload();
+      return { changed: [...changed], frozen: [...frozen] };
+    },
     describe: () => description,
     inspect: async ({ type, id, options: asked }) =>
       asked === undefined ? {} : { extra: await plugins.inspect({ type, id }, asked) },

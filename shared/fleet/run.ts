@@ -25,6 +25,7 @@ import type { MetricFamily } from "./metrics/family.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, privateSocketOf, stateDirectoryOf } from "./process-name.ts";
 import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
+import { Reloader, type ReloadListener } from "./reload.ts";
 import { showSourcePlaces } from "./source-places.ts";
 import { idleVariable, onDemandProcesses } from "./startup.ts";
 import { wakePeer } from "./wake.ts";
@@ -42,6 +43,8 @@ export interface ProcessContext {
   readonly resources: AsyncDisposableStack;
   /** Aborts when the process begins to stop. */
   readonly stopping: AbortSignal;
+  /** Has a part told when the configuration was read again. Level, timeouts and stream processors have changed in `config` by then. */
+  onReload(listener: ReloadListener): void;
   /** The plugins that are behind sockets of others and answered by way of this process; disabled ones left out. */
   readonly proxies: readonly ProxyPlugin[];
   /** Opens a connection to another process of the fleet; closed with the resources. */
@@ -81,7 +84,9 @@ export async function runProcess(
   compose: (context: ProcessContext) => Promise<ProcessParts> | ProcessParts,
 ): Promise<void> {
   process.title = `flotilla: ${name}`;
-  const { config } = await loadConfig(parseDaemonFlags(process.argv.slice(2)), manifests);
+  const load = async (): Promise<FleetConfig> =>
+    (await loadConfig(parseDaemonFlags(process.argv.slice(2)), manifests)).config;
+  const config = await load();
   const log = openLog(name, config.log);
   if (config.temp !== "") {
     process.env["TMPDIR"] = config.temp;
@@ -97,6 +102,13 @@ export async function runProcess(
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => stopFor(signal));
   }
+  const reloader = new Reloader({ config, log, load });
+  process.on("SIGHUP", () => {
+    reloader.reload().then(
+      (report) => log.info(report, "configuration reloaded"),
+      (error: unknown) => log.error({ err: error }, "configuration is not reloaded"),
+    );
+  });
   try {
     await mkdir(stateDirectoryOf(config.state, name), { recursive: true, mode: 0o710 });
     const proxies = proxyPluginsOf(name, config, manifests);
@@ -106,6 +118,7 @@ export async function runProcess(
       resources,
       stopping: stop.signal,
       proxies,
+      onReload: (listener) => reloader.onReload(listener),
       connect: (peer) =>
         resources.adopt(
           connectRpc(
@@ -134,6 +147,7 @@ export async function runProcess(
           counts,
           resources,
           ...(parts.measure === undefined ? {} : { measure: () => parts.measure?.() ?? [] }),
+          reloader,
         }),
         bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
       ],

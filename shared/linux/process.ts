@@ -1,16 +1,28 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { systemErrorCode } from "#base/errors.ts";
+import { errorMessage, systemErrorCode } from "#base/errors.ts";
 import { checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
 
 /**
  * Sets how readily the kernel ends this process, and those that it starts from now on, when memory runs out.
  *
  * @param score - From -1000, never, to 1000. Lowering it takes CAP_SYS_RESOURCE.
- * @throws The error of `node:fs` when it is refused.
+ * @returns Why it could not be set; undefined when it was. Nobody who sets it can do better than to say so and go on.
  * @source proc_pid_oom_score_adj(5)
  */
-export function setOutOfMemoryScore(score: number): void {
-  writeFileSync("/proc/self/oom_score_adj", String(score));
+export function setOutOfMemoryScore(score: number): string | undefined {
+  try {
+    writeFileSync("/proc/self/oom_score_adj", String(score));
+    return undefined;
+  } catch (error) {
+    switch (systemErrorCode(error)) {
+      case "EACCES":
+        return "lowering it takes CAP_SYS_RESOURCE, which this process does not have: permission denied";
+      case "EINVAL":
+        return "it must lie between -1000 and 1000: invalid argument";
+      default:
+        return errorMessage(error);
+    }
+  }
 }
 
 /** @source asm-generic/fcntl.h */

@@ -127,3 +127,30 @@ test(
     assert.match(rig.log, /restart policy \\"sometimes\\" not supported/);
   },
 );
+
+test("a container that a user stops while it is being started again does not go on running", skip, async () => {
+  await using rig = await TasksRig.start();
+  let starts = 0;
+  rig.onMounts = (key) => {
+    if (key === "late") {
+      // The record was looked at and there is no task yet: who stops it now finds nothing to end.
+      starts += 1;
+      rig.setLabels("late", { [label("explicitly-stopped")]: "true" });
+    }
+  };
+  const pid = await runLabelled(rig, "late", ["sleep", "100"], running("unless-stopped"));
+  process.kill(pid, "SIGKILL");
+  await until(
+    () => rig.log.includes("ending a container that was stopped while it was started again"),
+    () => `it was not ended:\n${rig.log}`,
+    waitMsMax,
+  );
+  await until(
+    async () => (await runningPid(rig, "late")) === 0,
+    () => "it runs on",
+    waitMsMax,
+  );
+  await letLook(rig, "witness-of-late");
+  assert.equal(starts, 1);
+  assert.equal(await runningPid(rig, "late"), 0);
+});

@@ -110,6 +110,8 @@ export class TasksRig implements AsyncDisposable {
   log = "";
   /** Set to let the event log refuse what is appended. */
   refuseEvents = false;
+  /** Called when somebody asks for the root file system of a container. */
+  onMounts: (key: string) => void = () => undefined;
   readonly #cleanup: AsyncDisposableStack;
   readonly #logLevel: string;
   readonly #containers = new Map<string, MessageInitShape<(typeof Containers.method.get)["output"]>["container"]>();
@@ -384,7 +386,14 @@ export class TasksRig implements AsyncDisposable {
       }),
       serveRpc({
         socketPath: privateSocketOf(this.state, "snapshots"),
-        services: [bindService(Snapshots, { mounts: () => ({ mounts: this.bindRootfs().rootfs }) })],
+        services: [
+          bindService(Snapshots, {
+            mounts: ({ key }) => {
+              this.onMounts(key);
+              return { mounts: this.bindRootfs().rootfs };
+            },
+          }),
+        ],
       }),
       serveRpc({
         socketPath: privateSocketOf(this.state, "events"),

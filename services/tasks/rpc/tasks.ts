@@ -20,10 +20,8 @@ import { collectMetrics } from "./metrics.ts";
 export interface TasksParts extends CreateParts {
   readonly table: TaskTable<Task>;
   readonly log: Logger;
-  /** How long asking for the state of a process may take, in milliseconds. */
-  readonly stateTimeoutMs: number;
-  /** How long asking for the metrics of a container may take, in milliseconds. */
-  readonly metricsTimeoutMs: number;
+  /** How long asking for the state of a process, and for the metrics of a container, may take, in milliseconds. Read each time. */
+  readonly timeouts: { readonly stateMs: number; readonly metricsMs: number };
 }
 
 /** How many supervisors are asked for a list at the same time. */
@@ -40,7 +38,7 @@ const method = TaskService.method;
  * @source containerd v2.3.4 plugins/services/tasks/local.go
  */
 export function tasksService(parts: TasksParts): ServiceBinding {
-  const { table, lifecycle, records, blobs, log, stateTimeoutMs, metricsTimeoutMs } = parts;
+  const { table, lifecycle, records, blobs, log, timeouts } = parts;
 
   /** The task of a container. @throws `not_found`: the container, or its task. */
   async function getTask(namespace: string, id: string): Promise<Task> {
@@ -72,7 +70,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
   async function describe(task: Task): Promise<MessageInitShape<typeof ProcessSchema>> {
     const { namespace, id, supervisor } = task;
     try {
-      return processOf(id, await supervisor.call(method.state, { id }, { timeoutMs: stateTimeoutMs }));
+      return processOf(id, await supervisor.call(method.state, { id }, { timeoutMs: timeouts.stateMs }));
     } catch (error) {
       if (error instanceof SupervisorGone) {
         throw supervisorNotFound(error);
@@ -111,7 +109,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
       }
       const request = { id: containerId, execId };
       const state = await callProcess(call, { containerId, execId }, method.state, request, {
-        timeoutMs: stateTimeoutMs,
+        timeoutMs: timeouts.stateMs,
       });
       return { process: processOf(execId, state) };
     },
@@ -173,7 +171,7 @@ export function tasksService(parts: TasksParts): ServiceBinding {
     },
     metrics: async ({ filters }, call) => {
       const tasks = table.list(requireNamespace(call));
-      return { metrics: await collectMetrics(tasks, filters, { log, timeoutMs: metricsTimeoutMs }) };
+      return { metrics: await collectMetrics(tasks, filters, { log, timeoutMs: timeouts.metricsMs }) };
     },
     wait: async ({ containerId, execId }, call) => {
       const { exitStatus, exitedAt } = await callProcess(call, { containerId, execId }, method.wait, {

@@ -8,8 +8,8 @@ export interface ProxyLinkOptions {
   readonly name: string;
   /** Path of its socket. */
   readonly address: string;
-  /** How long a call may take, and a stream be silent, in milliseconds; 0 for as long as its caller waits. */
-  readonly callMsMax: number;
+  /** How long a call may take, and a stream be silent, in milliseconds; 0 for as long as its caller waits. Asked for each call. */
+  callMsMax(): number;
 }
 
 /** Calls to one plugin that are under way at a time; what comes on top of that is refused. */
@@ -35,9 +35,9 @@ export class ProxyLink {
 
   constructor(options: ProxyLinkOptions) {
     this.#options = options;
-    const { address, callMsMax } = options;
+    const callMsMax = options.callMsMax();
     const heldMsMax = callMsMax === 0 ? absentMsMax : Math.min(absentMsMax, callMsMax / 2);
-    this.#connection = connectRpc(address, { heldMsMax });
+    this.#connection = connectRpc(options.address, { heldMsMax });
     this.transport = this.#bounded(this.#connection.transport);
   }
 
@@ -109,7 +109,8 @@ export class ProxyLink {
   }
 
   #begin(method: string, timeoutMs: number | undefined): PendingCall {
-    const { name, callMsMax } = this.#options;
+    const { name } = this.#options;
+    const callMsMax = this.#options.callMsMax();
     if (this.#pending.size >= callsMax) {
       throw failure(ErrorKind.ResourceExhausted, `proxy plugin ${name} has ${callsMax} calls to answer`);
     }

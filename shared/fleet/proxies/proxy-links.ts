@@ -1,9 +1,10 @@
-import { timeoutMs } from "#config/config.ts";
 import type { ProcessContext } from "../run.ts";
 import { ProxyLink } from "./proxy-link.ts";
 
-/** Names the bound of a call to a proxy plugin in `[timeouts]`. */
-export const proxyCallTimeout = "io.flotilla.timeout.proxy.call";
+/** Names the bound of a call to a proxy plugin in `[timeouts]`; 0s for none. */
+const callTimeout = "io.flotilla.timeout.proxy.call";
+/** What holds where nobody sets it. Some plugins unpack a whole layer in one call. */
+const callMsDefault = 5 * 60_000;
 
 /** The ways of a process to its proxy plugins, one for each address, closed with its resources. */
 export class ProxyLinks {
@@ -19,8 +20,9 @@ export class ProxyLinks {
     const { config, resources } = this.#context;
     let link = this.#links.get(address);
     if (link === undefined) {
-      link = resources.adopt(new ProxyLink({ name, address, callMsMax: timeoutMs(config, proxyCallTimeout) }), (open) =>
-        open.close(),
+      link = resources.adopt(
+        new ProxyLink({ name, address, callMsMax: () => config.timeoutsMs.get(callTimeout) ?? callMsDefault }),
+        (open) => open.close(),
       );
       this.#links.set(address, link);
     }

@@ -141,11 +141,10 @@ export class RestartMonitor {
     const { records, table, stopping, log } = this.#options;
     const container = await records.noteCount(namespace, id, (restartCount(labels) ?? 0) + 1);
     // What the record says now counts: a user may have stopped it since.
-    const now: Readonly<Record<string, string>> = {
-      ...container?.labels,
-      [restartLabels.count]: labels[restartLabels.count] ?? "",
-    };
-    if (container === undefined || now[restartLabels.status] !== "running" || isToRestart(now, exitStatus) !== true) {
+    const isWanted = (record: Container | undefined): boolean =>
+      record?.labels[restartLabels.status] === "running" &&
+      isToRestart({ ...record.labels, [restartLabels.count]: labels[restartLabels.count] ?? "" }, exitStatus) === true;
+    if (container === undefined || !isWanted(container)) {
       return;
     }
     log.info({ ns: namespace, container: id }, "starting a container again");
@@ -155,7 +154,13 @@ export class RestartMonitor {
       await this.#end(last);
     }
     await this.#options.createTask(namespace, request, stopping);
-    await table.find(namespace, id)?.supervisor.call(TaskService.method.start, { id });
+    const task = table.find(namespace, id);
+    await task?.supervisor.call(TaskService.method.start, { id });
+    // Who stopped it while it was being started has found no task to end.
+    if (task !== undefined && !isWanted(await records.container(namespace, id))) {
+      log.info({ ns: namespace, container: id }, "ending a container that was stopped while it was started again");
+      await this.#end(task);
+    }
   }
 
   /** Kills what runs of a task, waits for its end and deletes it. */

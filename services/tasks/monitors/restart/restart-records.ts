@@ -16,6 +16,8 @@ export interface RestartRecords {
   containers(namespace: string, signal: AbortSignal): Promise<Container[]>;
   /** Notes how often a container was started again. @returns Its record as it is then. */
   noteCount(namespace: string, id: string, count: number): Promise<Container | undefined>;
+  /** The record of a container. */
+  container(namespace: string, id: string): Promise<Container | undefined>;
   readonly mounts: RootMounts;
 }
 
@@ -38,6 +40,10 @@ export function connectRestartRecords(metadata: RpcConnection, mounts: RootMount
       const updateMask = { paths: [`labels.${restartLabels.count}`] };
       const options = { headers: clientHeaders(namespace), timeoutMs };
       return (await containers.update({ container: { id, labels }, updateMask }, options)).container;
+    },
+    async container(namespace, id) {
+      const options = { headers: clientHeaders(namespace), timeoutMs };
+      return (await containers.get({ id }, options)).container;
     },
     mounts,
   };

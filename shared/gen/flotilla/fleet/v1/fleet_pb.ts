@@ -16,7 +16,50 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/fleet/v1/fleet.proto.
  */
 export const file_flotilla_fleet_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiEAoOTWVhc3VyZVJlcXVlc3QiWQoPTWVhc3VyZVJlc3BvbnNlEhMKC2luY2FybmF0aW9uGAEgASgJEjEKCGZhbWlsaWVzGAIgAygLMh8uZmxvdGlsbGEuZmxlZXQudjEuTWV0cmljRmFtaWx5IlgKDE1ldHJpY0ZhbWlseRIMCgRuYW1lGAEgASgJEgwKBGhlbHAYAiABKAkSDAoEa2luZBgDIAEoCRIOCgZzZXJpZXMYBCADKAkSDgoGdmFsdWVzGAUgAygBIhEKD0Rlc2NyaWJlUmVxdWVzdCJRCg5JbnNwZWN0UmVxdWVzdBIMCgR0eXBlGAEgASgJEgoKAmlkGAIgASgJEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjYKD0luc3BlY3RSZXNwb25zZRIjCgVleHRyYRgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiUQoQRGVzY3JpYmVSZXNwb25zZRI9CgdwbHVnaW5zGAEgAygLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxLlBsdWdpbiIeCgtXYWtlUmVxdWVzdBIPCgdwcm9jZXNzGAEgASgJIg4KDFdha2VSZXNwb25zZTKQAgoGTWVtYmVyElgKCERlc2NyaWJlEiIuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXF1ZXN0GiMuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXNwb25zZSIDkAIBElUKB01lYXN1cmUSIS5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVxdWVzdBoiLmZsb3RpbGxhLmZsZWV0LnYxLk1lYXN1cmVSZXNwb25zZSIDkAIBElUKB0luc3BlY3QSIS5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVxdWVzdBoiLmZsb3RpbGxhLmZsZWV0LnYxLkluc3BlY3RSZXNwb25zZSIDkAIBMlUKBUZsZWV0EkwKBFdha2USHi5mbG90aWxsYS5mbGVldC52MS5XYWtlUmVxdWVzdBofLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXNwb25zZSIDkAICYgZwcm90bzM", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiDwoNUmVsb2FkUmVxdWVzdCIxCg5SZWxvYWRSZXNwb25zZRIPCgdjaGFuZ2VkGAEgAygJEg4KBmZyb3plbhgCIAMoCSIQCg5NZWFzdXJlUmVxdWVzdCJZCg9NZWFzdXJlUmVzcG9uc2USEwoLaW5jYXJuYXRpb24YASABKAkSMQoIZmFtaWxpZXMYAiADKAsyHy5mbG90aWxsYS5mbGVldC52MS5NZXRyaWNGYW1pbHkiWAoMTWV0cmljRmFtaWx5EgwKBG5hbWUYASABKAkSDAoEaGVscBgCIAEoCRIMCgRraW5kGAMgASgJEg4KBnNlcmllcxgEIAMoCRIOCgZ2YWx1ZXMYBSADKAEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKDkluc3BlY3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiNgoPSW5zcGVjdFJlc3BvbnNlEiMKBWV4dHJhGAEgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSJRChBEZXNjcmliZVJlc3BvbnNlEj0KB3BsdWdpbnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luIh4KC1dha2VSZXF1ZXN0Eg8KB3Byb2Nlc3MYASABKAkiDgoMV2FrZVJlc3BvbnNlMuQCCgZNZW1iZXISWAoIRGVzY3JpYmUSIi5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlcXVlc3QaIy5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlc3BvbnNlIgOQAgESVQoHTWVhc3VyZRIhLmZsb3RpbGxhLmZsZWV0LnYxLk1lYXN1cmVSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuTWVhc3VyZVJlc3BvbnNlIgOQAgESVQoHSW5zcGVjdBIhLmZsb3RpbGxhLmZsZWV0LnYxLkluc3BlY3RSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlc3BvbnNlIgOQAgESUgoGUmVsb2FkEiAuZmxvdGlsbGEuZmxlZXQudjEuUmVsb2FkUmVxdWVzdBohLmZsb3RpbGxhLmZsZWV0LnYxLlJlbG9hZFJlc3BvbnNlIgOQAgIyVQoFRmxlZXQSTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+
+/**
+ * ReloadRequest is empty.
+ *
+ * @generated from message flotilla.fleet.v1.ReloadRequest
+ */
+export type ReloadRequest = Message<"flotilla.fleet.v1.ReloadRequest"> & {
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.ReloadRequest.
+ * Use `create(ReloadRequestSchema)` to create a new message.
+ */
+export const ReloadRequestSchema: GenMessage<ReloadRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 0);
+
+/**
+ * ReloadResponse tells what the configuration says otherwise, by keys as the file has them.
+ *
+ * @generated from message flotilla.fleet.v1.ReloadResponse
+ */
+export type ReloadResponse = Message<"flotilla.fleet.v1.ReloadResponse"> & {
+  /**
+   * changed holds from now on.
+   *
+   * @generated from field: repeated string changed = 1;
+   */
+  changed: string[];
+
+  /**
+   * frozen holds from the next start on.
+   *
+   * @generated from field: repeated string frozen = 2;
+   */
+  frozen: string[];
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.ReloadResponse.
+ * Use `create(ReloadResponseSchema)` to create a new message.
+ */
+export const ReloadResponseSchema: GenMessage<ReloadResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 1);
 
 /**
  * MeasureRequest is empty.
@@ -31,7 +74,7 @@ export type MeasureRequest = Message<"flotilla.fleet.v1.MeasureRequest"> & {
  * Use `create(MeasureRequestSchema)` to create a new message.
  */
 export const MeasureRequestSchema: GenMessage<MeasureRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 0);
+  messageDesc(file_flotilla_fleet_v1_fleet, 2);
 
 /**
  * MeasureResponse carries the figures of a process as Prometheus knows them.
@@ -59,7 +102,7 @@ export type MeasureResponse = Message<"flotilla.fleet.v1.MeasureResponse"> & {
  * Use `create(MeasureResponseSchema)` to create a new message.
  */
 export const MeasureResponseSchema: GenMessage<MeasureResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 1);
+  messageDesc(file_flotilla_fleet_v1_fleet, 3);
 
 /**
  * MetricFamily is values that have a name.
@@ -108,7 +151,7 @@ export type MetricFamily = Message<"flotilla.fleet.v1.MetricFamily"> & {
  * Use `create(MetricFamilySchema)` to create a new message.
  */
 export const MetricFamilySchema: GenMessage<MetricFamily> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+  messageDesc(file_flotilla_fleet_v1_fleet, 4);
 
 /**
  * DescribeRequest is empty.
@@ -123,7 +166,7 @@ export type DescribeRequest = Message<"flotilla.fleet.v1.DescribeRequest"> & {
  * Use `create(DescribeRequestSchema)` to create a new message.
  */
 export const DescribeRequestSchema: GenMessage<DescribeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+  messageDesc(file_flotilla_fleet_v1_fleet, 5);
 
 /**
  * InspectRequest names a plugin and says what is asked of it.
@@ -158,7 +201,7 @@ export type InspectRequest = Message<"flotilla.fleet.v1.InspectRequest"> & {
  * Use `create(InspectRequestSchema)` to create a new message.
  */
 export const InspectRequestSchema: GenMessage<InspectRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 4);
+  messageDesc(file_flotilla_fleet_v1_fleet, 6);
 
 /**
  * InspectResponse carries the answer of the plugin.
@@ -179,7 +222,7 @@ export type InspectResponse = Message<"flotilla.fleet.v1.InspectResponse"> & {
  * Use `create(InspectResponseSchema)` to create a new message.
  */
 export const InspectResponseSchema: GenMessage<InspectResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 5);
+  messageDesc(file_flotilla_fleet_v1_fleet, 7);
 
 /**
  * DescribeResponse lists plugins in the order of their initialisation.
@@ -200,7 +243,7 @@ export type DescribeResponse = Message<"flotilla.fleet.v1.DescribeResponse"> & {
  * Use `create(DescribeResponseSchema)` to create a new message.
  */
 export const DescribeResponseSchema: GenMessage<DescribeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 6);
+  messageDesc(file_flotilla_fleet_v1_fleet, 8);
 
 /**
  * WakeRequest names a process of the fleet.
@@ -221,7 +264,7 @@ export type WakeRequest = Message<"flotilla.fleet.v1.WakeRequest"> & {
  * Use `create(WakeRequestSchema)` to create a new message.
  */
 export const WakeRequestSchema: GenMessage<WakeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 7);
+  messageDesc(file_flotilla_fleet_v1_fleet, 9);
 
 /**
  * WakeResponse is empty.
@@ -236,7 +279,7 @@ export type WakeResponse = Message<"flotilla.fleet.v1.WakeResponse"> & {
  * Use `create(WakeResponseSchema)` to create a new message.
  */
 export const WakeResponseSchema: GenMessage<WakeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 8);
+  messageDesc(file_flotilla_fleet_v1_fleet, 10);
 
 /**
  * Member is served by every process of the fleet.
@@ -276,6 +319,17 @@ export const Member: GenService<{
     methodKind: "unary";
     input: typeof InspectRequestSchema;
     output: typeof InspectResponseSchema;
+  },
+  /**
+   * Reload reads the configuration again and takes over what may change while the process runs. INVALID_ARGUMENT or
+   * UNKNOWN: the files cannot be read or understood, and everything is as it was.
+   *
+   * @generated from rpc flotilla.fleet.v1.Member.Reload
+   */
+  reload: {
+    methodKind: "unary";
+    input: typeof ReloadRequestSchema;
+    output: typeof ReloadResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_flotilla_fleet_v1_fleet, 0);
