@@ -16,7 +16,7 @@ export interface FleetReloadOptions {
   readonly log: Logger;
   readonly reloader: Reloader;
   /** The processes that run now. Those that do not will read the files when they start. */
-  running(): readonly ProcessName[];
+  readonly running: () => readonly ProcessName[];
 }
 
 /**

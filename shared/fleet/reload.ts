@@ -11,7 +11,7 @@ export interface ReloaderOptions {
   readonly config: FleetConfig;
   readonly log: Logger;
   /** Reads the files and flags again. */
-  load(): Promise<FleetConfig>;
+  readonly load: () => Promise<FleetConfig>;
 }
 
 /** The reading of the configuration while a process runs, one time after the other. */
