@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { mkdtempDisposable, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import test from "node:test";
-import { makeTemporaryDirectory } from "../../test/kit/temporary-directory.ts";
 import { type FleetConfig, timeoutMs } from "./config.ts";
 import { loadConfig } from "./load.ts";
 import { reloadConfig } from "./reload.ts";
 
 test("level, timeouts and stream processors change in place; what else is different is told", async () => {
-  await using directory = await makeTemporaryDirectory("reload");
+  await using directory = await mkdtempDisposable(`${tmpdir()}/flotilla-reload-`);
   const path = `${directory.path}/config.toml`;
   const read = async (text: string): Promise<FleetConfig> => {
     await writeFile(path, `version = 4\nimports = []\n${text}`);
