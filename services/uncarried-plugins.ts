@@ -90,18 +90,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
   },
   {
     type: "io.containerd.snapshotter.v1",
-    id: "blockfile",
-    settings: {
-      root_path: rootPath,
-      scratch_file: { type: "string", default: "", about: "File system that each first snapshot is a copy of." },
-      fs_type: { type: "string", default: "", about: "Its type, such as ext4." },
-      mount_options: { type: "strings", default: [], about: "Options for its mounts." },
-      recreate_scratch: { type: "boolean", default: false, about: "Whether it is copied anew at each start." },
-    },
-  },
-  { type: "io.containerd.snapshotter.v1", id: "btrfs", settings: { root_path: rootPath } },
-  {
-    type: "io.containerd.snapshotter.v1",
     id: "devmapper",
     settings: {
       root_path: rootPath,

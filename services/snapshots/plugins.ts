@@ -1,4 +1,6 @@
 import type { PluginManifest } from "#fleet/manifest.ts";
+import { blockfilePlugin } from "./drivers/blockfile/plugin.ts";
+import { btrfsPlugin } from "./drivers/btrfs/plugin.ts";
 import { nativePlugin } from "./drivers/native/plugin.ts";
 import { overlayPlugin } from "./drivers/overlayfs/plugin.ts";
 import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./layers/plugin.ts";
@@ -20,6 +22,8 @@ export const snapshotsGrpcPlugin = {
 
 /** The plugins of this process, in the order of their initialisation. */
 export const snapshotsPlugins: readonly PluginManifest[] = [
+  blockfilePlugin,
+  btrfsPlugin,
   nativePlugin,
   overlayPlugin,
   snapshotsServicePlugin,

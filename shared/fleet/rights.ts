@@ -87,6 +87,9 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
       "CAP_SYS_ADMIN",
     ],
     writes: [
+      "<root>/io.containerd.snapshotter.v1.blockfile",
+      "<root>/io.containerd.snapshotter.v1.btrfs",
+      "<root>/io.containerd.snapshotter.v1.erofs",
       "<root>/io.containerd.snapshotter.v1.native",
       "<root>/io.containerd.snapshotter.v1.overlayfs",
       "<root>/tmpmounts/diff",

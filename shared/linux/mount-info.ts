@@ -1,4 +1,6 @@
-import { readFile } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { quote } from "#base/quote.ts";
 
 /** One line of /proc/self/mountinfo. */
 export interface MountInfo {
@@ -27,6 +29,23 @@ export interface MountInfo {
  */
 export async function readMountInfo(process: number | "self" = "self"): Promise<MountInfo[]> {
   return parseMountInfo(await readFile(`/proc/${process}/mountinfo`, "utf8"));
+}
+
+/**
+ * The mount that a path is on.
+ *
+ * @param path - Exists.
+ * @throws the system's error when it does not.
+ */
+export async function findMountOf(path: string): Promise<MountInfo> {
+  const resolved = await realpath(path);
+  const holds = ({ mountPoint }: MountInfo): boolean =>
+    mountPoint === "/" || resolved === mountPoint || resolved.startsWith(`${mountPoint}/`);
+  const [first, ...others] = (await readMountInfo()).filter(holds);
+  if (first === undefined) {
+    throw new FlotillaError(ErrorKind.NotFound, `failed to find the mount info for ${quote(path)}`);
+  }
+  return others.reduce((best, mount) => (mount.mountPoint.length >= best.mountPoint.length ? mount : best), first);
 }
 
 /**

@@ -34,6 +34,8 @@ export interface FileStatus {
   readonly blocks: number;
   readonly accessed: FileTime;
   readonly modified: FileTime;
+  /** When anything about it last changed. */
+  readonly changed: FileTime;
 }
 
 const statxCall = nativeFunction("int statx(int directory, const void *path, int flags, uint32_t mask, void *status)");
@@ -73,6 +75,7 @@ export function findStatusAt(directory: number, name: ByteString): FileStatus | 
     blocks: Number(result.readBigUInt64LE(48)),
     accessed: readTime(64),
     modified: readTime(112),
+    changed: readTime(96),
     nodeMajor: result.readUInt32LE(128),
     nodeMinor: result.readUInt32LE(132),
     deviceMajor: result.readUInt32LE(136),

@@ -1,7 +1,45 @@
+import { mkdir, rmdir } from "node:fs/promises";
+import { execa } from "execa";
 import { defaultTable } from "#config/plugin-tables.ts";
-import { snapshotDrivers } from "../../services/snapshots/drivers/index.ts";
+import { mountAll, unmountAll } from "#linux/mount.ts";
+import { blockfileDriver } from "../../services/snapshots/drivers/blockfile/driver.ts";
+import { btrfsDriver } from "../../services/snapshots/drivers/btrfs/driver.ts";
+import { nativeDriver } from "../../services/snapshots/drivers/native/driver.ts";
+import { overlayDriver } from "../../services/snapshots/drivers/overlayfs/driver.ts";
 import { snapshotDriverSuite } from "../conformance/snapshot-driver.suite.ts";
+import { lacksFileSystem } from "../kit/file-systems.ts";
 
-for (const driver of snapshotDrivers) {
+for (const driver of [nativeDriver, overlayDriver]) {
   snapshotDriverSuite(driver, defaultTable(driver.manifest));
+}
+
+snapshotDriverSuite(btrfsDriver, defaultTable(btrfsDriver.manifest), {
+  skip: await lacksFileSystem("btrfs"),
+  prepare: async (directory) => {
+    await execa("truncate", ["--size=256M", `${directory}/disk`]);
+    await execa("mkfs.btrfs", ["--quiet", `${directory}/disk`]);
+    await mkdir(`${directory}/btrfs`);
+    await mountAll([{ type: "btrfs", source: `${directory}/disk`, options: ["loop"] }], `${directory}/btrfs`);
+    return { root_path: `${directory}/btrfs/root` };
+  },
+});
+
+for (const type of ["ext4", "xfs"] as const) {
+  snapshotDriverSuite(blockfileDriver, defaultTable(blockfileDriver.manifest), {
+    title: `blockfile of ${type}`,
+    skip: await lacksFileSystem(type),
+    measuresImages: true,
+    prepare: async (directory) => {
+      const scratch = `${directory}/empty`;
+      await execa("truncate", [type === "xfs" ? "--size=320M" : "--size=48M", scratch]);
+      await execa(`mkfs.${type}`, ["-q", scratch]);
+      if (type === "ext4") {
+        await mkdir(`${directory}/scratch`);
+        await mountAll([{ type, source: scratch, options: ["loop"] }], `${directory}/scratch`);
+        await rmdir(`${directory}/scratch/lost+found`);
+        await unmountAll(`${directory}/scratch`);
+      }
+      return { scratch_file: scratch, fs_type: type };
+    },
+  });
 }

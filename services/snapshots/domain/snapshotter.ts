@@ -69,7 +69,7 @@ export class Snapshotter implements SnapshotterFront {
     return this.driver.mounts(location);
   }
 
-  /** Turns an active snapshot into a committed one. No file is touched; the usage is measured and recorded with it. */
+  /** Turns an active snapshot into a committed one, after the driver has made it ready for that; its usage is recorded with it. */
   async commit(commit: SnapshotCommit): Promise<void> {
     const { active, usage } = await this.#measureActive(commit);
     try {
@@ -86,7 +86,7 @@ export class Snapshotter implements SnapshotterFront {
   async usage(name: SnapshotName): Promise<SnapshotUsage> {
     const { location, usage } = await this.#index.resolve(name);
     if (location.kind === "active") {
-      return await this.driver.measure(location.id);
+      return await this.driver.measure(location);
     }
     return usage ?? { sizeBytes: 0n, inodes: 0n };
   }
@@ -197,7 +197,7 @@ export class Snapshotter implements SnapshotterFront {
     this.#active.delete(key);
     if (remembered !== undefined) {
       try {
-        return { active: remembered, usage: await this.driver.measure(remembered.id) };
+        return { active: remembered, usage: await this.#seal(remembered) };
       } catch (error) {
         if (!isFailure(error, ErrorKind.NotFound)) {
           throw error;
@@ -206,7 +206,15 @@ export class Snapshotter implements SnapshotterFront {
       }
     }
     const active = await this.#findActive(name);
-    return { active, usage: active === undefined ? undefined : await this.driver.measure(active.id) };
+    return { active, usage: active === undefined ? undefined : await this.#seal(active) };
+  }
+
+  /** Makes a snapshot ready to be committed. @returns what it takes then. */
+  async #seal(active: SnapshotLocation): Promise<SnapshotUsage> {
+    if (this.driver.seal !== undefined) {
+      await this.#locks.run([active.id], async () => await this.driver.seal?.(active));
+    }
+    return await this.driver.measure(active);
   }
 
   /** The location of what is to be committed; undefined when it is not there or not active, which the index then refuses. */

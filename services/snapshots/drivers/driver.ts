@@ -31,7 +31,7 @@ export type { SnapshotUsage } from "./usage.ts";
  * ```
  *
  * The record comes first and the directory second, so a directory without a record is garbage and a record without a directory
- * is made again. Commit touches no file: what was the directory of the active snapshot is the directory of the committed one.
+ * is made again. Commit itself touches no file (a driver may have a step before it, {@link SnapshotDriver.seal}): what was the directory of the active snapshot is the directory of the committed one.
  * Its parents may change with the commit (a rebase), which is why {@link SnapshotDriver.mounts} is always told all parents.
  *
  * ## Rules
@@ -39,8 +39,7 @@ export type { SnapshotUsage } from "./usage.ts";
  * - `create` and `remove` may be repeated at any time, after a crash at any line in between too. What is visible under an id
  *   is complete: directories are built under another name and renamed, and renamed away before they are deleted.
  * - Two calls for the same id never run at the same time; the caller sees to that. Calls for different ids do.
- * - `mounts` reads no disk and is fast. `create` is fast but for drivers that copy. `measure` and `remove` may take as long as
- *   there are files.
+ * - `mounts` is fast. `create` is fast but for drivers that copy. `seal`, `measure` and `remove` may take as long as there are files.
  * - Paths inside a snapshot belong to images and containers and are hostile: a driver follows no link in them.
  */
 
@@ -80,17 +79,29 @@ export interface SnapshotDriver {
    */
   create(location: SnapshotLocation): Promise<void>;
 
-  /** The mounts that show an active snapshot or a view, in the order to apply them. Reads no disk. */
-  mounts(location: SnapshotLocation): Mount[];
+  /**
+   * The mounts that show an active snapshot or a view, in the order to apply them. Some may be for the mount manager (`format/overlay`).
+   *
+   * @throws {@link FlotillaError} or a system error when what has to be shown is not there.
+   */
+  mounts(location: SnapshotLocation): Promise<Mount[]>;
 
   /**
-   * Counts what a snapshot's own directory takes on disk.
+   * Makes an active snapshot ready to be committed; drivers for whom there is nothing to do have no such step. It stays active, may be
+   * changed and is sealed again then; what was sealed and not committed costs space until it is removed.
+   *
+   * @throws {@link FlotillaError} `not_found` when the snapshot has no directory; what making it ready fails with.
+   */
+  seal?(location: SnapshotLocation): Promise<void>;
+
+  /**
+   * Counts what a snapshot takes on disk without its parents.
    *
    * Files that come and go meanwhile are counted or not, without failure.
    *
    * @throws {@link FlotillaError} `not_found` when the snapshot has no directory.
    */
-  measure(id: bigint): Promise<SnapshotUsage>;
+  measure(location: SnapshotLocation): Promise<SnapshotUsage>;
 
   /**
    * Moves the directories of snapshots that nobody knows out of the way, for somebody to look at them. Nothing is deleted, and what is

@@ -1,6 +1,13 @@
+import { blockfileDriver } from "./blockfile/driver.ts";
+import { btrfsDriver } from "./btrfs/driver.ts";
 import type { SnapshotDriverDefinition } from "./driver.ts";
 import { nativeDriver } from "./native/driver.ts";
 import { overlayDriver } from "./overlayfs/driver.ts";
 
 /** Every driver that is built in, in the order in which their plugins are initialised. */
-export const snapshotDrivers: readonly SnapshotDriverDefinition[] = [nativeDriver, overlayDriver];
+export const snapshotDrivers: readonly SnapshotDriverDefinition[] = [
+  blockfileDriver,
+  btrfsDriver,
+  nativeDriver,
+  overlayDriver,
+];

@@ -68,13 +68,13 @@ export class SnapshotDirectories {
   }
 
   /**
-   * Counts what a tree that belongs to an id takes on disk.
+   * Counts what a tree that belongs to an id takes on disk, without what it has from `base`.
    *
    * @throws {@link FlotillaError} `not_found` when it is not there.
    */
-  async measure(id: bigint, tree: string): Promise<SnapshotUsage> {
+  async measure(id: bigint, tree: string, base?: string): Promise<SnapshotUsage> {
     try {
-      return await this.#trees.measure(tree);
+      return await this.#trees.measure(tree, base);
     } catch (error) {
       throw systemErrorCode(error) === "ENOENT" ? missingDirectory(id, tree, error) : error;
     }

@@ -4,6 +4,7 @@ import { clearThreadUmask } from "#linux/process.ts";
 import { applyLayer } from "../layers/apply.ts";
 import { adoptDirectories } from "../layers/implied-directories.ts";
 import { streamLayer } from "../layers/layer-stream.ts";
+import { copyFile } from "../trees/copy-file.ts";
 import { copyTree } from "../trees/copy-tree.ts";
 import { measureTree } from "../trees/measure-tree.ts";
 import { removeTrees } from "../trees/remove-trees.ts";
@@ -63,9 +64,11 @@ async function run(job: ThreadJob, signal: AbortSignal, output: JobOutput): Prom
     case "adopt":
       return adoptDirectories(job.input);
     case "measure":
-      return measureTree(job.input);
+      return measureTree(job.input.root, job.input.base);
     case "remove":
       return removeTrees(job.input);
+    case "copyFile":
+      return copyFile(job.input.source, job.input.target);
     default:
       return copyTree(job.input.source, job.input.target);
   }

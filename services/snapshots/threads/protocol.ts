@@ -14,9 +14,14 @@ export interface ThreadWork {
   /** Gives directories that a layer implied the attributes of those below. */
   adopt: { readonly input: AdoptJob; readonly result: undefined };
   /** Counts the blocks and inodes of a tree. */
-  measure: { readonly input: string; readonly result: SnapshotUsage };
+  measure: {
+    readonly input: { readonly root: string; readonly base: string | undefined };
+    readonly result: SnapshotUsage;
+  };
   /** Deletes trees. */
   remove: { readonly input: readonly string[]; readonly result: undefined };
+  /** Copies a file to a new place. */
+  copyFile: { readonly input: { readonly source: string; readonly target: string }; readonly result: undefined };
   /** Copies a tree into an existing directory. */
   copy: { readonly input: { readonly source: string; readonly target: string }; readonly result: undefined };
 }

@@ -10,8 +10,8 @@ export class TreeThreads implements TreeWorkers, AsyncDisposable {
   readonly #pool = new WorkerPool(threadsMax);
   readonly #never = new AbortController().signal;
 
-  measure(root: string): Promise<SnapshotUsage> {
-    return this.#pool.run("measure", root, this.#never);
+  measure(root: string, base?: string): Promise<SnapshotUsage> {
+    return this.#pool.run("measure", { root, base }, this.#never);
   }
 
   async remove(paths: readonly string[]): Promise<void> {
@@ -22,6 +22,10 @@ export class TreeThreads implements TreeWorkers, AsyncDisposable {
 
   copy(source: string, target: string): Promise<void> {
     return this.#pool.run("copy", { source, target }, this.#never);
+  }
+
+  copyFile(source: string, target: string): Promise<void> {
+    return this.#pool.run("copyFile", { source, target }, this.#never);
   }
 
   /** Ends all threads; what they are doing fails. */

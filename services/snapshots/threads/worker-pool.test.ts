@@ -10,7 +10,7 @@ test("a job whose thread dies fails with the reason, and the next job gets anoth
     `data:text/javascript,${encodeURIComponent(`
       import { parentPort } from "node:worker_threads";
       parentPort.on("message", ({ job, port }) => {
-        if (job.input === "die") {
+        if (job.input.root === "die") {
           throw new RangeError("out of something");
         }
         port.postMessage({ kind: "done", result: job.input });
@@ -19,16 +19,22 @@ test("a job whose thread dies fails with the reason, and the next job gets anoth
     `)}`,
   );
   await using pool = new WorkerPool(1, program);
-  await assert.rejects(pool.run("measure", "die", never), (error: unknown) => {
+  await assert.rejects(pool.run("measure", { root: "die", base: undefined }, never), (error: unknown) => {
     assert.ok(isFailure(error, ErrorKind.Unavailable), String(error));
     assert.equal(error.message, "the thread that did the work has ended: out of something: unavailable");
     assert.ok(error.cause instanceof RangeError);
     return true;
   });
-  assert.equal(await pool.run("measure", "live", never), "live" as never);
+  assert.deepEqual(await pool.run("measure", { root: "live", base: undefined }, never), {
+    root: "live",
+    base: undefined,
+  } as never);
 });
 
 test("an error of the system keeps its code on the way from the thread", async () => {
   await using pool = new WorkerPool(1);
-  await assert.rejects(pool.run("measure", "/nowhere/at/all", never), { code: "ENOENT", kind: ErrorKind.Unknown });
+  await assert.rejects(pool.run("measure", { root: "/nowhere/at/all", base: undefined }, never), {
+    code: "ENOENT",
+    kind: ErrorKind.Unknown,
+  });
 });

@@ -6,6 +6,7 @@ import type { SnapshotUsage } from "../drivers/driver.ts";
 
 /** @source stat(2) `st_blocks` */
 const blockBytes = 512n;
+const itself = asByteString("");
 
 /**
  * Counts the blocks and inodes of a tree, its top directory included; what has several names counts once.
@@ -15,14 +16,16 @@ const blockBytes = 512n;
  *
  * Makes system calls without a pause, for a thread of its own.
  *
+ * @param baseRoot - The tree that it was a snapshot of: what has the same inode there and was not changed since is not counted.
  * @throws {@link SystemError} `ENOENT` when the tree itself is not there, and others.
  * @source containerd/continuity v0.4.5 fs/du_unix.go `diskUsage`
  */
-export function measureTree(root: string): SnapshotUsage {
+export function measureTree(root: string, baseRoot?: string): SnapshotUsage {
   const linkedInodes = new Set<bigint>();
   let blocks = 0n;
   let inodes = 0n;
-  const count = (status: FileStatus): boolean => {
+  using base = new BaseTree(baseRoot);
+  const count = (status: FileStatus, name: ByteString): boolean => {
     const isDirectory = typeOf(status) === FileType.Directory;
     if (!isDirectory && status.links > 1) {
       if (linkedInodes.has(status.inode)) {
@@ -30,32 +33,78 @@ export function measureTree(root: string): SnapshotUsage {
       }
       linkedInodes.add(status.inode);
     }
-    blocks += BigInt(status.blocks);
-    inodes += 1n;
+    if (!base.has(name, status)) {
+      blocks += BigInt(status.blocks);
+      inodes += 1n;
+    }
     return isDirectory;
   };
   /** Counts what is in the directory and answers its subdirectories. */
   const countEntries = (directory: number): ByteString[] =>
     listDirectory(directory).filter((name) => {
       const status = findStatusAt(directory, name);
-      return status !== undefined && count(status);
+      return status !== undefined && count(status, name);
     });
   using path = new DirectoryPath(root);
-  const top = findStatusAt(path.descriptor, asByteString(""));
+  const top = findStatusAt(path.descriptor, itself);
   if (top !== undefined) {
-    count(top);
+    count(top, itself);
   }
   const unseen = [countEntries(path.descriptor)];
   for (let level = unseen.at(-1); level !== undefined; level = unseen.at(-1)) {
     const name = level.pop();
     if (name === undefined) {
       unseen.pop();
+      base.leave();
       if (!path.leave()) {
         break;
       }
     } else if (path.enter(name)) {
+      base.enter(name);
       unseen.push(countEntries(path.descriptor));
     }
   }
   return { sizeBytes: blocks * blockBytes, inodes };
+}
+
+/** Follows a walk in the tree that was there before, as far as that has the same directories. */
+class BaseTree implements Disposable {
+  #path: DirectoryPath | undefined;
+  /** How far the walk is in directories that are not here. */
+  #beyond = 0;
+
+  constructor(root: string | undefined) {
+    this.#path = root === undefined ? undefined : new DirectoryPath(root);
+  }
+
+  has(name: ByteString, status: FileStatus): boolean {
+    if (this.#path === undefined || this.#beyond > 0) {
+      return false;
+    }
+    const before = findStatusAt(this.#path.descriptor, name);
+    return (
+      before?.inode === status.inode &&
+      before.changed.seconds === status.changed.seconds &&
+      before.changed.nanoseconds === status.changed.nanoseconds
+    );
+  }
+
+  enter(name: ByteString): void {
+    if (this.#beyond > 0 || this.#path?.enter(name) !== true) {
+      this.#beyond += 1;
+    }
+  }
+
+  leave(): void {
+    if (this.#beyond > 0) {
+      this.#beyond -= 1;
+    } else if (this.#path?.leave() === false) {
+      // It was moved away, which happens to no committed snapshot; what follows counts as new.
+      this.#path = undefined;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#path?.[Symbol.dispose]();
+  }
 }

@@ -1,9 +1,19 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { linkSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import test, { type TestContext } from "node:test";
 import { Worker } from "node:worker_threads";
+import { createSnapshot, createSubvolume } from "#linux/btrfs.ts";
 import { asByteString } from "#linux/bytes.ts";
 import { DirectoryPath } from "#linux/directory-path.ts";
 import { closeFile, makeDirectoryAt, OpenFlag, openAt, succeed, workingDirectory } from "#linux/file.ts";
@@ -15,6 +25,19 @@ function temporaryDirectory(context: TestContext): string {
   const path = mkdtempSync(`${tmpdir()}/flotilla-trees-`);
   context.after(() => rmSync(path, { recursive: true, force: true }));
   return path;
+}
+
+/** Why btrfs cannot be tried here, or false. */
+function lacksBtrfs(): string | false {
+  if (process.geteuid?.() !== 0 || !readFileSync("/proc/filesystems", "utf8").includes("btrfs")) {
+    return "no btrfs, or no root to mount it";
+  }
+  try {
+    execFileSync("mkfs.btrfs", ["--version"]);
+    return false;
+  } catch {
+    return "mkfs.btrfs is not installed";
+  }
 }
 
 /** Makes directories inside each other, deeper than any path is long. */
@@ -41,6 +64,36 @@ test("a tree is measured as du does it", (context) => {
   assert.equal(sizeBytes, BigInt(du.split("\t")[0] ?? ""));
   assert.equal(inodes, 5n);
   assert.throws(() => measureTree(`${path}/none`), { code: "ENOENT" });
+});
+
+test("what a snapshot has from the tree that it was made of is not counted", {
+  skip: lacksBtrfs(),
+}, async (context) => {
+  const path = temporaryDirectory(context);
+  execFileSync("truncate", ["--size=128M", `${path}/disk`]);
+  execFileSync("mkfs.btrfs", ["--quiet", `${path}/disk`]);
+  mkdirSync(`${path}/mnt`);
+  await using mounts = new AsyncDisposableStack();
+  mounts.defer(() => unmountAll(`${path}/mnt`));
+  await mountOne({ type: "btrfs", source: `${path}/disk`, options: ["loop"] }, `${path}/mnt`);
+  const [base, child] = [`${path}/mnt/base`, `${path}/mnt/child`];
+  createSubvolume(base);
+  for (const name of ["kept", "changed", "gone"]) {
+    mkdirSync(`${base}/${name}`);
+    writeFileSync(`${base}/${name}/file`, Buffer.alloc(1 << 20, 1));
+  }
+  createSnapshot(base, child, { readOnly: false });
+  assert.equal(measureTree(child, base).inodes, 0n);
+  writeFileSync(`${child}/changed/file`, Buffer.alloc(1 << 20, 2));
+  rmSync(`${child}/gone`, { recursive: true });
+  mkdirSync(`${child}/new/deep`, { recursive: true });
+  writeFileSync(`${child}/new/deep/file`, "new");
+  execFileSync("sync", ["--file-system", child]);
+  const { inodes, sizeBytes } = measureTree(child, base);
+  // The top, whose entries changed, the changed file, and what is new with its directories.
+  assert.equal(inodes, 5n);
+  assert.ok(sizeBytes >= 1n << 20n && sizeBytes < 2n << 20n);
+  assert.equal(measureTree(child).inodes, 8n);
 });
 
 test("what is deeper than any path, and than the descriptors that a process has, is measured and removed", (context) => {

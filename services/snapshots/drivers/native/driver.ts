@@ -47,12 +47,12 @@ class NativeDriver implements SnapshotDriver {
     });
   }
 
-  mounts({ id, parentIds: [parentId], kind }: SnapshotLocation): Mount[] {
+  async mounts({ id, parentIds: [parentId], kind }: SnapshotLocation): Promise<Mount[]> {
     const shown = kind === "view" && parentId !== undefined ? parentId : id;
     return [{ type: "bind", source: this.#directories.path(shown), options: ["rbind", kind === "view" ? "ro" : "rw"] }];
   }
 
-  async measure(id: bigint): Promise<SnapshotUsage> {
+  async measure({ id }: SnapshotLocation): Promise<SnapshotUsage> {
     return await this.#directories.measure(id, this.#directories.path(id));
   }
 

@@ -80,7 +80,7 @@ class OverlayDriver implements SnapshotDriver {
     });
   }
 
-  mounts({ id, parentIds, kind, labels }: SnapshotLocation): Mount[] {
+  async mounts({ id, parentIds, kind, labels }: SnapshotLocation): Promise<Mount[]> {
     return overlayMounts({
       kind,
       upper: this.#filesOf(id),
@@ -91,7 +91,7 @@ class OverlayDriver implements SnapshotDriver {
     });
   }
 
-  async measure(id: bigint): Promise<SnapshotUsage> {
+  async measure({ id }: SnapshotLocation): Promise<SnapshotUsage> {
     return await this.#directories.measure(id, this.#filesOf(id));
   }
 
