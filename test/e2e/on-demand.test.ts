@@ -52,6 +52,12 @@ test("a process on demand is shown before it runs, started by its first call, an
   assert.deepEqual(await transferPlugins(), promised);
 
   await ours.kill9("transfer");
+  // A call that it takes as it dies ends with it.
+  await until(
+    () => deathsInLog() === 1,
+    () => "the gateway has not seen the death",
+    20_000,
+  );
   assert.equal((await ours.ctr("-n", namespace, "images", "ls")).exitCode, 0);
   assert.equal(ours.pidOf("transfer"), undefined);
 

@@ -154,12 +154,21 @@ test("flotilla transfers shows who pulls and who waits, and ends one of them for
   const clients = [0, 1].map(() => new TransferClient(daemon.transport, uniqueNamespace()));
   const pulls = clients.map((client) => client.pull(reference, { unpacks }));
   const ends = Promise.allSettled(pulls);
+  // They wait for each other's manifest and first layer as well, but not for long.
   await until(
-    async () => (await listed()).some(({ waitingClients }) => waitingClients === 1),
+    () => registry.count(new RegExp(`GET .*${layer}`)) > 0,
+    () => "the layer is not asked for",
+    fetchMsMax,
+  );
+  let shown = await listed();
+  await until(
+    async () => {
+      shown = await listed();
+      return shown.some(({ waitingClients }) => waitingClients === 1);
+    },
     () => "nobody waits",
     fetchMsMax,
   );
-  const shown = await listed();
   const leader = shown.find(({ waitingClients }) => waitingClients === 1);
   assert.deepEqual(new Set(shown.map(({ waitingClients }) => waitingClients)), new Set([0, 1]));
   assert.equal(shown.length, 2);
