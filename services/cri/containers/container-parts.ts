@@ -17,7 +17,7 @@ export interface ContainerParts {
   readonly pods: PodTable;
   readonly containers: ContainerTable;
   readonly names: NameTable;
-  readonly machine: Machine;
+  readonly machine: () => Promise<Machine>;
   readonly exits: Exits;
   readonly events: ContainerEventSink;
   readonly log: Logger;

@@ -54,7 +54,8 @@ export async function makeSpec(parts: ContainerParts, making: SpecMaking): Promi
 }
 
 async function gather(parts: ContainerParts, making: SpecMaking): Promise<ContainerSpecRequest> {
-  const { settings, machine } = parts;
+  const { settings } = parts;
+  const machine = await parts.machine();
   const { id, pod, config, sandboxConfig, image, runtime } = making;
   const security = config.linux?.securityContext;
   const privileged = security?.privileged === true;

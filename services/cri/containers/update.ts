@@ -29,8 +29,9 @@ export async function updateResources(
       if (status.removing || container.status.removing) {
         throw new FlotillaError(ErrorKind.Unknown, `container ${quote(container.id)} is in removing state`);
       }
+      const machine = await parts.machine();
       const old = specOf(await getRecord(parts.peers, container.id));
-      const linux = { ...old.linux, resources: applyResources(old.linux?.resources, wishes, parts.machine) };
+      const linux = { ...old.linux, resources: applyResources(old.linux?.resources, wishes, machine) };
       const spec = { ...old, linux };
       await replaceSpec(parts.peers, container.id, spec);
       try {

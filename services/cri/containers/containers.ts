@@ -1,0 +1,60 @@
+import type { ContainerStatus } from "#gen/runtime/v1/api_pb.ts";
+import type { Container, ContainerTable } from "../store/container.ts";
+import { IdTable } from "../store/id-table.ts";
+import { NameTable } from "../store/name-table.ts";
+import { containerCalls } from "./container-calls.ts";
+import type { ContainerParts } from "./container-parts.ts";
+import { Exits } from "./exits.ts";
+import { followOutOfMemory } from "./out-of-memory.ts";
+import { recoverContainers } from "./recover.ts";
+import { removeContainer } from "./remove.ts";
+import { containerStatus } from "./status.ts";
+import { stopContainer } from "./stop.ts";
+
+/** Everything of this process that is about containers. */
+export interface Containers {
+  readonly table: ContainerTable;
+  readonly parts: ContainerParts;
+  readonly calls: ReturnType<typeof containerCalls>;
+  /** Takes in what is there, and follows what happens from then on. The pods are known by then. */
+  start(): Promise<void>;
+  /** Kills all containers of a pod and waits for their end. */
+  stopAll(podId: string): Promise<void>;
+  /** Removes all containers of a pod. */
+  removeAll(podId: string): Promise<void>;
+  /** What the kubelet is told of the containers of a pod. */
+  statuses(podId: string): ContainerStatus[];
+}
+
+/** Puts containers together. */
+export function openContainers(
+  sources: Omit<ContainerParts, "containers" | "names" | "exits">,
+  resources: AsyncDisposableStack,
+): Containers {
+  const table: ContainerTable = new IdTable<Container>();
+  const exits = new Exits(sources);
+  const parts: ContainerParts = { ...sources, containers: table, names: new NameTable(), exits };
+  const ofPod = (podId: string): Container[] => table.all().filter(({ metadata }) => metadata.podId === podId);
+  return {
+    table,
+    parts,
+    calls: containerCalls(parts),
+    async start() {
+      await recoverContainers(parts);
+      const following = followOutOfMemory(parts);
+      resources.defer(() => following);
+    },
+    stopAll: (podId) => allOf(ofPod(podId), (container) => stopContainer(parts, container, { graceMs: 0 })),
+    removeAll: (podId) => allOf(ofPod(podId), (container) => removeContainer(parts, container)),
+    statuses: (podId) => ofPod(podId).map((container) => containerStatus(container, parts.images.store)),
+  };
+}
+
+/** Does something with all, and fails as the first that fails does once all are through. */
+async function allOf(containers: readonly Container[], act: (container: Container) => Promise<void>): Promise<void> {
+  const outcomes = await Promise.allSettled(containers.map(act));
+  const failed = outcomes.find((outcome) => outcome.status === "rejected");
+  if (failed !== undefined) {
+    throw failed.reason;
+  }
+}
