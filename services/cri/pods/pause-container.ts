@@ -1,0 +1,89 @@
+import { create } from "@bufbuild/protobuf";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
+import { quote } from "#base/quote.ts";
+import { inheritedLabels } from "#containerd/labels.ts";
+import { formatExactJson } from "../containers/spec/exact-json.ts";
+import { hasOwnUsers, userMappings } from "../containers/spec/namespaces.ts";
+import { criCall } from "../peers.ts";
+import type { Pod } from "../store/pod.ts";
+import { encodePodMetadata, podMetadataExtension } from "../store/pod-record.ts";
+import { recordLabels } from "../store/record-labels.ts";
+import type { PodParts } from "./pod-parts.ts";
+import { sandboxSpec } from "./sandbox-spec.ts";
+
+/** @source containerd/typeurl v2, the type of OCI specifications */
+const specTypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+
+/**
+ * Puts the pause container of a pod on record, with its specification and its root file system, so that the sandbox can be started.
+ *
+ * @throws {@link FlotillaError} in containerd's words. {@link removePauseContainer} undoes what was made.
+ * @source containerd v2.3.4 internal/cri/server/podsandbox/sandbox_run.go `Start`
+ */
+export async function makePauseContainer(parts: PodParts, pod: Pod, signal: AbortSignal): Promise<void> {
+  const { id, config, runtime } = pod;
+  try {
+    const image = await parts.images.ensurePause(config, pod.runtimeHandler, signal);
+    const spec = sandboxSpec({
+      pod,
+      image: image.config,
+      imageName: image.name,
+      settings: parts.settings,
+      machine: await parts.machine(),
+      seccomp: await parts.seccompOf(config),
+    });
+    const snapshotter = snapshotterOf(parts, pod);
+    const labels = { ...inheritedLabels(config.annotations), ...remapLabelsOf(pod) };
+    await image.makeRoot(id, { snapshotter, labels, signal });
+    const container = {
+      id,
+      labels: recordLabels(config.labels, image.config.labels, "sandbox"),
+      image: image.name,
+      runtime: {
+        name: runtime?.type ?? "",
+        ...(runtime?.options === undefined ? {} : { options: runtime.options }),
+      },
+      spec: create(AnySchema, { typeUrl: specTypeUrl, value: new Uint8Array(Buffer.from(formatExactJson(spec))) }),
+      snapshotter,
+      snapshotKey: id,
+      extensions: { [podMetadataExtension]: encodePodMetadata(pod) },
+    };
+    await parts.peers.containers.create({ container }, criCall({ signal })).catch((error: unknown) => {
+      throw wrapFailure(error, "failed to create containerd container");
+    });
+  } catch (error) {
+    throw wrapFailure(error, `failed to start sandbox ${quote(id)}`);
+  }
+}
+
+/** Removes the pause container of a pod, whose task is gone, from the records, and its root file system. May be repeated. */
+export async function removePauseContainer(parts: PodParts, pod: Pod): Promise<void> {
+  const { id } = pod;
+  let snapshotter = snapshotterOf(parts, pod);
+  try {
+    const { container } = await parts.peers.containers.get({ id }, criCall());
+    snapshotter = container?.snapshotter || snapshotter;
+    await parts.peers.containers.delete({ id }, criCall());
+  } catch (error) {
+    if (!isFailure(error, ErrorKind.NotFound)) {
+      throw error;
+    }
+  }
+  await parts.images.removeRoot(id, snapshotter);
+}
+
+function snapshotterOf({ images }: PodParts, { runtime }: Pod): string {
+  return runtime === undefined || runtime.snapshotter === "" ? images.snapshotter : runtime.snapshotter;
+}
+
+/** Labels by which a snapshotter gives files to the users of a pod. @source containerd v2.3.4 client/snapshotter_opts_unix.go `WithRemapperLabels` */
+function remapLabelsOf({ config }: Pod): Record<string, string> {
+  const options = config.linux?.securityContext?.namespaceOptions;
+  if (!hasOwnUsers(options)) {
+    return {};
+  }
+  const { uids, gids } = userMappings(options?.usernsOptions);
+  const text = ([mapping]: typeof uids): string => `0:${mapping?.hostID ?? 0}:${mapping?.size ?? 0}`;
+  return { "containerd.io/snapshot/uidmapping": text(uids), "containerd.io/snapshot/gidmapping": text(gids) };
+}
