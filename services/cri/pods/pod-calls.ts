@@ -1,4 +1,4 @@
-import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
+import { wrapFailure } from "#base/errors.ts";
 import { KeyedLock } from "#base/keyed-lock.ts";
 import { quote } from "#base/quote.ts";
 import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";

@@ -15,7 +15,7 @@ import { toGoJson } from "../store/go-message.ts";
 import type { Pod } from "../store/pod.ts";
 import { podMetadataJson } from "../store/pod-record.ts";
 
-const processStates: Readonly<Record<Status, string>> = {
+const processStates: Readonly<Record<number, string>> = {
   [Status.UNKNOWN]: "unknown",
   [Status.CREATED]: "created",
   [Status.RUNNING]: "running",
@@ -67,7 +67,7 @@ async function pauseRecord({ containers }: CriPeers, id: string): Promise<Contai
 
 async function processState({ tasks }: CriPeers, containerId: string): Promise<string> {
   const process = await unlessAbsent(async () => (await tasks.get({ containerId }, criCall())).process);
-  return process === undefined ? "deleted" : processStates[process.status];
+  return process === undefined ? "deleted" : (processStates[process.status] ?? "unknown");
 }
 
 async function unlessAbsent<T>(look: () => Promise<T>): Promise<T | undefined> {

@@ -79,7 +79,6 @@ async function inspect({ tasksMember }: CriPeers, { type, path, options }: Runti
 function featuresOf({ mountOptions = [], linux }: OciFeatures, { hasRecursiveReadOnly }: MachineSupport) {
   return {
     recursiveReadOnlyMounts: mountOptions.includes("rro") && hasRecursiveReadOnly,
-    userNamespaces:
-      linux?.mountExtensions?.idmap?.enabled === true && linux.namespaces?.includes("user") === true,
+    userNamespaces: linux?.mountExtensions?.idmap?.enabled === true && linux.namespaces?.includes("user") === true,
   };
 }
