@@ -147,7 +147,7 @@ function normalizeResult(result: Json): CniResult {
     readonly routes?: readonly Json[];
   }[];
   if (old.length === 0) {
-    return result as CniResult;
+    return result;
   }
   return {
     ips: old.flatMap(({ ip, gateway }) =>

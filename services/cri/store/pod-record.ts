@@ -4,7 +4,6 @@ import { ErrorKind, failure } from "#base/errors.ts";
 import {
   type LinuxContainerResources,
   LinuxContainerResourcesSchema,
-  type PodSandboxConfig,
   PodSandboxConfigSchema,
 } from "#gen/runtime/v1/api_pb.ts";
 import { formatExactJson, parseExactJson } from "../containers/spec/exact-json.ts";
@@ -68,7 +67,7 @@ export function decodePodMetadata({ value }: Pick<Any, "value">): PodMetadata {
   return {
     id: text("ID"),
     name: text("Name"),
-    config: fromGoJson(PodSandboxConfigSchema, written["Config"] ?? {}) as PodSandboxConfig,
+    config: fromGoJson(PodSandboxConfigSchema, written["Config"] ?? {}),
     netnsPath: text("NetNSPath"),
     ip: text("IP"),
     additionalIps: Array.isArray(more) ? more.filter((address) => typeof address === "string") : [],
