@@ -37,7 +37,7 @@ bring_packages() {
   fi
 }
 
-# bring_programs PROGRAM=PACKAGE...: installs the packages whose programs are missing.
+# bring_programs PROGRAM=PACKAGE...: installs the packages whose programs are missing. A program is a name, or a path.
 bring_programs() {
   missing=
   for pair in "$@"; do
@@ -74,7 +74,9 @@ bring_daemon_programs() {
 bring_test_programs() {
   bring_daemon_programs
   bring_programs ctr=containerd docker-registry=docker-registry skopeo=skopeo umoci=umoci \
-    busybox=busybox-static curl=curl setfattr=attr ip=iproute2 tar=tar xz=xz-utils python3=python3 openssl=openssl
+    busybox=busybox-static curl=curl setfattr=attr ip=iproute2 tar=tar xz=xz-utils python3=python3 openssl=openssl \
+    mkfs.btrfs=btrfs-progs mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mkfs.erofs=erofs-utils losetup=mount \
+    iptables=iptables /usr/lib/cni/bridge=containernetworking-plugins
 }
 
 bring_node
