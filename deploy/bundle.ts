@@ -4,7 +4,7 @@ import { bundleName } from "#fleet/program.ts";
 import { builtinModulesPlugin } from "./builtin-modules.ts";
 
 /**
- * Bundles the programs of the fleet: from every `services/NAME/main.ts`, and from every thread (`*thread-main.ts`), one file that
+ * Bundles the programs of the fleet: from every `services/NAME/main.ts` and `services/NAME/standalone-main.ts`, and from every thread (`*thread-main.ts`), one file that
  * holds what is loaded at its start. What programs share, and what they load when they first need it, are further files.
  *
  *   node deploy/bundle.ts DIRECTORY     run in the repository; DIRECTORY lies two levels below it, as sources do
@@ -13,7 +13,11 @@ import { builtinModulesPlugin } from "./builtin-modules.ts";
  * native code are not bundled: they are found in `node_modules` from the bundle as from the sources.
  */
 async function bundleFleet(directory: string): Promise<void> {
-  const sources = globSync(["services/*/main.ts", "services/**/*thread-main.ts"]).sort();
+  const sources = globSync([
+    "services/*/main.ts",
+    "services/*/standalone-main.ts",
+    "services/**/*thread-main.ts",
+  ]).sort();
   await build({
     entryPoints: sources.map((source) => ({ in: source, out: bundleName(source) })),
     outdir: directory,

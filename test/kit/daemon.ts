@@ -142,12 +142,16 @@ function usersConfig(config: string): string {
 }
 
 /** Starts Debian's containerd on a fresh directory, without CRI, and waits until its socket answers that it serves. */
-export async function startContainerd({ config = "", parent }: DaemonOptions = {}): Promise<Daemon> {
+export async function startContainerd({
+  config = "",
+  parent,
+  disabledPlugins = [],
+}: DaemonOptions & { readonly disabledPlugins?: readonly string[] } = {}): Promise<Daemon> {
   return await startDaemon("c", parent, {
     config: ({ root, state, address, optional }) => `version = 2
 root = "${root}"
 state = "${state}"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = ${JSON.stringify(["io.containerd.grpc.v1.cri", ...disabledPlugins])}
 [grpc]
   address = "${address}"
 [plugins."io.containerd.internal.v1.opt"]

@@ -4,6 +4,7 @@ import type { Command } from "./command.ts";
 import { configCommand } from "./config-command.ts";
 import { ociHookCommand } from "./oci-hook-command.ts";
 import { publishCommand } from "./publish-command.ts";
+import { serveCommand } from "./serve-command.ts";
 import { transfersCommand } from "./transfers-command.ts";
 
 const description = `Starts the daemon in the foreground unless a command is given.
@@ -26,7 +27,7 @@ export function makeProgram(runDaemon: (flags: DaemonFlags) => Promise<void>): C
       { names: ["state"], usage: "Directory of what does not" },
       { names: ["version", "v"], isSwitch: true, usage: "Print the version" },
     ],
-    commands: [configCommand, publishCommand, ociHookCommand, transfersCommand],
+    commands: [configCommand, publishCommand, ociHookCommand, transfersCommand, serveCommand],
     run: ({ values }) => runDaemon(selectDaemonFlags(values)),
   };
 }
