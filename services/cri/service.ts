@@ -86,7 +86,7 @@ export function composeCri(context: ProcessContext): ProcessParts {
             ...updateRuntimeConfigCall(network, networks, log),
             ...podCalls(pods),
           };
-          return { services: [bindService(RuntimeService, gate.guard(handlers))] };
+          return { services: [bindService(RuntimeService, gate.guard(RuntimeService, handlers))] };
         },
       },
     ],

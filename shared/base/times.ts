@@ -33,6 +33,11 @@ export function timestampOf(ns: bigint): TimestampMessage {
   return { $typeName: "google.protobuf.Timestamp", seconds: (ns - nanos) / nsPerSecond, nanos: Number(nanos) };
 }
 
+/** A time of a message in ns since the epoch. */
+export function nanosecondsOf({ seconds, nanos }: MessageTime): bigint {
+  return seconds * nsPerSecond + BigInt(nanos);
+}
+
 /** The present as clients get it. */
 export function timestampNow(): TimestampMessage {
   return timestampOf(wallClock());

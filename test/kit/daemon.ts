@@ -87,6 +87,8 @@ export interface FlotillaOptions extends DaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Whether the kubelet is served. Where nothing is said it is not, so that tests of other things do not pay for it. */
   readonly cri?: boolean;
+  /** Path of the network namespace that it runs in, in place of the machine's own. */
+  readonly networkNamespace?: string;
   /** Whether its processes run as users of their own, those of {@link userIds}; unless given, whether FLOTILLA_TEST_OWN_USERS is 1. */
   readonly hasOwnUsers?: boolean;
 }
@@ -106,6 +108,7 @@ export async function startFlotilla({
   args = [],
   env = {},
   cri = false,
+  networkNamespace,
   hasOwnUsers = process.env["FLOTILLA_TEST_OWN_USERS"] === "1",
 }: FlotillaOptions = {}): Promise<Daemon> {
   const disabled = cri ? "" : 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n';
@@ -117,8 +120,9 @@ path = "${optional}"
 ${config.includes("[debug]") ? "" : '[debug]\nformat = "json"\n'}
 ${hasOwnUsers ? usersConfig(config) : ""}`,
     isOpen: hasOwnUsers,
-    command: launcher,
+    command: networkNamespace === undefined ? launcher : "nsenter",
     args: ({ root, state, address, configPath }) => [
+      ...(networkNamespace === undefined ? [] : [`--net=${networkNamespace}`, launcher]),
       "--root",
       root,
       "--state",

@@ -29,6 +29,20 @@ export async function busyboxImage(): Promise<TestImage> {
   });
 }
 
+/** `docker.io/library/pause:test`: busybox whose command sleeps for ever, which is what a pod needs to be kept alive. */
+export async function pauseImage(): Promise<TestImage> {
+  const config = { Entrypoint: ["/bin/sleep", "1000000000"], User: "65535:65535" };
+  return await cachedImage(
+    "pause",
+    config,
+    async () => {
+      const base = await busyboxLayer();
+      return [() => base];
+    },
+    config,
+  );
+}
+
 /** How big {@link bigImage} is. */
 export interface BigImageSize {
   /** Number of layers, at least 2. */
@@ -64,6 +78,7 @@ async function cachedImage(
   name: string,
   parameters: object,
   makeLayers: () => Promise<ImageParts["layers"]>,
+  config: ImageParts["config"] = shellConfig,
 ): Promise<TestImage> {
   const cache = join(tmpdir(), "flotilla-images");
   const key = await cacheKey(parameters);
@@ -72,7 +87,7 @@ async function cachedImage(
     await mkdir(cache, { recursive: true });
     const half = await mkdtemp(`${cache}/.new-`);
     try {
-      await makeImage(half, name, await makeLayers());
+      await makeImage(half, { name, layers: await makeLayers(), config });
       await rename(half, directory);
     } catch (error) {
       await rm(half, { recursive: true, force: true });
@@ -85,9 +100,9 @@ async function cachedImage(
   return { ...facts, name: nameOf(name), layout: `${directory}/layout`, tar: `${directory}/image.tar` };
 }
 
-async function makeImage(directory: string, name: string, layers: ImageParts["layers"]): Promise<void> {
+async function makeImage(directory: string, { name, layers, config }: ImageParts): Promise<void> {
   const layout = `${directory}/layout`;
-  const facts = await writeLayout(layout, { name: nameOf(name), layers, config: shellConfig });
+  const facts = await writeLayout(layout, { name: nameOf(name), layers, config });
   const blobs = (await readdir(`${layout}/blobs/sha256`)).sort().map((hex) => `sha256:${hex}`);
   await packLayout(layout, `${directory}/image.tar`, blobs);
   await writeFile(`${directory}/facts.json`, JSON.stringify(facts));

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, isFailure } from "#base/errors.ts";
-import { nsPerSecond, wallClock } from "#base/times.ts";
+import { nanosecondsOf, wallClock } from "#base/times.ts";
 import { ContainerEventType } from "#gen/runtime/v1/api_pb.ts";
 import { criCall } from "../peers.ts";
 import type { Pod } from "../store/pod.ts";
@@ -43,7 +43,7 @@ async function waitForEnd({ peers, log, stopping }: PodParts, pod: Pod): Promise
         { sandboxId: id, sandboxer },
         criCall({ signal, timeoutMs: Number.POSITIVE_INFINITY }),
       );
-      const atNs = exitedAt === undefined ? wallClock() : exitedAt.seconds * nsPerSecond + BigInt(exitedAt.nanos);
+      const atNs = exitedAt === undefined ? wallClock() : nanosecondsOf(exitedAt);
       return { status: exitStatus, atNs };
     } catch (error) {
       if (signal.aborted) {

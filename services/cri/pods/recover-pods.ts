@@ -1,6 +1,6 @@
 import { readdir, rm } from "node:fs/promises";
 import { ErrorKind, errorMessage, isFailure, systemErrorCode } from "#base/errors.ts";
-import { nsPerSecond } from "#base/times.ts";
+import { nanosecondsOf } from "#base/times.ts";
 import type { Container } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import type { Sandbox } from "#gen/containerd/types/sandbox_pb.ts";
 import { unmountRecursive } from "#linux/mount.ts";
@@ -104,7 +104,7 @@ async function foundPod(
     sandboxer,
     directory: `${settings.rootDirectory}/sandboxes/${id}`,
     stateDirectory: `${settings.stateDirectory}/sandboxes/${id}`,
-    createdAtNs: createdAt === undefined ? 0n : createdAt.seconds * nsPerSecond + BigInt(createdAt.nanos),
+    createdAtNs: createdAt === undefined ? 0n : nanosecondsOf(createdAt),
     exit: undefined,
     updatedResources: updated === undefined ? undefined : decodeUpdatedResources(updated),
     ended: found.state === "notready" ? abortedController() : new AbortController(),

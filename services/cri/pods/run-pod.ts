@@ -3,7 +3,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { wallClock } from "#base/times.ts";
+import { nanosecondsOf, wallClock } from "#base/times.ts";
 import {
   ContainerEventType,
   NamespaceMode,
@@ -245,6 +245,9 @@ async function startSandbox({ peers }: PodParts, pod: Pod, undo: Undo, signal: A
     });
   const started = await peers.controller.start({ sandboxId: id, sandboxer }, criCall({ signal }));
   pod.pid = started.pid;
+  if (started.createdAt !== undefined) {
+    pod.createdAtNs = nanosecondsOf(started.createdAt);
+  }
   pod.endpoint = { address: started.address, version: started.version };
 }
 

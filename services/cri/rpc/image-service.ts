@@ -34,7 +34,7 @@ export function imageService(parts: ImageServiceParts, gate: Gate): ServiceBindi
   const { store, puller } = parts;
   return bindService(
     ImageService,
-    gate.guard({
+    gate.guard(ImageService, {
       listImages: () => ({ images: store.all().map(describeImage) }),
       streamImages: async function* () {
         const images = store.all();
