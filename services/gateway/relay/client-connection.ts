@@ -12,6 +12,7 @@ import { type CallObserver, joinWatchers } from "#wire/observe.ts";
 import type { RpcHost } from "#wire/server.ts";
 import { type ConnectionAccess, requestedCall } from "./access.ts";
 import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
+import type { IdleUpstreams } from "./idle-upstreams.ts";
 import { keptRequestsBytesMax, unfinishedRequestMs } from "./limits.ts";
 import type { RelayCounts } from "./relay-counts.ts";
 import { describeMissingRoute, findRoute, type RelayRoutes } from "./route.ts";
@@ -33,6 +34,8 @@ export interface ClientConnectionOptions {
   readonly access: ConnectionAccess | undefined;
   /** What the relay's own process answers, if anything. */
   readonly local: LocalAnswers | undefined;
+  /** Connections to processes whose clients have gone. */
+  readonly idle: IdleUpstreams;
   readonly heldMsMax: number;
   readonly messageLimits: MessageLimits;
   readonly counts: RelayCounts;
@@ -210,6 +213,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
       const options = this.#options;
       link = new UpstreamLink(this, this.group, {
         upstream,
+        idle: options.idle,
         heldMsMax: options.heldMsMax,
         counts: options.counts,
         connect: () => options.connectUpstream(upstream),

@@ -238,5 +238,6 @@ function forwardPiece(writer: FrameWriter, streamId: number, piece: Piece): void
     chunk[headStart + 2] = sizeBytes;
     chunk[headStart + 4] = 0;
   }
+  writer.placeStreamId(chunk, headStart, streamId);
   writer.appendData(chunk, headStart, end);
 }

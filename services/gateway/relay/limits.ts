@@ -15,6 +15,15 @@ export const gatedResponseBytesMax = 16 * 1024;
 /** Responses that one upstream connection holds back at a time; with their size this stays well below its window. */
 export const gatedResponsesMax = 64;
 
+/** Connections to one process that are kept for the next clients: as many short-lived clients as there mostly are at a time. */
+export const idleUpstreamsMax = 4;
+
+/** How long such a connection is kept at least; each takes some memory at both ends. */
+export const idleUpstreamMsMax = 10_000;
+
+/** Highest stream id of a connection that another client may still have, so that there is room for the ids of that one. */
+export const reusedStreamIdMax = 2 ** 30;
+
 /** First pause between two tries to reach a process that is not there; it doubles with each. */
 export const reconnectMsMin = 10;
 

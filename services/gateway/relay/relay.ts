@@ -7,6 +7,7 @@ import type { CallObserver } from "#wire/observe.ts";
 import type { ConnectionAccess, RelayAccess } from "./access.ts";
 import { ClientConnection, type LocalAnswers } from "./client-connection.ts";
 import { Http1Front } from "./http1.ts";
+import { IdleUpstreams } from "./idle-upstreams.ts";
 import { RelayCounts } from "./relay-counts.ts";
 import type { RelayRoutes } from "./route.ts";
 
@@ -54,6 +55,9 @@ export class Relay {
   readonly #http1: Http1Front;
   readonly #sniffed = new Set<Socket>();
   readonly #connections = new Set<ClientConnection>();
+  readonly #idle = new IdleUpstreams((error) =>
+    this.#options.onWarning({ err: error }, "a service that nobody called broke the rules of HTTP/2"),
+  );
   #onIdle: (() => void) | undefined;
   #isClosing = false;
 
@@ -109,6 +113,7 @@ export class Relay {
     for (const socket of this.#sniffed) {
       socket.destroy();
     }
+    this.#idle.close();
     await Promise.all([this.#http1.close(drainMs), this.#drainConnections(drainMs)]);
   }
 
@@ -140,6 +145,7 @@ export class Relay {
       access,
       counts: this.#counts,
       local: this.#options.local,
+      idle: this.#idle,
       heldMsMax: this.#heldMsMax,
       messageLimits: this.#messageLimits,
       connectUpstream: (upstream) => this.#options.connectUpstream(upstream),

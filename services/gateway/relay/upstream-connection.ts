@@ -1,16 +1,14 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { Code } from "@connectrpc/connect";
 import { Http2Connection } from "#wire/http2/connection.ts";
 import { wholeBuffer } from "#wire/http2/data-flow.ts";
+import { greetServer } from "#wire/http2/greeting.ts";
 import type { ReceivedHeaders } from "#wire/http2/header-intake.ts";
-import type { HeaderList } from "#wire/http2/header-list.ts";
-import { connectionWindowBytes, headerListBytesMax } from "#wire/http2/limits.ts";
-import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
+import { connectionWindowBytes } from "#wire/http2/limits.ts";
+import { defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
-import { settingsOfLimits } from "#wire/message-limits.ts";
-import { codeOfStatus } from "./answer.ts";
-import { gatedResponseBytesMax } from "./limits.ts";
+import { endCodeOf } from "./end-code.ts";
+import { gatedResponseBytesMax, reusedStreamIdMax } from "./limits.ts";
 import { ResponseGate } from "./response-gate.ts";
 import type { RelayedStream, StreamCarrier } from "./stream.ts";
 import type { StreamOwner } from "./stream-owner.ts";
@@ -25,11 +23,14 @@ export interface UpstreamOwner {
   upstreamFault(upstream: UpstreamConnection, error: unknown): void;
 }
 
-/** The connection of one client connection to one service. Stream ids are those of the client connection. */
+/**
+ * The connection of one client connection to one service. Stream ids are those of the client connection; on the wire they are higher by
+ * what clients before it have used.
+ */
 export class UpstreamConnection extends Http2Connection implements StreamCarrier {
-  readonly #client: StreamOwner;
-  readonly #owner: UpstreamOwner;
-  readonly #gate: ResponseGate;
+  #client: StreamOwner;
+  #owner: UpstreamOwner;
+  #gate: ResponseGate;
   #isConnected = false;
   /** The highest stream id that was sent; every later stream needs a higher one. */
   #lastStreamId = 0;
@@ -59,24 +60,49 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     return this.hasPeerSettings;
   }
 
-  get isLeaving(): boolean {
-    return this.#isLeaving;
+  /** Whether another client may have the connection: the service is there, and nothing of a client before is under way. */
+  get isReusable(): boolean {
+    return (
+      this.hasAnswered &&
+      !this.#isLeaving &&
+      !this.isClosed &&
+      this.#openStreams === 0 &&
+      !this.writer.isSlow &&
+      this.writer.idShift + this.#lastStreamId < reusedStreamIdMax
+    );
+  }
+
+  /** Parts the connection from its client, which has gone. It must be reusable. */
+  leaveTo(group: WriterGroup, owner: UpstreamOwner): void {
+    this.joinGroup(group);
+    this.#owner = owner;
+    // Ids of clients are odd, and so is what comes behind an even number.
+    const usedIds = this.#lastStreamId === 0 ? 0 : this.#lastStreamId + 1;
+    this.writer.idShift += usedIds;
+    this.reader.idShift += usedIds;
+    this.#lastStreamId = 0;
+  }
+
+  /** Gives the connection to a client. */
+  workFor(group: WriterGroup, client: StreamOwner, owner: UpstreamOwner): void {
+    this.joinGroup(group);
+    this.#client = client;
+    this.#owner = owner;
+    this.#gate = new ResponseGate(client);
+    if (client.peerInitialWindowBytes !== this.#announcedWindowBytes) {
+      this.announceWindow(client.peerInitialWindowBytes);
+    }
   }
 
   /** Whether a stream can be sent now. */
   canTake(streamId: number): boolean {
-    return (
-      this.#isConnected &&
-      !this.#isLeaving &&
-      !this.isClosed &&
-      streamId > this.#lastStreamId &&
-      this.#openStreams < this.peerStreamsMax
-    );
+    return this.#isConnected && !this.canNeverTake(streamId) && this.#openStreams < this.peerStreamsMax;
   }
 
   /** Whether a stream can be sent neither now nor later. */
   canNeverTake(streamId: number): boolean {
-    return this.#isLeaving || this.isClosed || streamId <= this.#lastStreamId;
+    const isTooHigh = streamId + this.writer.idShift > windowBytesMax;
+    return this.#isLeaving || this.isClosed || streamId <= this.#lastStreamId || isTooHigh;
   }
 
   /**
@@ -117,7 +143,6 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
   openGate(stream: RelayedStream): void {
     this.#gate.open(stream);
   }
-
   dropGated(stream: RelayedStream): void {
     this.#gate.drop(stream);
   }
@@ -146,7 +171,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
       return;
     }
     if (stream.watcher !== undefined) {
-      stream.endCode = headers.endStream ? codeOfTrailers(headers.list) : codeOfHead(stream.contentType, headers.list);
+      stream.endCode = endCodeOf(headers, stream.contentType);
     }
     if (headers.list.isTooLarge) {
       this.writer.resetStream(stream.id, ErrorCode.EnhanceYourCalm);
@@ -254,19 +279,11 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
   protected onClosed(): void {
     this.#owner.upstreamLost(this);
   }
-
   #greet(): void {
     this.#isConnected = true;
     this.#announcedWindowBytes = this.#client.peerInitialWindowBytes;
-    this.writer.appendControl(clientPreface, 0, clientPreface.length);
-    this.writer.settings([
-      [SettingId.HeaderTableSize, 0],
-      [SettingId.EnablePush, 0],
-      [SettingId.InitialWindowSize, this.#announcedWindowBytes],
-      [SettingId.MaxHeaderListSize, headerListBytesMax],
-      ...settingsOfLimits(this.#client.messageLimits),
-    ]);
-    this.writer.windowUpdate(0, connectionWindowBytes - defaultWindowBytes);
+    const windows = { streamBytes: this.#announcedWindowBytes, connectionBytes: connectionWindowBytes };
+    greetServer(this.writer, windows, this.#client.messageLimits);
     this.#owner.upstreamReady(this);
   }
 
@@ -280,15 +297,4 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
       this.close();
     }
   }
-}
-
-function codeOfTrailers(trailers: HeaderList): Code | undefined {
-  const status = trailers.find("grpc-status");
-  return status === undefined ? undefined : Number(status);
-}
-
-/** The Connect protocol tells the end of a unary call by the status in the head; others end behind what they say. */
-function codeOfHead(contentType: string, head: HeaderList): Code | undefined {
-  const isTold = contentType.startsWith("application/") && !/^application\/(?:grpc|connect\+)/.test(contentType);
-  return isTold ? codeOfStatus(Number(head.find(":status"))) : undefined;
 }

@@ -2,6 +2,7 @@ import type { Duplex } from "node:stream";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
 import { Refusal } from "./answer.ts";
+import type { IdleUpstreams } from "./idle-upstreams.ts";
 import { reconnectMsMax, reconnectMsMin } from "./limits.ts";
 import type { RelayCounts } from "./relay-counts.ts";
 import type { RelayedStream } from "./stream.ts";
@@ -22,6 +23,8 @@ export interface LinkOptions {
   readonly upstream: string;
   readonly heldMsMax: number;
   readonly counts: RelayCounts;
+  /** Connections that the client may have, and that get those that it had. */
+  readonly idle: IdleUpstreams;
   connect(): Duplex;
   onWarning(fields: object, message: string): void;
 }
@@ -52,8 +55,11 @@ export class UpstreamLink implements UpstreamOwner {
 
   /** The connection that can take a new stream at once, if there is one. */
   findReady(streamId: number): UpstreamConnection | undefined {
-    const current = this.#current;
-    return this.#held.length === 0 && current?.canTake(streamId) === true ? current : undefined;
+    if (this.#held.length > 0) {
+      return undefined;
+    }
+    this.#current ??= this.#adopt();
+    return this.#current?.canTake(streamId) === true ? this.#current : undefined;
   }
 
   /** Keeps a stream until a connection takes it, or for so long as a call is held. */
@@ -79,13 +85,14 @@ export class UpstreamLink implements UpstreamOwner {
     }
   }
 
-  /** Ends all connections at once, and with them what the services do for this client. */
+  /** Lets go of all connections. Those on which services do something for this client end, and that with them. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#reconnectTimer);
     clearTimeout(this.#deadlineTimer);
     for (const connection of this.#connections) {
-      connection.close();
+      this.#connections.delete(connection);
+      this.#options.idle.put(this.#options.upstream, connection);
     }
   }
 
@@ -170,6 +177,16 @@ export class UpstreamLink implements UpstreamOwner {
         return;
       }
     }
+  }
+
+  /** Takes over a connection of a client that has gone, if there is one. */
+  #adopt(): UpstreamConnection | undefined {
+    const connection = this.#options.idle.take(this.#options.upstream);
+    if (connection !== undefined) {
+      this.#connections.add(connection);
+      connection.workFor(this.#group, this.#client, this);
+    }
+    return connection;
   }
 
   #connect(): void {

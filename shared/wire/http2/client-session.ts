@@ -1,10 +1,11 @@
 import type { Duplex } from "node:stream";
-import { defaultMessageLimits, type MessageLimits, settingsOfLimits } from "../message-limits.ts";
+import { defaultMessageLimits, type MessageLimits } from "../message-limits.ts";
 import type { HeaderBytes } from "./data-flow.ts";
 import { type EndpointConnection, EndpointStream } from "./endpoint-stream.ts";
+import { greetServer } from "./greeting.ts";
 import type { ReceivedHeaders } from "./header-intake.ts";
-import { endpointConnectionWindowBytes, endpointStreamWindowBytes, headerListBytesMax } from "./limits.ts";
-import { clientPreface, defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "./protocol.ts";
+import { endpointConnectionWindowBytes, endpointStreamWindowBytes } from "./limits.ts";
+import { ErrorCode, windowBytesMax } from "./protocol.ts";
 import { StreamConnection } from "./stream-connection.ts";
 import type { StreamEvents } from "./stream-events.ts";
 import { WriterGroup } from "./writer-group.ts";
@@ -43,15 +44,8 @@ export class ClientSession extends StreamConnection<EndpointStream> implements E
   /** Greets the other side; the socket is open. */
   start(): void {
     this.handle(() => {
-      this.writer.appendControl(clientPreface, 0, clientPreface.length);
-      this.writer.settings([
-        [SettingId.HeaderTableSize, 0],
-        [SettingId.EnablePush, 0],
-        [SettingId.InitialWindowSize, endpointStreamWindowBytes],
-        [SettingId.MaxHeaderListSize, headerListBytesMax],
-        ...settingsOfLimits(this.#announcedLimits),
-      ]);
-      this.writer.windowUpdate(0, endpointConnectionWindowBytes - defaultWindowBytes);
+      const windows = { streamBytes: endpointStreamWindowBytes, connectionBytes: endpointConnectionWindowBytes };
+      greetServer(this.writer, windows, this.#announcedLimits);
     });
   }
 

@@ -29,7 +29,7 @@ export abstract class ConnectionFlow implements DataSource, DataSink {
   sendWindowBytes = defaultWindowBytes;
   isClosed = false;
   protected readonly socket: Duplex;
-  protected readonly group: WriterGroup;
+  protected group: WriterGroup;
   protected readonly receiveWindow: ReceiveWindow;
   /** Credit that sources get back when this socket has drained. */
   readonly #parkedCredit = new Map<DataSource, number>();
@@ -80,6 +80,12 @@ export abstract class ConnectionFlow implements DataSource, DataSink {
 
   flush(): void {
     this.group.flush();
+  }
+
+  /** Has what is written from now on leave together with what others of that group write. */
+  protected joinGroup(group: WriterGroup): void {
+    this.group = group;
+    this.writer.group = group;
   }
 
   /**

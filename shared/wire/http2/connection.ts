@@ -65,6 +65,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   receive(bytes: Buffer): void {
     this.#read(bytes, Chunk.tryOwn(bytes));
   }
+
   /** Ends the connection at once. */
   close(): void {
     if (this.isClosed) {
@@ -97,7 +98,6 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
         this.#receivePaddedData(buffer, payloadStart, frameEnd);
         return;
       case FrameType.Headers:
-        requireStream(this.reader.streamId);
         this.#receiveBlock(this.#headers.begin(buffer, frameStart, frameEnd));
         return;
       case FrameType.ResetStream:
@@ -157,6 +157,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   /** Forwards the header block that was read last, in the frame it came in where that is possible. */
   forwardHeaders(to: Http2Connection, { streamId, endStream, frame, list }: ReceivedHeaders): void {
     if (frame !== undefined && !to.#owesTableReset) {
+      to.writer.placeStreamId(frame.buffer, frame.start, streamId);
       to.writer.appendControl(frame.buffer, frame.start, frame.end);
     } else {
       to.sendHeaders(streamId, wholeBuffer(list.block), endStream);
@@ -276,7 +277,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   #receiveGoaway(buffer: Buffer, start: number, end: number): void {
     requireConnection(this.reader.streamId);
     const { lastStreamId, code } = readGoaway(buffer, start, end);
-    this.onGoaway(lastStreamId, code);
+    this.onGoaway(lastStreamId - this.reader.idShift, code);
   }
 
   #receiveWindowUpdate(buffer: Buffer, start: number, end: number): void {

@@ -28,6 +28,8 @@ export class FrameReader {
   type = 0;
   flags = 0;
   streamId = 0;
+  /** How much less the sink knows of every stream id. */
+  idShift = 0;
 
   readonly #sink: FrameSink;
   #isStopped = false;
@@ -103,11 +105,12 @@ export class FrameReader {
     }
     this.type = buffer[at + 3] as number;
     this.flags = buffer[at + 4] as number;
-    this.streamId =
+    const streamId =
       (((buffer[at + 5] as number) & 0x7f) << 24) |
       ((buffer[at + 6] as number) << 16) |
       ((buffer[at + 7] as number) << 8) |
       (buffer[at + 8] as number);
+    this.streamId = streamId === 0 ? 0 : streamId - this.idShift;
     return lengthBytes;
   }
 

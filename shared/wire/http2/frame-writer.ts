@@ -2,6 +2,7 @@ import type { Duplex } from "node:stream";
 import type { Chunk } from "./chunk.ts";
 import { controlBacklogBytesMax, frameBytesMax, slowSocketBytes } from "./limits.ts";
 import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
+import type { WriterSchedule } from "./writer-schedule.ts";
 
 /** Pieces up to this size are copied together, since each piece of its own costs more than the copy. */
 const copiedBytesMax = 1024;
@@ -11,23 +12,12 @@ const firstSlabBytes = 512;
 /** Value of the first octet of a header block that sets the size of the table to 0. @source RFC 7541 section 6.3 */
 const tableSizeUpdateToZero = 0x20;
 
-/** Who has the writers of several connections write what they collected, at the same time. */
-export interface WriterSchedule {
-  /** The chunk that is being read; a writer that keeps bytes of it holds it. */
-  readonly chunk: Chunk | undefined;
-  /** The writer has collected something. */
-  add(writer: FrameWriter): void;
-  /** The writer has nothing unwritten any more, or is gone. */
-  recover(writer: FrameWriter): void;
-}
-
 /**
  * Collects the frames that go to one socket and writes them in as few and as large pieces as it can: what follows
  * itself in the same buffer is one piece, small pieces are copied together, nothing else is copied.
  */
 export class FrameWriter {
   readonly #socket: Duplex;
-  readonly #group: WriterSchedule;
   /** Pieces that are complete, before the open piece. */
   readonly #pieces: Buffer[] = [];
   /** The open piece, which grows as long as what follows stands right behind it. */
@@ -46,10 +36,14 @@ export class FrameWriter {
   #controlBytes = 0;
   /** Whether so much is unwritten that senders should get no more credit until it drains. */
   isSlow = false;
+  /** How much higher every stream id is on the wire. */
+  idShift = 0;
+  /** Has this and other writers write at the same time. */
+  group: WriterSchedule<FrameWriter>;
 
-  constructor(socket: Duplex, group: WriterSchedule) {
+  constructor(socket: Duplex, group: WriterSchedule<FrameWriter>) {
     this.#socket = socket;
-    this.#group = group;
+    this.group = group;
   }
 
   /** Whether more is unwritten than windows account for. */
@@ -61,7 +55,7 @@ export class FrameWriter {
   drained(): void {
     this.isSlow = false;
     this.#controlBytes = 0;
-    this.#group.recover(this);
+    this.group.recover(this);
   }
 
   /** Calls back when all that has been collected so far is with the kernel, or will never be. It must not have been flushed. */
@@ -78,6 +72,15 @@ export class FrameWriter {
   appendControl(buffer: Buffer, start: number, end: number): void {
     this.#controlBytes += end - start;
     this.#append(buffer, start, end);
+  }
+
+  /** Writes a stream id over that of a frame which is to be forwarded as it lies. */
+  placeStreamId(buffer: Buffer, frameStart: number, streamId: number): void {
+    const id = streamId + this.idShift;
+    buffer[frameStart + 5] = id >> 24;
+    buffer[frameStart + 6] = id >> 16;
+    buffer[frameStart + 7] = id >> 8;
+    buffer[frameStart + 8] = id;
   }
 
   dataHead(streamId: number, lengthBytes: number, isLast: boolean): void {
@@ -220,7 +223,7 @@ export class FrameWriter {
       buffer.copy(this.#slab, at, start, end);
       return;
     }
-    const { chunk } = this.#group;
+    const { chunk } = this.group;
     if (chunk?.bytes === buffer && chunk !== this.#heldChunk) {
       // Of a second one before the first is written nobody will let go: it is left to the garbage collector.
       this.#heldChunk ??= chunk;
@@ -242,10 +245,11 @@ export class FrameWriter {
     slab[at + 2] = lengthBytes;
     slab[at + 3] = type;
     slab[at + 4] = flags;
-    slab[at + 5] = streamId >> 24;
-    slab[at + 6] = streamId >> 16;
-    slab[at + 7] = streamId >> 8;
-    slab[at + 8] = streamId;
+    const id = streamId === 0 ? 0 : streamId + this.idShift;
+    slab[at + 5] = id >> 24;
+    slab[at + 6] = id >> 16;
+    slab[at + 7] = id >> 8;
+    slab[at + 8] = id;
   }
 
   /** Makes room in the slab at the end of what is collected; returns where. */
@@ -277,7 +281,7 @@ export class FrameWriter {
     this.#openEnd = end;
     if (!this.#isCollecting) {
       this.#isCollecting = true;
-      this.#group.add(this);
+      this.group.add(this);
     }
   }
 

@@ -1,5 +1,5 @@
 import type { HeaderBytes } from "./data-flow.ts";
-import { dependencyAt } from "./frame-payload.ts";
+import { dependencyAt, requireStream } from "./frame-payload.ts";
 import type { FrameReader } from "./frame-reader.ts";
 import { HeaderAssembly } from "./header-assembly.ts";
 import { type HeaderList, HeaderReader } from "./header-list.ts";
@@ -45,6 +45,7 @@ export class HeaderIntake {
    */
   begin(buffer: Buffer, frameStart: number, frameEnd: number): ReceivedHeaders | undefined {
     const { flags, streamId } = this.#reader;
+    requireStream(streamId);
     let start = frameStart + frameHeadBytes;
     let end = frameEnd;
     if ((flags & Flag.Padded) !== 0) {

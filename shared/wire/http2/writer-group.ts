@@ -1,9 +1,10 @@
 import type { Duplex } from "node:stream";
 import type { Chunk } from "./chunk.ts";
-import type { FrameWriter, WriterSchedule } from "./frame-writer.ts";
+import type { FrameWriter } from "./frame-writer.ts";
+import type { WriterSchedule } from "./writer-schedule.ts";
 
 /** The writers of connections that pass bytes to each other, which are flushed together. */
-export class WriterGroup implements WriterSchedule {
+export class WriterGroup implements WriterSchedule<FrameWriter> {
   #unflushed: FrameWriter[] = [];
   readonly #overloaded = new Set<FrameWriter>();
   readonly #paused = new Set<Duplex>();
