@@ -4,6 +4,7 @@ import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import { bindService } from "#wire/handler.ts";
 import { type CriSettings, readCriSettings } from "./config.ts";
+import { type Containers, openContainers } from "./containers/containers.ts";
 import { exploreMachine, type Machine } from "./containers/machine.ts";
 import { ContainerEvents } from "./events/container-events.ts";
 import { type Images, openImages } from "./images/images.ts";
@@ -39,6 +40,7 @@ export function composeCri(context: ProcessContext): ProcessParts {
   let images: Images | undefined;
   let settings: CriSettings | undefined;
   let pods: PodParts | undefined;
+  let containers: Containers | undefined;
   return {
     plugins: [
       {
@@ -69,7 +71,8 @@ export function composeCri(context: ProcessContext): ProcessParts {
           const { network, runtimes } = settings;
           const networks = new PodNetworks(network, runtimes.values(), cniCacheDirectory);
           const machine = onceAsked(settings);
-          pods = openPods(context, { settings, peers, images, networks, machine });
+          const opened = openPods(context, { settings, peers, images, networks, machine });
+          ({ pods, containers } = opened);
           const deprecations = findDeprecations(
             pluginTable(config, pluginUri(imagesPlugin)),
             pluginTable(config, pluginUri(runtimePlugin)),
@@ -84,7 +87,8 @@ export function composeCri(context: ProcessContext): ProcessParts {
               deprecations: () => deprecations,
             }),
             ...updateRuntimeConfigCall(network, networks, log),
-            ...podCalls(pods),
+            ...podCalls(opened.pods),
+            ...opened.containers.calls,
           };
           return { services: [bindService(RuntimeService, gate.guard(RuntimeService, handlers))] };
         },
@@ -95,6 +99,7 @@ export function composeCri(context: ProcessContext): ProcessParts {
       if (pods !== undefined) {
         await recoverPods(pods);
       }
+      await containers?.start();
       gate.open();
     },
   };
@@ -109,25 +114,29 @@ interface PodSources {
 }
 
 function openPods(
-  { log, stopping }: ProcessContext,
+  { log, stopping, resources }: ProcessContext,
   { settings, peers, images, networks, machine }: PodSources,
-): PodParts {
+): { readonly pods: PodParts; readonly containers: Containers } {
   const pods = new IdTable<Pod>();
   const events = new ContainerEvents({
     describe: (id) => {
       const pod = pods.find(id);
-      return { pod: pod === undefined ? undefined : podStatus(pod), containers: [] };
+      return { pod: pod === undefined ? undefined : podStatus(pod), containers: containers.statuses(id) };
     },
   });
+  const containers: Containers = openContainers(
+    { settings, peers, images, pods, machine, events, log, stopping },
+    resources,
+  );
   const nobody = (): Promise<void> => Promise.resolve();
-  return {
+  const parts: PodParts = {
     settings,
     peers,
     networks,
     pods,
     names: new NameTable(),
     images: podImages(images, peers),
-    containers: { stopAll: nobody, removeAll: nobody },
+    containers,
     observers: { runPod: nobody, stopPod: nobody, removePod: nobody, updatePod: nobody, postUpdatePod: nobody },
     machine,
     seccompOf: async (config) => pauseSeccomp(config, settings, await machine()),
@@ -135,6 +144,7 @@ function openPods(
     log,
     stopping,
   };
+  return { pods: parts, containers };
 }
 
 /** What is so on this machine, found out when somebody first wants to know. */

@@ -1,8 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBinary } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { nsPerSecond, wallClock } from "#base/times.ts";
 import type { Logger } from "#fleet/log.ts";
+import { MetricsSchema as OldMetricsSchema } from "#gen/io/containerd/cgroups/v1/metrics_pb.ts";
 import { MetricsSchema } from "#gen/io/containerd/cgroups/v2/metrics_pb.ts";
 import { ContainerEventType } from "#gen/runtime/v1/api_pb.ts";
 import { type CriPeers, criCall } from "../peers.ts";
@@ -130,10 +132,7 @@ export class Exits {
     try {
       const { metrics } = await this.#peers.tasks.metrics({ filters: [`id==${id}`] }, criCall());
       const data = metrics.find((metric) => metric.id === id)?.data;
-      return (
-        data?.typeUrl.endsWith(MetricsSchema.typeName) === true &&
-        (fromBinary(MetricsSchema, data.value).memoryEvents?.oomKill ?? 0n) > 0n
-      );
+      return data !== undefined && killedForMemory(data) > 0n;
     } catch (error) {
       this.#log.debug({ container: id, err: error }, "whether a container ran out of memory is not known");
       return false;
@@ -159,4 +158,14 @@ export class Exits {
     await io.close();
     container.io = undefined;
   }
+}
+
+/** How many processes of a task the kernel has killed for want of memory. */
+function killedForMemory({ typeUrl, value }: Any): bigint {
+  if (typeUrl.endsWith(MetricsSchema.typeName)) {
+    return fromBinary(MetricsSchema, value).memoryEvents?.oomKill ?? 0n;
+  }
+  return typeUrl.endsWith(OldMetricsSchema.typeName)
+    ? (fromBinary(OldMetricsSchema, value).memoryOomControl?.oomKill ?? 0n)
+    : 0n;
 }
