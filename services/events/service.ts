@@ -21,6 +21,7 @@ import type { Dial } from "./bus/link.ts";
 import { dialNats, withoutPassword } from "./bus/nats.ts";
 import { StreamFiles } from "./bus/stream-files.ts";
 import { type EventsConfig, readEventsConfig } from "./config.ts";
+import { eventFamilies } from "./event-families.ts";
 import { Intake } from "./intake/intake.ts";
 import { Spool } from "./intake/spool.ts";
 import { ChildServer } from "./nats/server.ts";
@@ -53,9 +54,13 @@ export async function composeEvents(context: ProcessContext): Promise<ProcessPar
     }),
   );
   // Shims can tell their events before NATS is there.
-  await serveShims(context, settings, bus);
+  const spool = await serveShims(context, settings, bus);
   await nats.started;
-  return { plugins: plugins(bus, settings), services: [bindService(EventLog, eventLogHandlers(bus))] };
+  return {
+    plugins: plugins(bus, settings),
+    services: [bindService(EventLog, eventLogHandlers(bus))],
+    measure: () => eventFamilies(bus.state(), spool.sizeBytes),
+  };
 }
 
 /** Opens the socket on which the gateway hands over what shims say. */
@@ -63,7 +68,7 @@ async function serveShims(
   { config, log, resources }: ProcessContext,
   { root }: EventsConfig,
   bus: EventBus,
-): Promise<void> {
+): Promise<Spool> {
   const spool = resources.use(await Spool.open(`${root}/spool`));
   const intake = new Intake(bus, spool, log);
   const stop = new AbortController();
@@ -79,6 +84,7 @@ async function serveShims(
     observer: logFailures(log),
   });
   resources.defer(() => ttrpc.close(drainMs));
+  return spool;
 }
 
 function plugins(bus: JetStreamBus, { external, stream }: EventsConfig): PluginDefinition[] {

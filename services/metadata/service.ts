@@ -15,6 +15,7 @@ import { readMetadataConfig, readSchedulerConfig } from "./config.ts";
 import { connectFileOwners, connectLabelListener } from "./file-owners.ts";
 import { collectGarbage } from "./gc/collect.ts";
 import { CollectionScheduler } from "./gc/schedule.ts";
+import { outboxFamilies } from "./outbox-families.ts";
 import { OutboxPublisher, type OutgoingEvent, type Publish } from "./outbox-publisher.ts";
 import {
   containersGrpcPlugin,
@@ -73,6 +74,10 @@ export function compose(context: ProcessContext): ProcessParts {
       dependent(loaded, sandboxesGrpcPlugin, ({ stores }) => sandboxStoreService(stores.sandboxes)),
     ],
     onReady: () => loaded.scheduler?.start(),
+    measure: () => [
+      ...(loaded.scheduler?.families() ?? []),
+      ...(loaded.stores === undefined ? [] : outboxFamilies(loaded.stores.records)),
+    ],
     isWell: () => loaded.stores?.records.outbox.isFull !== true,
   };
 }

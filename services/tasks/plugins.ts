@@ -73,7 +73,7 @@ export const cgroupsPlugin = {
     no_prometheus: {
       type: "boolean",
       default: false,
-      about: "Whether figures are kept from Prometheus; without effect until they are served to it.",
+      about: "Whether figures of containers are kept from Prometheus.",
     },
   },
 } as const satisfies PluginManifest;

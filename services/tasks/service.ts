@@ -12,6 +12,7 @@ import { TaskTable } from "./domain/task-table.ts";
 import { openEventLog } from "./event-log.ts";
 import { type Task, TaskLifecycle } from "./lifecycle.ts";
 import { connectTaskMounts } from "./managed-mounts.ts";
+import { CgroupMonitor } from "./monitors/cgroups/cgroup-monitor.ts";
 import { RestartMonitor } from "./monitors/restart/restart-monitor.ts";
 import { connectRestartRecords } from "./monitors/restart/restart-records.ts";
 import { offerOptionalPrograms } from "./optional-programs.ts";
@@ -80,7 +81,14 @@ export function composeTasks(context: ProcessContext): ProcessParts {
     },
   };
 
+  const cgroups = new CgroupMonitor({
+    config,
+    log,
+    timeoutMs: waitMsOf(config, "metrics.shimstats"),
+    tasks: () => table.all(),
+  });
   return {
+    measure: () => cgroups.families(),
     onReady: () => {
       const running = restarts?.run();
       resources.defer(() => running);
@@ -147,6 +155,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           return { inspect: (options) => inspectRuntime(manager, options) };
         },
       },
+      cgroups.definition,
       {
         manifest: tasksServicePlugin,
         init: () => {

@@ -40,6 +40,11 @@ export class EventQueue {
     this.#waitingBytes += bytes;
   }
 
+  /** Events that the stream has not taken. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   /** One that is not on the way, by its place. */
   at(index: number): Entry | undefined {
     return this.#entries[index];

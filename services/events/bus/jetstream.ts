@@ -30,6 +30,18 @@ const redialMsMax = 1_000;
 /** How many of the newest message ids are read from the stream when the process has just started. */
 const knownIdsMax = 512;
 
+/** What a bus tells of itself. */
+export interface BusState {
+  /** Events that the stream has taken. */
+  readonly taken: number;
+  /** Events that the stream has not answered for. */
+  readonly waiting: number;
+  readonly subscribers: number;
+  /** How many events the slowest subscriber is behind. */
+  readonly lagMax: number;
+  readonly isConnected: boolean;
+}
+
 /**
  * The event bus on a stream of NATS JetStream.
  *
@@ -42,6 +54,9 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
   readonly #publisher: Publisher;
   readonly #stored: StoredEvents;
   readonly #ids = new MessageIds();
+  /** Where each subscriber stands. */
+  readonly #cursors = new Set<{ sequence: number }>();
+  #taken = 0;
   readonly #running: Promise<void>;
   #link: PromiseWithResolvers<Link> = Promise.withResolvers();
   #recent: PromiseWithResolvers<RecentEvents> = Promise.withResolvers();
@@ -102,6 +117,22 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     }
   }
 
+  /** What the bus carries, and how far its subscribers are behind. */
+  state(): BusState {
+    const last = this.#live?.last ?? 0;
+    let lagMax = 0;
+    for (const { sequence } of this.#cursors) {
+      lagMax = Math.max(lagMax, last - sequence);
+    }
+    return {
+      taken: this.#taken,
+      waiting: this.#publisher.waiting,
+      subscribers: this.#cursors.size,
+      lagMax,
+      isConnected: this.#obstacle === undefined && this.#live !== undefined,
+    };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort();
     await this.#running;
@@ -116,31 +147,39 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     signal: AbortSignal,
   ): AsyncGenerator<readonly StoredEvent[]> {
     const readPage = this.#stored.reader(() => this.#link.promise);
-    let cursor = after;
+    const cursor = { sequence: after };
     let promised = !mayMiss;
-    while (!signal.aborted) {
-      const next = recent.after(cursor);
-      if (next.kind === "events") {
-        cursor = next.events.at(-1)?.sequence ?? cursor;
-        yield next.events;
-      } else if (next.kind === "none") {
-        await recent.news(cursor, signal);
-      } else {
-        const page = await untilAborted(retryWhileAway(readPage, cursor, signal), signal);
-        if (page === undefined) {
-          return;
+    this.#cursors.add(cursor);
+    try {
+      while (!signal.aborted) {
+        const next = recent.after(cursor.sequence);
+        if (next.kind === "events") {
+          yield next.events;
+          // Counted as behind until the reader comes for more.
+          cursor.sequence = next.events.at(-1)?.sequence ?? cursor.sequence;
+        } else if (next.kind === "none") {
+          await recent.news(cursor.sequence, signal);
+        } else {
+          const page = await untilAborted(retryWhileAway(readPage, cursor.sequence, signal), signal);
+          if (page === undefined) {
+            return;
+          }
+          if (promised && page.firstKept > cursor.sequence + 1) {
+            const missing = `${cursor.sequence + 1} to ${page.firstKept - 1}`;
+            throw failure(ErrorKind.DataLoss, `events ${missing} are no longer kept`);
+          }
+          promised = true;
+          yield page.events;
+          cursor.sequence = page.upTo;
         }
-        if (promised && page.firstKept > cursor + 1) {
-          throw failure(ErrorKind.DataLoss, `events ${cursor + 1} to ${page.firstKept - 1} are no longer kept`);
-        }
-        promised = true;
-        cursor = page.upTo;
-        yield page.events;
       }
+    } finally {
+      this.#cursors.delete(cursor);
     }
   }
 
   #feed({ event, sequence, encoded, sizeBytes }: TakenEvent): void {
+    this.#taken += 1;
     this.#ids.add(event.messageId);
     this.#live?.add(new StoredEvent(sequence, encoded, event.envelope), sizeBytes);
   }

@@ -77,6 +77,11 @@ export class Publisher {
     this.#flushes = new Flushes(() => options.flush());
   }
 
+  /** Events that the stream has not answered for. */
+  get waiting(): number {
+    return this.#queue.waiting;
+  }
+
   /**
    * @param events - Without those that are known to be stored; an append of none waits until what is stored is durable.
    * @see {@link EventBus.append}

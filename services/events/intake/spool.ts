@@ -75,6 +75,11 @@ export class Spool implements AsyncDisposable {
   }
 
   /** Whether nothing is kept or being added. */
+  /** What waits on disk, in bytes. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
   get isEmpty(): boolean {
     return this.#segments.size === 0 && this.#additions.length === 0;
   }

@@ -1,4 +1,6 @@
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
+import { FamilyBuilder, type MetricFamily } from "#fleet/metrics/family.ts";
+import { DurationHistogram } from "#fleet/metrics/histogram.ts";
 
 /** Lets a client wait for a collection. */
 export interface Collector {
@@ -46,6 +48,9 @@ export class CollectionScheduler implements Collector, AsyncDisposable {
   readonly #onFailure: (error: unknown) => void;
   #timer: { readonly handle: NodeJS.Timeout; readonly dueMs: number } | undefined;
   #running: Promise<void> | undefined;
+  readonly #durations = new DurationHistogram();
+  #succeeded = 0;
+  #failed = 0;
   #stopped = false;
   #waiters: PromiseWithResolvers<void>[] = [];
   #intervalMs = intervalMsDefault;
@@ -94,6 +99,22 @@ export class CollectionScheduler implements Collector, AsyncDisposable {
       signal.removeEventListener("abort", giveUp);
       this.#waiters = this.#waiters.filter((other) => other !== waiter);
     }
+  }
+
+  /** How many collections there were, and how long they took. @source containerd v2.3.4 plugins/gc/metrics.go */
+  families(): MetricFamily[] {
+    const durations = new FamilyBuilder(
+      "histogram",
+      "containerd_gc_gc_seconds",
+      "duration of gc scheduler collections",
+    );
+    this.#durations.addTo(durations, "");
+    return [
+      new FamilyBuilder("counter", "containerd_gc_collections_total", "counter of gc scheduler collections")
+        .add({ status: "success" }, this.#succeeded)
+        .add({ status: "fail" }, this.#failed),
+      durations,
+    ];
   }
 
   /** Ends when the collection that is running has ended. */
@@ -154,7 +175,10 @@ export class CollectionScheduler implements Collector, AsyncDisposable {
     this.#deletions = 0;
     this.#mutations = 0;
     try {
+      const beganMs = performance.now();
       const { busyMs, unfinished } = await this.#run();
+      this.#durations.observe((performance.now() - beganMs) / 1000);
+      this.#succeeded += 1;
       this.#adapt(busyMs);
       if (unfinished) {
         this.#deletions += 1;
@@ -163,6 +187,7 @@ export class CollectionScheduler implements Collector, AsyncDisposable {
         waiter.resolve();
       }
     } catch (error) {
+      this.#failed += 1;
       this.#onFailure(error);
       this.#intervalMs = Math.max(this.#intervalMs, retryMs);
       this.#deletions += 1;

@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Any, Timestamp } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, errorMessage, FlotillaError, isFailure } from "#base/errors.ts";
 import { timestampNow } from "#base/times.ts";
 import { compileFilters, type FieldSource, type Filter } from "#containerd/filter.ts";
@@ -20,15 +21,40 @@ const parallelMax = 16;
 export async function collectMetrics(
   tasks: readonly Task[],
   filters: readonly string[],
-  { log, timeoutMs }: { readonly log: Logger; readonly timeoutMs: number },
+  options: CollectOptions,
 ): Promise<MessageInitShape<typeof MetricSchema>[]> {
   const filter = compile(filters);
-  const wanted = tasks.filter((task) => filter(fieldsOf(task)));
-  const metrics = await mapInParallel(wanted, parallelMax, async ({ namespace, id, supervisor }) => {
+  const told = await collectStats(
+    tasks.filter((task) => filter(fieldsOf(task))),
+    options,
+  );
+  return told.map(({ timestamp, id, stats }) => ({ timestamp, id, ...(stats === undefined ? {} : { data: stats }) }));
+}
+
+export interface CollectOptions {
+  readonly log: Logger;
+  /** How long each task may take. */
+  readonly timeoutMs: number;
+}
+
+/** What a task has told of its cgroup. */
+export interface TaskStats {
+  readonly timestamp: Timestamp;
+  readonly namespace: string;
+  readonly id: string;
+  readonly stats: Any | undefined;
+}
+
+/** Asks tasks for their figures. Those that don't tell theirs in time are left out. */
+export async function collectStats(
+  tasks: readonly Task[],
+  { log, timeoutMs }: CollectOptions,
+): Promise<readonly TaskStats[]> {
+  const told = await mapInParallel(tasks, parallelMax, async ({ namespace, id, supervisor }) => {
     const timestamp = timestampNow();
     try {
       const { stats } = await supervisor.call(TaskService.method.stats, { id }, { timeoutMs });
-      return [{ timestamp, id, ...(stats === undefined ? {} : { data: stats }) }];
+      return [{ timestamp, namespace, id, stats }];
     } catch (error) {
       if (!isFailure(error, ErrorKind.NotFound)) {
         log.error({ ns: namespace, container: id, err: error }, "collecting metrics failed");
@@ -36,7 +62,7 @@ export async function collectMetrics(
       return [];
     }
   });
-  return metrics.flat();
+  return told.flat();
 }
 
 function compile(filters: readonly string[]): Filter {
