@@ -12,6 +12,7 @@ import { imagesPlugin } from "./images-plugin.ts";
 import { PodNetworks } from "./network/pod-networks.ts";
 import { cniCacheDirectory } from "./network/result-cache.ts";
 import { updateRuntimeConfigCall } from "./network/update-runtime-config-call.ts";
+import { nriPlugin } from "./nri-plugin.ts";
 import { type CriPeers, connectPeers } from "./peers.ts";
 import { pauseSeccomp } from "./pods/pause-seccomp.ts";
 import { podCalls } from "./pods/pod-calls.ts";
@@ -61,6 +62,7 @@ export function composeCri(context: ProcessContext): ProcessParts {
           return undefined;
         },
       },
+      { manifest: nriPlugin, init: () => undefined },
       {
         manifest: serverPlugin,
         init: () => {

@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 import type { DescField, DescFile, DescMessage } from "@bufbuild/protobuf";
 
 /** The public packages. What they say is fixed by clients that are built elsewhere. */
-const publicPackages = /^(?:containerd|io\.containerd|grpc|google\.rpc|runtime|runtimeoptions|ttrpc)\b/;
+const publicPackages = /^(?:containerd|io\.containerd|grpc|google\.rpc|nri|runtime|runtimeoptions|ttrpc)\b/;
 
 function describeType(field: DescField): string {
   const { proto } = field;

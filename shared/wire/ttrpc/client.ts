@@ -1,4 +1,5 @@
 import net from "node:net";
+import type { Duplex } from "node:stream";
 import {
   create,
   type DescMessage,
@@ -65,6 +66,11 @@ export async function connectTtrpc(
   return new Connection(socket);
 }
 
+/** A client over a connection that is there already, and which it takes over. */
+export function ttrpcClientOver(connection: Duplex): TtrpcClient {
+  return new Connection(connection);
+}
+
 function connectSocket(path: string, timeoutMs: number | undefined): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const socket = net.connect({ path });
@@ -93,13 +99,13 @@ interface PendingCall {
 
 class Connection implements TtrpcClient {
   readonly closed: Promise<void>;
-  readonly #socket: net.Socket;
+  readonly #socket: Duplex;
   readonly #parser = new FrameParser();
   readonly #pending = new Map<number, PendingCall>();
   #nextStreamId = 1;
   #isClosed = false;
 
-  constructor(socket: net.Socket) {
+  constructor(socket: Duplex) {
     this.#socket = socket;
     this.closed = new Promise((resolve) => {
       socket.once("close", () => {

@@ -1,4 +1,4 @@
-import type net from "node:net";
+import type { Duplex } from "node:stream";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
@@ -26,7 +26,7 @@ export interface ServerConnectionOptions {
 
 /** The connection of a client of ttrpc: its calls, and how many run at a time. */
 export class ServerConnection {
-  readonly #socket: net.Socket;
+  readonly #socket: Duplex;
   readonly #methods: MethodTable;
   readonly #options: ServerConnectionOptions;
   readonly #parser = new FrameParser();
@@ -34,7 +34,7 @@ export class ServerConnection {
   #lastStreamId = 0;
   #closing = false;
 
-  constructor(socket: net.Socket, methods: MethodTable, options: ServerConnectionOptions) {
+  constructor(socket: Duplex, methods: MethodTable, options: ServerConnectionOptions) {
     this.#socket = socket;
     this.#methods = methods;
     this.#options = options;
@@ -53,7 +53,7 @@ export class ServerConnection {
   /** Fails what runs and closes as soon as these answers are on their way. */
   destroy(reason: Error): void {
     this.#abort(reason);
-    setImmediate(() => this.#socket.destroySoon());
+    setImmediate(() => this.#socket.end(() => this.#socket.destroy()));
   }
 
   #abort(reason: Error): void {

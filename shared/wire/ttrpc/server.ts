@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { ServiceBinding } from "../handler.ts";
 import { type ListenOptions, listen } from "../listen.ts";
@@ -23,6 +24,19 @@ export interface TtrpcServer {
    * @param drainMs - How long running calls may take.
    */
   close(drainMs: number): Promise<void>;
+}
+
+/**
+ * Serves bound services by ttrpc on a connection that is there already, and which it takes over, until it ends.
+ *
+ * @param services - Unary methods are served; others answer UNIMPLEMENTED.
+ */
+export function serveTtrpcOver(
+  connection: Duplex,
+  services: readonly ServiceBinding[],
+  options: ServerConnectionOptions = {},
+): ServerConnection {
+  return new ServerConnection(connection, collectMethods(services), options);
 }
 
 /**

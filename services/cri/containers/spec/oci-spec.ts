@@ -30,6 +30,16 @@ export interface OciProcess {
   apparmorProfile?: string;
   oomScoreAdj?: number;
   selinuxLabel?: string;
+  ioPriority?: { class: string; priority: number };
+  scheduler?: {
+    policy: string;
+    nice?: number;
+    priority?: number;
+    flags?: string[];
+    runtime?: OciInteger;
+    deadline?: OciInteger;
+    period?: OciInteger;
+  };
 }
 
 export interface OciUser {
@@ -104,10 +114,19 @@ export interface OciDeviceRule {
 export interface OciResources {
   devices?: OciDeviceRule[];
   memory?: { limit?: OciInteger; swap?: OciInteger; reservation?: OciInteger };
-  cpu?: { shares?: OciInteger; quota?: OciInteger; period?: OciInteger; cpus?: string; mems?: string };
+  cpu?: {
+    shares?: OciInteger;
+    quota?: OciInteger;
+    period?: OciInteger;
+    realtimeRuntime?: OciInteger;
+    realtimePeriod?: OciInteger;
+    cpus?: string;
+    mems?: string;
+  };
   pids?: { limit?: OciInteger };
   hugepageLimits?: { pageSize: string; limit: OciInteger }[];
   unified?: Record<string, string>;
+  blockIO?: Record<string, unknown>;
 }
 
 export interface OciSeccompRule {
@@ -121,6 +140,9 @@ export interface OciSeccomp {
   defaultAction: string;
   defaultErrnoRet?: number;
   architectures?: string[];
+  flags?: string[];
+  listenerPath?: string;
+  listenerMetadata?: string;
   syscalls?: OciSeccompRule[];
 }
 
@@ -139,4 +161,5 @@ export interface OciLinux {
   readonlyPaths?: string[];
   mountLabel?: string;
   intelRdt?: Record<string, unknown>;
+  memoryPolicy?: { mode: string; nodes: string; flags?: string[] };
 }
