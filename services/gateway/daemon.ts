@@ -13,10 +13,12 @@ import type { ProcessName } from "#fleet/process-name.ts";
 import { readProxyPlugins } from "#fleet/proxies/proxy-plugins.ts";
 import { Reloader } from "#fleet/reload.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
+import { keepWatchdog, notifyServiceManager } from "#fleet/service-manager.ts";
 import { onDemandProcesses } from "#fleet/startup.ts";
 import { type Member, type MemberState, Supervisor } from "#fleet/supervisor.ts";
 import type { FleetUsers } from "#fleet/users.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
+import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
 import { allPlugins } from "../plugins.ts";
@@ -28,7 +30,7 @@ import { missingRequirements } from "./plugin-graph.ts";
 import type { PluginRegistry } from "./plugin-registry.ts";
 import { supervisorPlugin } from "./plugins.ts";
 import { reloadFleet } from "./reload.ts";
-import { notifyServiceManager } from "./systemd.ts";
+import { hasUnits } from "./units.ts";
 import { chooseUsers } from "./users.ts";
 import { welcomeText } from "./welcome.ts";
 
@@ -65,6 +67,7 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
   await using resources = new AsyncDisposableStack();
   try {
     running = await startFleet({ config, flags, users, log, resources, stop });
+    keepWatchdog(log);
     await notifyServiceManager(log, "READY=1", "STATUS=serving");
     if (process.env["FLOTILLA_WELCOME"] === "1") {
       process.stdout.write(welcomeText(config));
@@ -131,9 +134,12 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
   let running: RunningMembers = () => members;
   const settings = pluginTable(config, pluginUri(supervisorPlugin));
   const members = memberNames(config.disabledPlugins);
-  if (settings.boolean("units")) {
-    const { describeMember } = await import("./descriptions.ts");
-    await Promise.all(members.map(async (name) => record(name, await describeMember(config, name, stop.signal))));
+  if (hasUnits(config)) {
+    const { describeMember, promisedPlugins } = await import("./descriptions.ts");
+    // One that runs on demand is not started for the sake of a question.
+    const describe = (name: (typeof members)[number]): Plugin[] | Promise<Plugin[]> =>
+      onDemandProcesses.has(name) ? promisedPlugins(name, config) : describeMember(config, name, stop.signal);
+    await Promise.all(members.map(async (name) => record(name, await describe(name))));
   } else {
     // Nobody else uses this root now, so that what is mounted there is left over.
     for (const warning of await cleanTemporaryMounts(`${config.root}/tmpmounts`)) {

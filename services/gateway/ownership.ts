@@ -3,6 +3,7 @@ import { mkdir, open } from "node:fs/promises";
 import net from "node:net";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
+import { hasPassedSocket } from "#linux/passed-sockets.ts";
 import { flockExclusive } from "#linux/process.ts";
 
 const metadataPlugin = "io.containerd.metadata.v1.bolt";
@@ -34,11 +35,15 @@ export async function claimRoot(config: FleetConfig): Promise<AsyncDisposable> {
 }
 
 /**
- * Makes sure that no live daemon listens on a socket; a socket that a dead one left behind is no obstacle.
+ * Makes sure that no live daemon listens on a socket; a socket that a dead one left behind is no obstacle, and one that
+ * the service manager holds for this daemon is its own.
  *
  * @throws {@link FlotillaError} `failed_precondition` when somebody answers.
  */
 export async function refuseLiveSocket(address: string): Promise<void> {
+  if (hasPassedSocket(address)) {
+    return;
+  }
   const answered = await new Promise<boolean>((resolve, reject) => {
     const probe = net.connect(address);
     probe.once("connect", () => {

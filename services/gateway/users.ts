@@ -6,7 +6,15 @@ import { type FleetConfig } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
 import { programUrl } from "#fleet/program.ts";
-import { accountNames, accountsOfMachine, type FleetUsers, oneUser, separateUsers } from "#fleet/users.ts";
+import {
+  accountNames,
+  accountsOfMachine,
+  type FleetUsers,
+  oneUser,
+  readUsers,
+  separateUsers,
+  usersVariable,
+} from "#fleet/users.ts";
 import { supervisorPlugin } from "./plugins.ts";
 
 /** As whom the fleet runs, and why not otherwise. */
@@ -23,6 +31,10 @@ export interface ChosenUsers {
  * cannot be had.
  */
 export async function chooseUsers(config: FleetConfig): Promise<ChosenUsers> {
+  if ((process.env[usersVariable] ?? "") !== "") {
+    // Who starts all processes has decided.
+    return { users: readUsers(), reason: undefined };
+  }
   const settings = pluginTable(config, pluginUri(supervisorPlugin));
   const wanted = settings.choice("users", ["auto", "own", "one"]);
   if (wanted === "one") {

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { closeSync, writeFileSync } from "node:fs";
 import { Readable } from "node:stream";
 import { type Confinement, setprivFlags } from "./confinement.ts";
+import { serviceManagerVariables } from "./service-manager.ts";
 
 /** Names the descriptor that a child tells its owner on. */
 const tellVariable = "FLOTILLA_TELL_DESCRIPTOR";
@@ -45,7 +46,7 @@ export function startChild({ command, args, env, confinement, tells = false }: P
   const confined = confinement === undefined ? [] : setprivFlags(confinement);
   // "--pdeathsig" holds beyond the change of the user, since setpriv sets it last.
   const child = spawn("setpriv", [...confined, "--pdeathsig", "KILL", command, ...args], {
-    env: { ...process.env, [tellVariable]: tells ? String(tellDescriptor) : "", ...env },
+    env: { ...ownEnvironment(), [tellVariable]: tells ? String(tellDescriptor) : "", ...env },
     stdio: ["ignore", "inherit", "inherit", ...(tells ? (["pipe"] as const) : [])],
     detached: true,
   });
@@ -63,6 +64,15 @@ export function startChild({ command, args, env, confinement, tells = false }: P
     told: readAll(child.stdio[tellDescriptor]),
     kill: (signal) => void child.kill(signal),
   };
+}
+
+/** The environment without what a service manager has said to this process alone. */
+function ownEnvironment(): NodeJS.ProcessEnv {
+  const env = { ...process.env };
+  for (const name of serviceManagerVariables) {
+    delete env[name];
+  }
+  return env;
 }
 
 /** Tells the process that has started this one that it is ready, and what it wants to know; does nothing when nobody waits for it. Works once. */

@@ -26,6 +26,7 @@ import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, privateSocketOf, stateDirectoryOf } from "./process-name.ts";
 import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
 import { Reloader, type ReloadListener } from "./reload.ts";
+import { keepWatchdog, notifyServiceManager } from "./service-manager.ts";
 import { showSourcePlaces } from "./source-places.ts";
 import { idleVariable, onDemandProcesses } from "./startup.ts";
 import { wakePeer } from "./wake.ts";
@@ -158,6 +159,8 @@ export async function runProcess(
     resources.defer(() => server.close(drainMs));
     await parts.onReady?.();
     tellOwner(toBinary(DescribeResponseSchema, description));
+    keepWatchdog(log, () => healthOf(parts) === ServingStatus.SERVING);
+    await notifyServiceManager(log, "READY=1", "STATUS=serving");
     log.debug("ready");
     keepMemorySmall();
     keepCompiledCode();
@@ -170,6 +173,7 @@ export async function runProcess(
   }
   await stopped;
   forceExitAfter(stopMsMax);
+  await notifyServiceManager(log, "STOPPING=1");
 }
 
 /** Ends a process on demand when nobody needs it. Its owner says after how long; without an owner it goes on. */

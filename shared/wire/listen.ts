@@ -1,8 +1,10 @@
+import { once } from "node:events";
 import { chmod, chown, mkdir, rm } from "node:fs/promises";
 import net from "node:net";
 import { dirname } from "node:path";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { socketPathBytesMax } from "#base/limits.ts";
+import { takePassedSocket } from "#linux/passed-sockets.ts";
 import { widenSendBuffer } from "#linux/socket.ts";
 
 /** Where and for whom to listen. */
@@ -28,7 +30,7 @@ const sendBufferBytes = 1024 * 1024;
 const ownerOnly = 0o177;
 
 /**
- * Listens on a Unix socket. The socket never is more open than its final mode: it is made for its owner alone, given to its
+ * Listens on a Unix socket; on the one that the service manager has opened at this path, if it has, which is then as it was made. Any other never is more open than its final mode: it is made for its owner alone, given to its
  * user and group, then opened to them. Either side of a connection may end before the other.
  *
  * @throws {@link FlotillaError} `invalid_argument` when the path is longer than the kernel takes.
@@ -42,8 +44,7 @@ export async function listen(options: ListenOptions, onConnection: (socket: net.
       `${JSON.stringify(socketPath)}: unix socket path too long (> ${socketPathBytesMax})`,
     );
   }
-  await mkdir(dirname(socketPath), { recursive: true, mode: directoryMode });
-  await rm(socketPath, { force: true });
+  const passed = takePassedSocket(socketPath);
   const server = net.createServer({ allowHalfOpen: true }, (socket) => {
     if (options.admit?.(socket) === false) {
       socket.destroy();
@@ -53,6 +54,13 @@ export async function listen(options: ListenOptions, onConnection: (socket: net.
     }
   });
   server.maxConnections = connectionsMax;
+  if (passed !== undefined) {
+    server.listen({ fd: passed });
+    await once(server, "listening");
+    return server;
+  }
+  await mkdir(dirname(socketPath), { recursive: true, mode: directoryMode });
+  await rm(socketPath, { force: true });
   await bind(server, socketPath);
   try {
     if (owner !== undefined) {

@@ -54,7 +54,19 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   { folder: "deploy/", uses: ["node:", "#fleet", "services/settings-page.ts", "esbuild"] },
   {
     folder: "test/",
-    uses: ["node:", "#", "services/", "@", "fast-check", "execa", "nats", "better-sqlite3", "smol-toml", "pino"],
+    uses: [
+      "node:",
+      "#",
+      "services/",
+      "deploy/unit-files.ts",
+      "@",
+      "fast-check",
+      "execa",
+      "nats",
+      "better-sqlite3",
+      "smol-toml",
+      "pino",
+    ],
   },
 ];
 

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import test from "node:test";
 import type { DescService } from "@bufbuild/protobuf";
 import { execa } from "execa";
 import { type ProcessRights, rights } from "#fleet/rights.ts";
 import { startups } from "#fleet/startup.ts";
 import { fleet, routesByPath } from "#fleet/topology.ts";
+import { unitFiles } from "../../deploy/unit-files.ts";
 import { readSources } from "./sources.ts";
 
 test("every method of every public service is answered by exactly one process", () => {
@@ -49,6 +50,15 @@ test("a process starts after processes that exist, without a cycle", () => {
     assert.notEqual(ready.length, 0, `cycle among ${waiting.map(({ name }) => name).join(", ")}`);
     ready.forEach(({ name }) => started.add(name));
     waiting = waiting.filter((process) => !ready.includes(process));
+  }
+});
+
+test("the units are those that the tables make", () => {
+  const directory = "deploy/systemd/fleet";
+  const made = unitFiles({ program: "/opt/flotilla", root: "/var/lib/containerd", state: "/run/containerd" });
+  assert.deepEqual(readdirSync(directory).sort(), [...made.keys()].sort(), "node deploy/units.ts writes them");
+  for (const [name, text] of made) {
+    assert.equal(readFileSync(`${directory}/${name}`, "utf8"), text, name);
   }
 });
 

@@ -3,6 +3,7 @@ import { type DaemonFlags, defaultConfigPath, selectDaemonFlags } from "#config/
 import type { Command } from "./command.ts";
 import { configCommand } from "./config-command.ts";
 import { ociHookCommand } from "./oci-hook-command.ts";
+import { prepareCommand } from "./prepare-command.ts";
 import { publishCommand } from "./publish-command.ts";
 import { serveCommand } from "./serve-command.ts";
 import { transfersCommand } from "./transfers-command.ts";
@@ -27,7 +28,7 @@ export function makeProgram(runDaemon: (flags: DaemonFlags) => Promise<void>): C
       { names: ["state"], usage: "Directory of what does not" },
       { names: ["version", "v"], isSwitch: true, usage: "Print the version" },
     ],
-    commands: [configCommand, publishCommand, ociHookCommand, transfersCommand, serveCommand],
+    commands: [configCommand, publishCommand, ociHookCommand, transfersCommand, serveCommand, prepareCommand],
     run: ({ values }) => runDaemon(selectDaemonFlags(values)),
   };
 }
