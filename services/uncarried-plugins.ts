@@ -57,18 +57,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
       fs_options: { type: "string", default: "", about: "Options for mkfs." },
     },
   },
-  {
-    type: "io.containerd.snapshotter.v1",
-    id: "erofs",
-    settings: {
-      root_path: rootPath,
-      ovl_mount_options: { type: "strings", default: [], about: "Options for overlay mounts." },
-      enable_fsverity: { type: "boolean", default: false, about: "Whether layers are protected by fs-verity." },
-      set_immutable: { type: "boolean", default: false, about: "Whether layers get the immutable attribute." },
-      default_size: { type: "string", default: "", about: "Size of the writable layer as a block device." },
-      dmverity_mode: { type: "string", default: "", about: "Whether layers must have dm-verity." },
-    },
-  },
   { type: "io.containerd.snapshotter.v1", id: "zfs", settings: { root_path: rootPath } },
   {
     type: "io.containerd.tracing.processor.v1",

@@ -1,6 +1,7 @@
 import type { PluginManifest } from "#fleet/manifest.ts";
 import { blockfilePlugin } from "./drivers/blockfile/plugin.ts";
 import { btrfsPlugin } from "./drivers/btrfs/plugin.ts";
+import { erofsPlugin } from "./drivers/erofs/plugin.ts";
 import { nativePlugin } from "./drivers/native/plugin.ts";
 import { overlayPlugin } from "./drivers/overlayfs/plugin.ts";
 import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./layers/plugin.ts";
@@ -24,6 +25,7 @@ export const snapshotsGrpcPlugin = {
 export const snapshotsPlugins: readonly PluginManifest[] = [
   blockfilePlugin,
   btrfsPlugin,
+  erofsPlugin,
   nativePlugin,
   overlayPlugin,
   snapshotsServicePlugin,

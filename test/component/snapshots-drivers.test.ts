@@ -4,6 +4,7 @@ import { defaultTable } from "#config/plugin-tables.ts";
 import { mountAll, unmountAll } from "#linux/mount.ts";
 import { blockfileDriver } from "../../services/snapshots/drivers/blockfile/driver.ts";
 import { btrfsDriver } from "../../services/snapshots/drivers/btrfs/driver.ts";
+import { erofsDriver } from "../../services/snapshots/drivers/erofs/driver.ts";
 import { nativeDriver } from "../../services/snapshots/drivers/native/driver.ts";
 import { overlayDriver } from "../../services/snapshots/drivers/overlayfs/driver.ts";
 import { snapshotDriverSuite } from "../conformance/snapshot-driver.suite.ts";
@@ -42,4 +43,21 @@ for (const type of ["ext4", "xfs"] as const) {
       return { scratch_file: scratch, fs_type: type };
     },
   });
+}
+
+for (const [title, settings] of [
+  ["erofs", {}],
+  ["erofs with file systems of a size", { default_size: "48MiB" }],
+  ["erofs with layers that cannot be changed", { set_immutable: true }],
+] as const) {
+  snapshotDriverSuite(
+    erofsDriver,
+    { ...defaultTable(erofsDriver.manifest), ...settings },
+    {
+      title,
+      skip: await lacksFileSystem("erofs"),
+      measuresImages: title.includes("size"),
+      fillsHoles: true,
+    },
+  );
 }

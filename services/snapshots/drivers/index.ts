@@ -1,6 +1,7 @@
 import { blockfileDriver } from "./blockfile/driver.ts";
 import { btrfsDriver } from "./btrfs/driver.ts";
 import type { SnapshotDriverDefinition } from "./driver.ts";
+import { erofsDriver } from "./erofs/driver.ts";
 import { nativeDriver } from "./native/driver.ts";
 import { overlayDriver } from "./overlayfs/driver.ts";
 
@@ -8,6 +9,7 @@ import { overlayDriver } from "./overlayfs/driver.ts";
 export const snapshotDrivers: readonly SnapshotDriverDefinition[] = [
   blockfileDriver,
   btrfsDriver,
+  erofsDriver,
   nativeDriver,
   overlayDriver,
 ];

@@ -33,6 +33,8 @@ export interface ActivationOrder {
   readonly labels: Labels;
   /** Carry out all, and leave a bind mount of the result to the caller. */
   readonly temporary: boolean;
+  /** When nothing is left to mount, leave a bind mount of the last to the caller, who wants a place to mount on. */
+  readonly leavesBind?: boolean;
   /** Types and transformations (`format/*`) that the caller can do, see {@link planActivation}. */
   readonly allowedTypes: readonly string[];
 }

@@ -115,7 +115,7 @@ export class MountManager {
    * @param use - Gets what is left to mount: all of it, when there was nothing to do.
    */
   async withActivated<T>(mounts: readonly Mount[], use: (system: readonly Mount[]) => Promise<T>): Promise<T> {
-    const order = { mounts, temporary: false, allowedTypes: [] };
+    const order = { mounts, temporary: false, leavesBind: true, allowedTypes: [] };
     const plan = planActivation(mounts, this.#known, order);
     if (plan === undefined) {
       return await use(mounts);
@@ -181,7 +181,7 @@ export class MountManager {
 
   async #carryOut(
     place: string,
-    order: Pick<ActivationOrder, "mounts" | "temporary">,
+    order: Pick<ActivationOrder, "mounts" | "temporary" | "leavesBind">,
     { firstSystem, steps }: ActivationPlan,
   ): Promise<Pick<Activation, "active" | "system">> {
     const { files } = this.#parts;
@@ -206,7 +206,7 @@ export class MountManager {
       system[0] = await transformed(firstSystem);
     }
     const last = active.at(-1);
-    if (order.temporary && last !== undefined) {
+    if (last !== undefined && (order.temporary || (order.leavesBind === true && system.length === 0))) {
       system.push({ type: "bind", source: last.mountPoint, options: ["rbind"] });
     }
     return { active, system };

@@ -40,6 +40,7 @@ export function activationsService(manager: MountManager): ServiceBinding {
   return bindService(Activations, {
     activateMounts: async ({ namespace, name, mounts, labels, allowedTypes }) => {
       const order = {
+        leavesBind: true,
         namespace,
         name,
         lease: "",

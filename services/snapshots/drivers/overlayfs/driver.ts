@@ -5,7 +5,7 @@ import { inUserNamespace } from "#linux/process.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
 import { type OverlayConfig, parseOverlayConfig } from "./config.ts";
-import { findMappedRoot, gidMappingLabel, uidMappingLabel } from "./id-mapping.ts";
+import { findMappedRoot, mappingOptions } from "./id-mapping.ts";
 import { hasIdMappedMounts, hasIndex, needsUserXattr, requireOverlay } from "./kernel-support.ts";
 import { overlayMounts } from "./mounts.ts";
 import { overlayPlugin } from "./plugin.ts";
@@ -117,18 +117,4 @@ class OverlayDriver implements SnapshotDriver {
   #filesOf(id: bigint): string {
     return `${this.#directories.path(id)}/fs`;
   }
-}
-
-function mappingOptions(labels: Readonly<Record<string, string>>): string[] {
-  const options: string[] = [];
-  for (const [option, label] of [
-    ["uidmap", uidMappingLabel],
-    ["gidmap", gidMappingLabel],
-  ] as const) {
-    const map = labels[label];
-    if (map !== undefined) {
-      options.push(`${option}=${map}`);
-    }
-  }
-  return options;
 }

@@ -63,3 +63,18 @@ function mapRoot(ranges: readonly IdRange[]): number {
   }
   return range.hostId;
 }
+
+/** The options of a mount by which its ids are mapped, as the labels of a snapshot ask for. */
+export function mappingOptions(labels: Readonly<Record<string, string>>): string[] {
+  const options: string[] = [];
+  for (const [option, label] of [
+    ["uidmap", uidMappingLabel],
+    ["gidmap", gidMappingLabel],
+  ] as const) {
+    const map = labels[label];
+    if (map !== undefined) {
+      options.push(`${option}=${map}`);
+    }
+  }
+  return options;
+}

@@ -1,0 +1,282 @@
+import { chmod, lchown, lstat, mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
+import { enableVerity, hasVerity, setImmutable } from "#linux/file-attributes.ts";
+import type { Mount } from "#linux/mount.ts";
+import { inUserNamespace } from "#linux/process.ts";
+import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
+import { findMappedRoot, mappingOptions } from "../overlayfs/id-mapping.ts";
+import { hasIdMappedMounts } from "../overlayfs/kernel-support.ts";
+import { SnapshotDirectories } from "../snapshot-directories.ts";
+import type { TreeWorkers } from "../trees.ts";
+import { type ErofsConfig, readErofsConfig, requireErofs } from "./config.ts";
+import { makeLayer, withImage } from "./make-layer.ts";
+import { type ErofsLayer, erofsMounts } from "./mounts.ts";
+import { erofsPlugin } from "./plugin.ts";
+
+/**
+ * Snapshots as EROFS images with overlayfs over them: what is committed is one file that nobody can change.
+ *
+ * `<root>/snapshots/<id>/` has, of an active snapshot, `fs` and `work` of overlayfs, or `rwlayer.img`, a file system of a limited size with
+ * both; of a committed one `layer.erofs`. An image that was made of `fs` has `layer-of-upper` beside it until what it was made of is gone; one
+ * without is from a differ. `fsmeta.erofs`, where somebody has made it, describes the images of a snapshot and all its ancestors as
+ * one.
+ *
+ * @source containerd v2.3.4 plugins/snapshots/erofs/erofs.go
+ */
+export const erofsDriver: SnapshotDriverDefinition = {
+  manifest: erofsPlugin,
+  open: async ({ root, settings, trees }) => {
+    const config = readErofsConfig(root, settings);
+    await mkdir(config.root, { recursive: true, mode: 0o700 });
+    await requireErofs(config);
+    if (config.fsVerity) {
+      await requireVerity(config.root);
+    }
+    const changeable = withChangeableLayers(trees);
+    return new ErofsDriver(config, await SnapshotDirectories.open(config.root, changeable), changeable);
+  },
+};
+
+class ErofsDriver implements SnapshotDriver {
+  readonly root: string;
+  readonly capabilities: readonly string[];
+  readonly #config: ErofsConfig;
+  readonly #directories: SnapshotDirectories;
+  readonly #trees: TreeWorkers;
+  readonly #mapsIds = hasIdMappedMounts();
+
+  constructor(config: ErofsConfig, directories: SnapshotDirectories, trees: TreeWorkers) {
+    this.root = config.root;
+    this.#config = config;
+    this.#directories = directories;
+    this.#trees = trees;
+    this.capabilities = [
+      "only-remap-ids",
+      ...(this.#mapsIds ? ["remap-ids"] : []),
+      ...(inUserNamespace() ? [] : ["rebase"]),
+    ];
+  }
+
+  listIds(): Promise<bigint[]> {
+    return this.#directories.list();
+  }
+
+  create({ id, parentIds: [parentId], kind, labels }: SnapshotLocation): Promise<void> {
+    return this.#directories.create(id, async (directory) => {
+      const upper = `${directory}/fs`;
+      await mkdir(upper);
+      await chmod(upper, 0o755);
+      const parent = parentId === undefined ? undefined : await this.#requireParent(parentId);
+      const owner = (this.#config.upperBytes > 0 ? undefined : findMappedRoot(labels)) ?? parent;
+      if (owner !== undefined && (owner.uid !== 0 || owner.gid !== 0)) {
+        await lchown(upper, owner.uid, owner.gid);
+      }
+      if (kind === "active") {
+        if (this.#config.upperBytes === 0) {
+          await mkdir(`${directory}/work`, { mode: 0o711 });
+        }
+        // Tells the EROFS differ whose directory it is.
+        await writeFile(`${directory}/.erofslayer`, "", { mode: 0o644 });
+      }
+      if (parentId !== undefined) {
+        await this.#forgetUpper(parentId);
+      }
+    });
+  }
+
+  async mounts({ id, parentIds, kind, labels }: SnapshotLocation): Promise<Mount[]> {
+    const directory = this.#directories.path(id);
+    const { upperBytes, overlayOptions } = this.#config;
+    return erofsMounts({
+      kind: kind === "view" ? "view" : "active",
+      upper: `${directory}/fs`,
+      work: `${directory}/work`,
+      image:
+        upperBytes === 0
+          ? undefined
+          : { path: `${directory}/rwlayer.img`, sizeBytes: upperBytes, ...(await ownerOf(`${directory}/fs`)) },
+      layers: await this.#layersOf(parentIds),
+      mappingOptions: this.#mapsIds ? mappingOptions(labels) : [],
+      overlayOptions,
+    });
+  }
+
+  async seal({ id }: SnapshotLocation): Promise<void> {
+    const directory = await this.#directories.require(id);
+    const { layer, upper, mark, image } = this.#filesOf(id);
+    if (!(await exists(layer)) || (await exists(mark))) {
+      await writeFile(mark, "", { mode: 0o600 });
+      if (await exists(layer)) {
+        clearImmutable(layer);
+      }
+      await ((await exists(image))
+        ? withImage({ image, mountPoint: `${directory}/sealing`, fallback: upper }, async (from) => {
+            const { uid, gid } = await lstat(from);
+            await makeLayer(from, layer);
+            // Children ask this directory whom the top belongs to.
+            await lchown(upper, uid, gid);
+          })
+        : makeLayer(upper, layer));
+    }
+    if (this.#config.fsVerity) {
+      enableVerity(layer);
+    }
+    if (this.#config.immutable) {
+      setImmutable(layer, true);
+    }
+  }
+
+  async measure({ id }: SnapshotLocation): Promise<SnapshotUsage> {
+    const { layer, upper, image } = this.#filesOf(id);
+    const only = (await exists(layer)) ? layer : (await exists(image)) ? image : undefined;
+    return only === undefined
+      ? await this.#directories.measure(id, upper)
+      : { sizeBytes: BigInt((await lstat(only)).blocks) * 512n, inodes: 1n };
+  }
+
+  putAside(ids: readonly bigint[]): Promise<string> {
+    return this.#directories.putAside(ids);
+  }
+
+  remove(ids: readonly bigint[]): Promise<void> {
+    return this.#directories.remove(ids);
+  }
+
+  /** The images of the ancestors, nearest first, down to one that is described together with all below it. */
+  async #layersOf(parentIds: readonly bigint[]): Promise<ErofsLayer[]> {
+    const layers: ErofsLayer[] = [];
+    for (const [index, id] of parentIds.entries()) {
+      const merged = `${this.#directories.path(id)}/fsmeta.erofs`;
+      if ((await sizeOf(merged)) > 0) {
+        const images = parentIds.slice(index).reverse();
+        return [...layers, { source: merged, options: images.map((image) => `device=${this.#filesOf(image).layer}`) }];
+      }
+      layers.push(await this.#layerOf(id));
+    }
+    return layers;
+  }
+
+  async #layerOf(id: bigint): Promise<ErofsLayer> {
+    const { layer } = this.#filesOf(id);
+    if (!(await exists(layer))) {
+      throw failure(ErrorKind.NotFound, `failed to find valid erofs layer blob: ${layer}`);
+    }
+    if (this.#config.fsVerity && !hasVerity(layer)) {
+      throw new FlotillaError(ErrorKind.FailedPrecondition, `fsverity is not enabled on ${layer}`);
+    }
+    const { verityMode } = this.#config;
+    const metadata = `${layer}.dmverity`;
+    const isProtected = verityMode !== "off" && (await exists(metadata));
+    if (verityMode === "on" && !isProtected) {
+      throw new FlotillaError(
+        ErrorKind.Unknown,
+        `dm-verity mode is 'on' but .dmverity metadata not found for layer ${layer}. This may happen if the layer was created before dm-verity was enabled. Consider cleaning up existing snapshots and re-pulling the image, or set dmverity_mode to 'auto' to allow layers without dm-verity metadata`,
+      );
+    }
+    return { source: layer, options: isProtected ? [`X-containerd.dmverity=${metadata}`] : [] };
+  }
+
+  async #requireParent(id: bigint): Promise<{ uid: number; gid: number }> {
+    await this.#directories.require(id);
+    return await lstat(this.#filesOf(id).upper);
+  }
+
+  /** Frees what the image of a committed snapshot was made of. It is called when there is a child, so that it is committed for sure. */
+  async #forgetUpper(id: bigint): Promise<void> {
+    const { upper, image, mark } = this.#filesOf(id);
+    if (!(await exists(mark))) {
+      return;
+    }
+    const { uid, gid, mode } = await lstat(upper);
+    const old = `${this.#directories.path(id)}/was-fs`;
+    if (!(await exists(old))) {
+      await rename(upper, old);
+    }
+    await mkdir(upper, { recursive: true });
+    await chmod(upper, mode & 0o7777);
+    await lchown(upper, uid, gid);
+    await this.#trees.remove([old]);
+    await rm(image, { force: true });
+    await rm(mark, { force: true });
+  }
+
+  #filesOf(id: bigint): {
+    readonly layer: string;
+    readonly upper: string;
+    readonly image: string;
+    readonly mark: string;
+  } {
+    const directory = this.#directories.path(id);
+    return {
+      layer: `${directory}/layer.erofs`,
+      upper: `${directory}/fs`,
+      image: `${directory}/rwlayer.img`,
+      mark: `${directory}/layer-of-upper`,
+    };
+  }
+}
+
+/** Deletes trees whose image may be immutable. */
+function withChangeableLayers(trees: TreeWorkers): TreeWorkers {
+  return {
+    measure: (root, base) => trees.measure(root, base),
+    copy: (source, target) => trees.copy(source, target),
+    copyFile: (source, target) => trees.copyFile(source, target),
+    remove: async (paths) => {
+      for (const path of paths) {
+        clearImmutable(`${path}/layer.erofs`);
+      }
+      await trees.remove(paths);
+    },
+  };
+}
+
+/** A file that is not there, or cannot have the attribute, can be deleted as it is. */
+function clearImmutable(layer: string): void {
+  try {
+    setImmutable(layer, false);
+  } catch (error) {
+    if (!["ENOENT", "ENOTTY", "ENOTSUP", "ENOTDIR"].includes(systemErrorCode(error) ?? "")) {
+      throw error;
+    }
+  }
+}
+
+/** @source containerd v2.3.4 internal/fsverity/fsverity_linux.go `IsSupported` */
+async function requireVerity(root: string): Promise<void> {
+  const probe = `${root}/fsverity-check`;
+  await rm(probe, { force: true });
+  await writeFile(probe, "", { mode: 0o600 });
+  try {
+    enableVerity(probe);
+  } catch (error) {
+    throw new FlotillaError(
+      ErrorKind.Unknown,
+      `failed to check fsverity support on "${root}": ${errorMessage(error)}`,
+      { cause: error },
+    );
+  } finally {
+    await rm(probe, { force: true });
+  }
+}
+
+async function ownerOf(directory: string): Promise<{ readonly user: number; readonly group: number }> {
+  const { uid, gid } = await lstat(directory);
+  return { user: uid, group: gid };
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await sizeOf(path)) >= 0;
+}
+
+/** @returns -1 when there is nothing. */
+async function sizeOf(path: string): Promise<number> {
+  try {
+    return (await lstat(path)).size;
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      return -1;
+    }
+    throw error;
+  }
+}
