@@ -30,7 +30,7 @@ export async function makePauseContainer(parts: PodParts, pod: Pod, signal: Abor
       image: image.config,
       imageName: image.name,
       settings: parts.settings,
-      machine: await parts.machine(),
+      machine: parts.machine,
       seccomp: await parts.seccompOf(config),
     });
     const snapshotter = snapshotterOf(parts, pod);

@@ -72,7 +72,7 @@ export interface PodParts {
   readonly images: PodImages;
   readonly containers: PodContainers;
   readonly observers: PodObservers;
-  readonly machine: () => Promise<MachineFacts>;
+  readonly machine: MachineFacts;
   /** The filter of system calls of a pause container, if it gets one. */
   readonly seccompOf: (config: PodSandboxConfig) => Promise<OciSeccomp | undefined>;
   /** Tells of what has happened to a pod. */

@@ -35,11 +35,10 @@ interface MachineSupport {
  */
 export function runtimeHandlers(
   { settings, peers, log }: { readonly settings: CriSettings; readonly peers: CriPeers; readonly log: Logger },
-  machine: () => Promise<MachineSupport>,
+  support: MachineSupport,
 ): () => Promise<readonly Handler[]> {
   let asked: Promise<readonly Handler[]> | undefined;
   const ask = async (): Promise<readonly Handler[]> => {
-    const support = await machine();
     const handlers = await Promise.all(
       [...settings.runtimes.values()].map(async (runtime): Promise<Handler> => {
         const { name } = runtime;

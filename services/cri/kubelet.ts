@@ -1,0 +1,143 @@
+import { pluginTable } from "#config/defaults.ts";
+import { pluginUri } from "#config/manifest.ts";
+import type { ProcessContext } from "#fleet/run.ts";
+import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import type { Handlers } from "#wire/handler.ts";
+import type { CriSettings } from "./config.ts";
+import { type Containers, openContainers } from "./containers/containers.ts";
+import { exploreMachine, type Machine } from "./containers/machine.ts";
+import { ContainerEvents } from "./events/container-events.ts";
+import { type ContainerStreamParts, containerStreams } from "./exec/container-streams.ts";
+import type { StreamedContainer } from "./exec/streamed-container.ts";
+import type { Images } from "./images/images.ts";
+import { imagesPlugin } from "./images-plugin.ts";
+import { PodNetworks } from "./network/pod-networks.ts";
+import { cniCacheDirectory } from "./network/result-cache.ts";
+import { updateRuntimeConfigCall } from "./network/update-runtime-config-call.ts";
+import type { CriPeers } from "./peers.ts";
+import { pauseSeccomp } from "./pods/pause-seccomp.ts";
+import { podCalls } from "./pods/pod-calls.ts";
+import { podImages } from "./pods/pod-images.ts";
+import type { PodParts } from "./pods/pod-parts.ts";
+import { podStatus } from "./pods/pod-status.ts";
+import { recoverPods } from "./pods/recover-pods.ts";
+import { runtimePlugin } from "./runtime-plugin.ts";
+import { findDeprecations } from "./status/deprecations.ts";
+import { runtimeConfigCall } from "./status/runtime-config-call.ts";
+import { runtimeHandlers } from "./status/runtime-handlers.ts";
+import { statusCall } from "./status/status-call.ts";
+import { versionCall } from "./status/version-call.ts";
+import type { Container } from "./store/container.ts";
+import { IdTable } from "./store/id-table.ts";
+import { NameTable } from "./store/name-table.ts";
+import type { Pod, PodTable } from "./store/pod.ts";
+import { streamingCalls } from "./streaming/streaming-calls.ts";
+import { StreamingServer } from "./streaming/streaming-server.ts";
+import { readStreamingSettings } from "./streaming/streaming-settings.ts";
+
+/** What the parts are made of. */
+export interface KubeletSources {
+  readonly settings: CriSettings;
+  readonly peers: CriPeers;
+  readonly images: Images;
+}
+
+/** What answers the kubelet about pods and containers. */
+export interface Kubelet {
+  readonly handlers: Partial<Handlers<typeof RuntimeService>>;
+  /** Finds again what was there before this process. */
+  recover(): Promise<void>;
+}
+
+/** Puts pods, containers, streams and events together. */
+export async function openKubelet(context: ProcessContext, sources: KubeletSources): Promise<Kubelet> {
+  const { config, log, stopping, resources } = context;
+  const { settings, peers, images } = sources;
+  const machine = await exploreMachine(settings);
+  const networks = new PodNetworks(settings.network, settings.runtimes.values(), cniCacheDirectory);
+  const pods: PodTable = new IdTable<Pod>();
+  const events = new ContainerEvents({
+    describe: (id) => {
+      const pod = pods.find(id);
+      return { pod: pod === undefined ? undefined : podStatus(pod), containers: containers.statuses(id) };
+    },
+  });
+  const known = (): Promise<Machine> => Promise.resolve(machine);
+  const containers = openContainers(
+    { peers, settings, images, pods, machine: known, events, log, stopping },
+    resources,
+  );
+  const podParts = openPods(context, sources, { machine, networks, pods, containers, events });
+  const streamParts: ContainerStreamParts = {
+    tasks: peers.tasks,
+    drainMs: settings.drainExecSyncIoMs,
+    log,
+    containers: { get: (id) => streamedContainer(containers.table.get(id)) },
+    pods,
+    records: peers.containers,
+  };
+  const server = resources.use(
+    await StreamingServer.start(readStreamingSettings(config), containerStreams(streamParts, stopping)),
+  );
+  const deprecations = findDeprecations(
+    pluginTable(config, pluginUri(imagesPlugin)),
+    pluginTable(config, pluginUri(runtimePlugin)),
+  );
+  return {
+    handlers: {
+      ...versionCall,
+      ...runtimeConfigCall(settings),
+      ...statusCall({
+        settings,
+        networks,
+        handlers: runtimeHandlers({ settings, peers, log }, machine),
+        deprecations: () => deprecations,
+      }),
+      ...updateRuntimeConfigCall(settings.network, networks, log),
+      ...podCalls(podParts),
+      ...containers.calls,
+      ...streamingCalls({ ...streamParts, events, server }),
+    },
+    async recover() {
+      await recoverPods(podParts);
+      await containers.start();
+    },
+  };
+}
+
+interface PodSurroundings {
+  readonly machine: Machine;
+  readonly networks: PodNetworks;
+  readonly pods: PodTable;
+  readonly containers: Containers;
+  readonly events: ContainerEvents;
+}
+
+function openPods(
+  { log, stopping }: ProcessContext,
+  { settings, peers, images }: KubeletSources,
+  { machine, networks, pods, containers, events }: PodSurroundings,
+): PodParts {
+  const nobody = (): Promise<void> => Promise.resolve();
+  return {
+    settings,
+    peers,
+    networks,
+    pods,
+    names: new NameTable(),
+    images: podImages(images, peers),
+    containers,
+    observers: { runPod: nobody, stopPod: nobody, removePod: nobody, updatePod: nobody, postUpdatePod: nobody },
+    machine,
+    seccompOf: (podConfig) => pauseSeccomp(podConfig, settings, machine),
+    publish: ({ id }, type) => events.publish(id, id, type),
+    log,
+    stopping,
+  };
+}
+
+/** A container as streams know it. */
+function streamedContainer(container: Container): StreamedContainer {
+  const { id, state, io, facts, metadata } = container;
+  return { id, state, io, stateDirectory: facts.stateDirectory, stdinOnce: metadata.config.stdinOnce };
+}
