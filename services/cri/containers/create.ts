@@ -107,7 +107,7 @@ async function make(parts: ContainerParts, making: Making, undo: AsyncDisposable
   undo.defer(() => removeRoot(peers, { key: id, snapshotter }));
   const rootMounts = await prepareRoot(
     { peers, store: images.store },
-    { key: id, image, snapshotter, labels: ownerLabels(config), signal },
+    { key: id, image, snapshotter, lease: pod.id, labels: ownerLabels(config), signal },
   );
   await fillVolumes(volumes, rootMounts, `${settings.stateDirectory}/tmpmounts`);
   const spec = await makeSpec(parts, { ...making, runtime, rootMounts, volumes: volumes.map(({ mount }) => mount) });

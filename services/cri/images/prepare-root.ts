@@ -12,6 +12,8 @@ export interface RootRequest {
   readonly key: string;
   readonly image: LocalImage;
   readonly snapshotter: string;
+  /** Holds it until a record does: that of its pod. */
+  readonly lease: string;
   readonly labels?: Readonly<Record<string, string>>;
   /** Whether nobody may write to it. */
   readonly isView?: boolean;
@@ -45,12 +47,12 @@ export async function prepareRoot(
 
 async function makeSnapshot(
   { snapshots }: CriPeers,
-  { key, image, snapshotter, labels, isView, signal }: RootRequest,
+  { key, image, snapshotter, lease, labels, isView, signal }: RootRequest,
 ): Promise<Mount[]> {
   const snapshot = { snapshotter, key, parent: image.chainId, labels: { ...labels } };
   const { mounts } = await (isView === true
-    ? snapshots.view(snapshot, criCall({ signal }))
-    : snapshots.prepare(snapshot, criCall({ signal })));
+    ? snapshots.view(snapshot, criCall({ lease, signal }))
+    : snapshots.prepare(snapshot, criCall({ lease, signal })));
   return mounts;
 }
 

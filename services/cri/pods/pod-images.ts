@@ -18,8 +18,8 @@ export function podImages(images: Images, peers: CriPeers): PodImages {
       return {
         name,
         config: image.config,
-        async makeRoot(key, { snapshotter, labels, signal: given }) {
-          await prepareRoot({ peers, store: images.store }, { key, image, snapshotter, labels, signal: given });
+        async makeRoot(key, options) {
+          await prepareRoot({ peers, store: images.store }, { key, image, lease: key, ...options });
         },
       };
     },

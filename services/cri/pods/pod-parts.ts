@@ -13,11 +13,7 @@ export interface PauseImage {
   /** As the configuration has it. */
   readonly name: string;
   readonly config: ImageConfig;
-  /**
-   * Makes a root file system for a container of that id.
-   *
-   * @param options.lease - Holds it until a record does.
-   */
+  /** Makes a root file system for the container of that id, held by the lease of that id until a record does. */
   makeRoot(id: string, options: RootOptions): Promise<void>;
 }
 
