@@ -17,6 +17,7 @@ import { snapshotDrivers } from "./drivers/index.ts";
 import type { TreeWorkers } from "./drivers/trees.ts";
 import { connectMountIndex, connectProxiedIndex, connectSnapshotIndex } from "./index-client.ts";
 import { layerPlugins } from "./layers/plugin-definitions.ts";
+import { ProxiedDiffer } from "./layers/proxied-differ.ts";
 import { openMountManager } from "./mounts/plugin-definitions.ts";
 import { snapshotsGrpcPlugin } from "./plugins.ts";
 import { connectSnapshotBackend } from "./proxied/backend-client.ts";
@@ -64,6 +65,11 @@ export async function composeSnapshots(context: ProcessContext): Promise<Process
   const layers = layerPlugins(context, {
     mounts: mounts.manager,
     workers: context.resources.use(new LayerThreads()),
+    proxied: new Map(
+      context.proxies
+        .filter(({ kind }) => kind === "diff")
+        .map((plugin) => [plugin.name, new ProxiedDiffer(links.get(plugin))] as const),
+    ),
     getSnapshots: ({ snapshotter, ...owner }) => openChainSnapshots(getSnapshotter(fronts, snapshotter), owner),
   });
   return {

@@ -5,6 +5,7 @@ import { timerMsMax } from "#base/limits.ts";
 import { type FleetConfig, pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
+import { ProxyLinks } from "#fleet/proxies/proxy-links.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { daemonVersion } from "#fleet/version.ts";
 import { connectBlobs } from "./blobs.ts";
@@ -36,6 +37,7 @@ import { tasksService } from "./rpc/tasks.ts";
 import { inspectRuntime } from "./runtimes/shim/runtime-info.ts";
 import { ShimRuntime } from "./runtimes/shim/shim-runtime.ts";
 import { PodSandboxer } from "./sandboxes/pod-sandboxer.ts";
+import { ProxiedSandboxer } from "./sandboxes/proxied-sandboxer.ts";
 import type { Sandboxer } from "./sandboxes/sandboxer.ts";
 import { ShimSandboxer } from "./sandboxes/shim-sandboxer.ts";
 import { Bundles } from "./shims/bundles.ts";
@@ -228,6 +230,10 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             if (!config.disabledPlugins.includes(pluginUri(manifest))) {
               sandboxers.set(manifest.id, sandboxer);
             }
+          }
+          const links = new ProxyLinks(context);
+          for (const plugin of context.proxies.filter(({ kind }) => kind === "sandbox")) {
+            sandboxers.set(plugin.name, new ProxiedSandboxer(plugin.name, links.get(plugin)));
           }
           return { services: [sandboxControllerService({ sandboxers, events })] };
         },

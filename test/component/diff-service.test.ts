@@ -18,7 +18,7 @@ import { bindService } from "#wire/handler.ts";
 import { clientHeaders, leaseOf, requireNamespace } from "#wire/headers.ts";
 import { serveRpc } from "#wire/server.ts";
 import { connectBlobStore } from "../../services/snapshots/layers/blob-client.ts";
-import { diffService } from "../../services/snapshots/layers/diff-service.ts";
+import { diffService, ownDiffProvider } from "../../services/snapshots/layers/diff-service.ts";
 import { Differ } from "../../services/snapshots/layers/differ.ts";
 import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
@@ -70,7 +70,7 @@ async function openRig(
     temporaryMounts: `${path}/tmpmounts`,
     programs,
   });
-  const service = diffService(differ, { syncFileSystem: false });
+  const service = diffService([ownDiffProvider(differ, { syncFileSystem: false })]);
   const diff = createClient(Diff, open(await serve("snapshots", service)).transport);
   return {
     path,

@@ -1,5 +1,6 @@
 import { toBinary } from "@bufbuild/protobuf";
 import { type Any, AnySchema, type Timestamp } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, isFailure } from "#base/errors.ts";
 import { Diff } from "#gen/containerd/services/diff/v1/diff_pb.ts";
 import type { Mount as MountMessage } from "#gen/containerd/types/mount_pb.ts";
 import type { FileTime } from "#linux/file.ts";
@@ -10,13 +11,47 @@ import type { Differ } from "./differ.ts";
 import { layerMediaType } from "./media-type.ts";
 import type { ContentOwner } from "./ports.ts";
 
+/** Something that answers calls of the Diff service, ours or somebody else's. */
+export type DiffProvider = Handlers<typeof Diff>;
+
 /**
- * The public Diff service.
+ * The public Diff service: every provider is asked in turn until one can do what is wanted.
+ *
+ * @param providers - At least one.
+ * @source containerd v2.3.4 plugins/services/diff/local.go
+ */
+export function diffService(providers: readonly DiffProvider[]): ServiceBinding {
+  return bindService(Diff, {
+    apply: (request, call) => firstThatCan(providers, (provider) => provider.apply(request, call)),
+    diff: (request, call) => firstThatCan(providers, (provider) => provider.diff(request, call)),
+  } satisfies DiffProvider);
+}
+
+async function firstThatCan<T>(
+  providers: readonly DiffProvider[],
+  ask: (provider: DiffProvider) => T | Promise<T>,
+): Promise<T> {
+  let last: unknown;
+  for (const provider of providers) {
+    try {
+      return await ask(provider);
+    } catch (error) {
+      if (!isFailure(error, ErrorKind.NotImplemented)) {
+        throw error;
+      }
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/**
+ * Answers calls of the Diff service by our own differ.
  *
  * @param options - `syncFileSystem`: write out the file system after each layer, whether the client asks or not.
  */
-export function diffService(differ: Differ, options: { readonly syncFileSystem: boolean }): ServiceBinding {
-  const handlers: Handlers<typeof Diff> = {
+export function ownDiffProvider(differ: Differ, options: { readonly syncFileSystem: boolean }): DiffProvider {
+  return {
     async apply({ diff, mounts, payloads, syncFs }, call) {
       const { digest, sizeBytes } = await differ.apply(ownerOf(call), {
         mediaType: diff?.mediaType ?? "",
@@ -39,7 +74,6 @@ export function diffService(differ: Differ, options: { readonly syncFileSystem: 
       return { diff: { mediaType: blob.mediaType, digest: blob.digest, size: blob.sizeBytes } };
     },
   };
-  return bindService(Diff, handlers);
 }
 
 function ownerOf(call: Call): ContentOwner {

@@ -7,9 +7,9 @@ import type { Mount } from "#linux/mount.ts";
 import { readOnlyMounts } from "#linux/mount-options.ts";
 import { withTemporaryMount } from "#linux/temporary-mount.ts";
 import type { AppliedLayer } from "./apply.ts";
-import type { ExpectedBlob } from "./blob-source.ts";
 import type { Compression } from "./compression.ts";
 import type { ExtractionTarget } from "./extractor.ts";
+import type { ApplyOrder, LayerApplier } from "./layer-applier.ts";
 import { gzipLayerMediaType, layerMediaType, planProcessors, zstdLayerMediaType } from "./media-type.ts";
 import { findChangedDirectory, findDirectTarget } from "./mount-shape.ts";
 import type { BlobStore, ContentOwner, LayerMounts, LayerWorkers, WrittenBlob } from "./ports.ts";
@@ -22,21 +22,6 @@ const compressions: ReadonlyMap<string, Compression> = new Map([
   [gzipLayerMediaType, "gzip"],
   [zstdLayerMediaType, "zstd"],
 ]);
-
-/** A layer and where it goes. */
-export interface ApplyOrder {
-  readonly mediaType: string;
-  readonly digest: string;
-  readonly mounts: readonly Mount[];
-  /** Encoded messages for stream processors, by their id. */
-  readonly payloads: ReadonlyMap<string, Uint8Array>;
-  /** Write out the file system before success is told. */
-  readonly syncFileSystem: boolean;
-  /** What the bytes have to be; they are taken as they are without it. */
-  readonly expected?: ExpectedBlob;
-  /** Told now and then how many bytes of the blob have been used. */
-  readonly onProgress?: (usedBytes: number) => void;
-}
 
 /** Two file systems of which the difference is wanted. */
 export interface CompareOrder {
@@ -66,7 +51,8 @@ export interface DifferParts {
 }
 
 /** Makes file systems of layers and layers of file systems. */
-export class Differ {
+export class Differ implements LayerApplier {
+  readonly appliesInOrder = false;
   readonly #parts: DifferParts;
 
   constructor(parts: DifferParts) {

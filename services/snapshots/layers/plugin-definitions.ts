@@ -8,15 +8,18 @@ import type { ServiceBinding } from "#wire/handler.ts";
 import { connectBlobStore } from "./blob-client.ts";
 import { ChainUnpacker } from "./chains/chain-unpacker.ts";
 import { type LayersServiceParts, layersService } from "./chains/layers-service.ts";
-import { diffService } from "./diff-service.ts";
+import { type DiffProvider, diffService, ownDiffProvider } from "./diff-service.ts";
 import { Differ } from "./differ.ts";
 import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./plugin.ts";
 import type { LayerMounts, LayerWorkers } from "./ports.ts";
+import type { ProxiedDiffer } from "./proxied-differ.ts";
 
 /** What layers need from the process that has the file systems. */
 export interface LayerPluginParts {
   readonly workers: LayerWorkers;
   readonly mounts: LayerMounts;
+  /** Differs that are somebody else's, by name. */
+  readonly proxied: ReadonlyMap<string, ProxiedDiffer>;
   /** See {@link LayersServiceParts.getSnapshots}. */
   readonly getSnapshots: LayersServiceParts["getSnapshots"];
 }
@@ -30,21 +33,26 @@ export interface LayerPluginParts {
  */
 export function layerPlugins(
   context: ProcessContext,
-  { workers, mounts, getSnapshots }: LayerPluginParts,
+  { workers, mounts, proxied, getSnapshots }: LayerPluginParts,
 ): { readonly plugins: PluginDefinition[]; readonly services: ServiceBinding[] } {
   const { config, log } = context;
   const temporaryMounts = `${config.root}/tmpmounts/diff`;
   const blobs = connectBlobStore({ content: context.connect("content"), metadata: context.connect("metadata") });
   let walking: Differ | undefined;
   let unpacker: ChainUnpacker | undefined;
-  let loaded: { readonly differ: Differ; readonly syncFileSystem: boolean } | undefined;
+  const proxiedUnpackers = new Map(
+    Array.from(proxied, ([id, differ]) => [id, new ChainUnpacker({ differ, blobs, workers })] as const),
+  );
+  let loaded: readonly DiffProvider[] | undefined;
   const layers = layersService({
     getSnapshots,
     getUnpacker: (differ) => {
-      if (unpacker === undefined || (differ !== "" && differ !== walkingPlugin.id)) {
-        throw failure(ErrorKind.NotFound, `needed differ not loaded: ${differ || walkingPlugin.id}`);
+      const id = differ || walkingPlugin.id;
+      const found = id === walkingPlugin.id ? unpacker : proxiedUnpackers.get(id);
+      if (found === undefined) {
+        throw failure(ErrorKind.NotFound, `needed differ not loaded: ${id}`);
       }
-      return unpacker;
+      return found;
     },
     onLeft: (key, error) => log.warn({ key, err: error }, "an active snapshot of a failed unpacking stays"),
   });
@@ -70,11 +78,21 @@ export function layerPlugins(
       manifest: diffServicePlugin,
       init: () => {
         const settings = pluginTable(config, pluginUri(diffServicePlugin));
-        const missing = settings.strings("default").find((id) => id !== walkingPlugin.id || walking === undefined);
-        if (missing !== undefined || walking === undefined) {
-          throw new Error(`needed differ not loaded: ${missing ?? walkingPlugin.id}`);
+        const syncFileSystem = settings.boolean("sync_fs");
+        const providers = settings.strings("default").map((id) => {
+          const found =
+            id === walkingPlugin.id
+              ? walking && ownDiffProvider(walking, { syncFileSystem })
+              : proxied.get(id)?.provider;
+          if (found === undefined) {
+            throw new Error(`needed differ not loaded: ${id}`);
+          }
+          return found;
+        });
+        if (providers.length === 0) {
+          throw new Error("no differs are named");
         }
-        loaded = { differ: walking, syncFileSystem: settings.boolean("sync_fs") };
+        loaded = providers;
         return undefined;
       },
     },
@@ -84,7 +102,7 @@ export function layerPlugins(
         if (loaded === undefined) {
           throw new Error(`plugin ${pluginUri(diffServicePlugin)} is not loaded`);
         }
-        return { services: [diffService(loaded.differ, loaded)] };
+        return { services: [diffService(loaded)] };
       },
     },
   ];

@@ -17,7 +17,8 @@ export const diffServicePlugin = {
     default: {
       type: "strings",
       default: ["walking"],
-      about: "Differs that are asked, in this order; there is one, walking.",
+      about:
+        "Differs that are asked, in this order, until one can do what is wanted: walking, and proxy plugins of type diff.",
     },
     sync_fs: {
       type: "boolean",

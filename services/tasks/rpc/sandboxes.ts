@@ -96,13 +96,14 @@ export function sandboxControllerService({ sandboxers, events }: SandboxParts): 
       const metrics = await sandboxer(request.sandboxer).metrics(about(call, request));
       return metrics === undefined ? {} : { metrics };
     },
-    update: (request, call) => {
-      requireNamespace(call);
-      sandboxer(request.sandboxer);
+    update: async (request, call) => {
+      const sandbox = about(call, request);
+      const chosen = sandboxer(request.sandboxer);
       if (request.sandbox === undefined) {
         throw failure(ErrorKind.Unknown, "sandbox can not be nil");
       }
-      // Neither sandboxer has anything to change: what a pod may use is set by its cgroup.
+      // Ours have nothing to change: what a pod may use is set by its cgroup.
+      await chosen.update?.(sandbox, request);
       return {};
     },
   } satisfies Handlers<typeof Controller>;

@@ -4,6 +4,7 @@ import type {
   ControllerPlatformResponseSchema,
   ControllerStartResponseSchema,
   ControllerStatusResponseSchema,
+  ControllerUpdateRequest,
 } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import type { MetricSchema } from "#gen/containerd/types/metrics_pb.ts";
 
@@ -51,4 +52,6 @@ export interface Sandboxer {
   shutDown(call: SandboxCall): Promise<void>;
   /** Measures it. */
   metrics(call: SandboxCall): Promise<MessageInitShape<typeof MetricSchema> | undefined>;
+  /** Changes what it may use; absent where there is nothing to change. */
+  update?(call: SandboxCall, request: ControllerUpdateRequest): Promise<void>;
 }

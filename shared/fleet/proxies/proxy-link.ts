@@ -29,7 +29,7 @@ export class ProxyLink {
   readonly transport: Transport;
   readonly #options: ProxyLinkOptions;
   readonly #connection: RpcConnection;
-  /** When the calls began that are under way, by `performance.now()`. */
+  /** When the calls began that are under way, by `performance.now()`; never, for those that may take for ever. */
   readonly #pending = new Set<{ readonly sinceMs: number }>();
   #answeredMs = 0;
 
@@ -43,9 +43,8 @@ export class ProxyLink {
 
   /** Whether the plugin owes an answer for long and has not given any meanwhile. */
   get isStuck(): boolean {
-    const [oldest] = this.#pending;
-    const nowMs = performance.now();
-    return oldest !== undefined && nowMs - Math.max(oldest.sinceMs, this.#answeredMs) > stuckMs;
+    const oldestMs = Math.min(...Array.from(this.#pending, ({ sinceMs }) => sinceMs));
+    return performance.now() - Math.max(oldestMs, this.#answeredMs) > stuckMs;
   }
 
   /** Ends the connection and what is under way on it. */
@@ -115,7 +114,9 @@ export class ProxyLink {
       throw failure(ErrorKind.ResourceExhausted, `proxy plugin ${name} has ${callsMax} calls to answer`);
     }
     const overdue = new AbortController();
-    const limits = [callMsMax, timeoutMs ?? 0].filter((limit) => limit > 0);
+    // A wait is answered when something ends, however long that takes.
+    const isWait = method === "Wait";
+    const limits = [isWait ? 0 : callMsMax, timeoutMs ?? 0].filter((limit) => limit > 0);
     const limitMs = limits.length === 0 ? undefined : Math.min(...limits);
     const expire = (): void =>
       overdue.abort(
@@ -124,7 +125,7 @@ export class ProxyLink {
     const start = (): NodeJS.Timeout | undefined =>
       limitMs === undefined ? undefined : setTimeout(expire, limitMs).unref();
     let timer = start();
-    let pending = { sinceMs: performance.now() };
+    let pending = { sinceMs: isWait ? Number.POSITIVE_INFINITY : performance.now() };
     this.#pending.add(pending);
     return {
       overdue: overdue.signal,

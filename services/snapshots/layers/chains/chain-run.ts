@@ -4,7 +4,8 @@ import { quote } from "#base/quote.ts";
 import type { Digest } from "#containerd/digest.ts";
 import type { Labels } from "#containerd/labels.ts";
 import type { AppliedLayer } from "../apply.ts";
-import { type Differ, uncompressedLabel } from "../differ.ts";
+import { uncompressedLabel } from "../differ.ts";
+import type { LayerApplier } from "../layer-applier.ts";
 import { findDirectTarget, lowerDirectoriesOf } from "../mount-shape.ts";
 import type { BlobStore, LayerWorkers } from "../ports.ts";
 import { type ActiveLayer, prepareLayer } from "./active-layer.ts";
@@ -15,7 +16,7 @@ import { Slots } from "./slots.ts";
 
 /** What unpacking works with. */
 export interface UnpackerParts {
-  readonly differ: Differ;
+  readonly differ: LayerApplier;
   readonly blobs: BlobStore;
   readonly workers: LayerWorkers;
 }

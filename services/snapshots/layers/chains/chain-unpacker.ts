@@ -31,6 +31,8 @@ export class ChainUnpacker {
    * @throws {@link FlotillaError} of the first layer that failed, which it names.
    */
   unpack(order: ChainOrder, watch: ChainWatch): Promise<ChainResult> {
-    return new ChainRun(this.#parts, this.#locks, order, watch).run();
+    // What a layer stands on is mounted with it where the differ is to see that.
+    const snapshots = this.#parts.differ.appliesInOrder ? { ...order.snapshots, canRebase: false } : order.snapshots;
+    return new ChainRun(this.#parts, this.#locks, { ...order, snapshots }, watch).run();
   }
 }

@@ -1,0 +1,27 @@
+import type { Mount } from "#linux/mount.ts";
+import type { AppliedLayer } from "./apply.ts";
+import type { ExpectedBlob } from "./blob-source.ts";
+import type { ContentOwner } from "./ports.ts";
+
+/** A layer and where it goes. */
+export interface ApplyOrder {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly mounts: readonly Mount[];
+  /** Encoded messages for stream processors, by their id. */
+  readonly payloads: ReadonlyMap<string, Uint8Array>;
+  /** Write out the file system before success is told. */
+  readonly syncFileSystem: boolean;
+  /** What the bytes have to be; they are taken as they are without it. */
+  readonly expected?: ExpectedBlob;
+  /** Told now and then how many bytes of the blob have been used. */
+  readonly onProgress?: (usedBytes: number) => void;
+}
+
+/** Applies layers to file systems. */
+export interface LayerApplier {
+  /** Whether a layer can only be applied on top of those below it. */
+  readonly appliesInOrder: boolean;
+  /** See `Differ.apply`. */
+  apply(owner: ContentOwner, order: ApplyOrder): Promise<AppliedLayer>;
+}
