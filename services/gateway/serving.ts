@@ -101,21 +101,24 @@ export async function serveClients({
   const host = hostRpc({ services: own.services, observer });
   resources.defer(() => host.close(drainMs));
 
+  const counts = new RelayCounts();
+  const relays: Relay[] = [];
+  const processes = memberNames(config.disabledPlugins);
   const privateServer = await serveRpc({
     socketPath: privateSocketOf(config.state, "gateway"),
     admit: guardSocket({ process: "gateway", side: "private", log, users }),
     ...socketOwner(users, "gateway"),
-    services: [bindService(Fleet, fleetHandlers(wake))],
+    services: [
+      bindService(Fleet, fleetHandlers({ wake, processes, members, relay: counts, calls: () => sumCalls(relays) })),
+    ],
     observer: logFailures(log),
   });
   resources.defer(() => privateServer.close(drainMs));
 
   const access = openAccess(config, log, resources);
   const routes = relayRoutes(config.disabledPlugins);
-  const counts = new RelayCounts();
   if (sockets.hasMetrics === true) {
     const { serveFigures } = await import("./metrics/serve-figures.ts");
-    const processes = memberNames(config.disabledPlugins);
     await serveFigures({ config, log, resources, processes, members, relay: counts, calls });
   }
   /** Serves the clients of one socket by the relay. */
@@ -136,6 +139,7 @@ export async function serveClients({
       },
       onWarning: (fields, message) => log.warn(fields, message),
     });
+    relays.push(relay);
     const server = await open((socket) => relay.handleConnection(socket));
     resources.defer(async () => {
       server.close();
@@ -160,6 +164,17 @@ export async function serveClients({
   const grpcSettings = pluginTable(config, pluginUri(grpcListener));
   await relayClients(messageLimitsOf(grpcSettings), (onConnection) => listen(publicSocket(config.grpc), onConnection));
   log.info({ address: config.grpc.address }, "serving...");
+}
+
+/** The calls under way of all sockets, by process. */
+function sumCalls(relays: readonly Relay[]): Map<string, number> {
+  const sum = new Map<string, number>();
+  for (const relay of relays) {
+    for (const [name, count] of relay.callsUnderWay()) {
+      sum.set(name, (sum.get(name) ?? 0) + count);
+    }
+  }
+  return sum;
 }
 
 /** Clients may use the socket by the user and the group that the configuration names. */

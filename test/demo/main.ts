@@ -1,6 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
 import { connect, type NatsConnection } from "nats";
 import { pluginRoot } from "#config/config.ts";
 import { type Daemon, startFlotilla } from "../kit/daemon.ts";
@@ -28,6 +30,14 @@ async function show(daemon: Daemon, ...args: string[]): Promise<void> {
   if (exitCode !== 0) {
     throw new Error(`ctr ended with status ${exitCode}: ${stderr}`);
   }
+}
+
+/** Shows how the fleet is. */
+async function showStatus(daemon: Daemon): Promise<void> {
+  process.stdout.write("$ flotilla status\n");
+  const launcher = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url));
+  const { stdout } = await execa(launcher, ["--state", daemon.state, "--address", daemon.address, "status"]);
+  process.stdout.write(`${stdout}\n`);
 }
 
 /** Reads what any NATS user may read, with the read-only user that the daemon has made. */
@@ -75,6 +85,7 @@ say("6. Kill the process that watches over it; ask again");
 process.stdout.write(`kill -9 ${daemon.pidOf("tasks")}   # tasks\n`);
 await daemon.kill9("tasks");
 await show(daemon, "tasks", "ls");
+await showStatus(daemon);
 await show(daemon, "tasks", "rm", "--force", "sleeper");
 await show(daemon, "containers", "rm", "sleeper");
 

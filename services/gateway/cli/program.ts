@@ -6,6 +6,7 @@ import { ociHookCommand } from "./oci-hook-command.ts";
 import { prepareCommand } from "./prepare-command.ts";
 import { publishCommand } from "./publish-command.ts";
 import { serveCommand } from "./serve-command.ts";
+import { statusCommand } from "./status-command.ts";
 import { transfersCommand } from "./transfers-command.ts";
 
 const description = `Starts the daemon in the foreground unless a command is given.
@@ -28,7 +29,15 @@ export function makeProgram(runDaemon: (flags: DaemonFlags) => Promise<void>): C
       { names: ["state"], usage: "Directory of what does not" },
       { names: ["version", "v"], isSwitch: true, usage: "Print the version" },
     ],
-    commands: [configCommand, publishCommand, ociHookCommand, transfersCommand, serveCommand, prepareCommand],
+    commands: [
+      statusCommand,
+      configCommand,
+      publishCommand,
+      ociHookCommand,
+      transfersCommand,
+      serveCommand,
+      prepareCommand,
+    ],
     run: ({ values }) => runDaemon(selectDaemonFlags(values)),
   };
 }

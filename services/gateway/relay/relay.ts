@@ -103,6 +103,19 @@ export class Relay {
     });
   }
 
+  /** Counts the calls of HTTP/2 clients that are under way, by the process that answers them. */
+  callsUnderWay(): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const connection of this.#connections) {
+      for (const { method } of connection.relayedStreams()) {
+        if (method !== undefined) {
+          counts.set(method.upstream, (counts.get(method.upstream) ?? 0) + 1);
+        }
+      }
+    }
+    return counts;
+  }
+
   /**
    * Takes nothing new, tells clients so with GOAWAY, waits for the streams that are open, and then ends all connections.
    *

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/fleet/v1/fleet.proto.
  */
 export const file_flotilla_fleet_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiDwoNUmVsb2FkUmVxdWVzdCIxCg5SZWxvYWRSZXNwb25zZRIPCgdjaGFuZ2VkGAEgAygJEg4KBmZyb3plbhgCIAMoCSIQCg5NZWFzdXJlUmVxdWVzdCJZCg9NZWFzdXJlUmVzcG9uc2USEwoLaW5jYXJuYXRpb24YASABKAkSMQoIZmFtaWxpZXMYAiADKAsyHy5mbG90aWxsYS5mbGVldC52MS5NZXRyaWNGYW1pbHkiWAoMTWV0cmljRmFtaWx5EgwKBG5hbWUYASABKAkSDAoEaGVscBgCIAEoCRIMCgRraW5kGAMgASgJEg4KBnNlcmllcxgEIAMoCRIOCgZ2YWx1ZXMYBSADKAEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKDkluc3BlY3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiNgoPSW5zcGVjdFJlc3BvbnNlEiMKBWV4dHJhGAEgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSJRChBEZXNjcmliZVJlc3BvbnNlEj0KB3BsdWdpbnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luIh4KC1dha2VSZXF1ZXN0Eg8KB3Byb2Nlc3MYASABKAkiDgoMV2FrZVJlc3BvbnNlMuQCCgZNZW1iZXISWAoIRGVzY3JpYmUSIi5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlcXVlc3QaIy5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlc3BvbnNlIgOQAgESVQoHTWVhc3VyZRIhLmZsb3RpbGxhLmZsZWV0LnYxLk1lYXN1cmVSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuTWVhc3VyZVJlc3BvbnNlIgOQAgESVQoHSW5zcGVjdBIhLmZsb3RpbGxhLmZsZWV0LnYxLkluc3BlY3RSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlc3BvbnNlIgOQAgESUgoGUmVsb2FkEiAuZmxvdGlsbGEuZmxlZXQudjEuUmVsb2FkUmVxdWVzdBohLmZsb3RpbGxhLmZsZWV0LnYxLlJlbG9hZFJlc3BvbnNlIgOQAgIyVQoFRmxlZXQSTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiDwoNUmVsb2FkUmVxdWVzdCIxCg5SZWxvYWRSZXNwb25zZRIPCgdjaGFuZ2VkGAEgAygJEg4KBmZyb3plbhgCIAMoCSIQCg5NZWFzdXJlUmVxdWVzdCJZCg9NZWFzdXJlUmVzcG9uc2USEwoLaW5jYXJuYXRpb24YASABKAkSMQoIZmFtaWxpZXMYAiADKAsyHy5mbG90aWxsYS5mbGVldC52MS5NZXRyaWNGYW1pbHkiWAoMTWV0cmljRmFtaWx5EgwKBG5hbWUYASABKAkSDAoEaGVscBgCIAEoCRIMCgRraW5kGAMgASgJEg4KBnNlcmllcxgEIAMoCRIOCgZ2YWx1ZXMYBSADKAEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKDkluc3BlY3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiNgoPSW5zcGVjdFJlc3BvbnNlEiMKBWV4dHJhGAEgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSJRChBEZXNjcmliZVJlc3BvbnNlEj0KB3BsdWdpbnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luIh4KC1dha2VSZXF1ZXN0Eg8KB3Byb2Nlc3MYASABKAkiDgoMV2FrZVJlc3BvbnNlIg8KDVN0YXR1c1JlcXVlc3QivgEKDlN0YXR1c1Jlc3BvbnNlEjEKB2dhdGV3YXkYASABKAsyIC5mbG90aWxsYS5mbGVldC52MS5Qcm9jZXNzU3RhdHVzEjMKCXByb2Nlc3NlcxgCIAMoCzIgLmZsb3RpbGxhLmZsZWV0LnYxLlByb2Nlc3NTdGF0dXMSEwoLY29ubmVjdGlvbnMYAyABKA0SDAoEaGVsZBgEIAEoBBIQCghyZXBsYXllZBgFIAEoBBIPCgdyZWZ1c2VkGAYgASgEIrABCg1Qcm9jZXNzU3RhdHVzEgwKBG5hbWUYASABKAkSCwoDcGlkGAIgASgNEhAKCHJlc3RhcnRzGAMgASgNEhAKCGdpdmVuX3VwGAQgASgIEhEKCW9uX2RlbWFuZBgFIAEoCBINCgVjYWxscxgGIAEoDRISCgpzdXBlcnZpc2VkGAcgASgIEhYKDnJlc2lkZW50X2J5dGVzGAggASgEEhIKCnN0YXJ0ZWRfbXMYCSABKAQy5AIKBk1lbWJlchJYCghEZXNjcmliZRIiLmZsb3RpbGxhLmZsZWV0LnYxLkRlc2NyaWJlUmVxdWVzdBojLmZsb3RpbGxhLmZsZWV0LnYxLkRlc2NyaWJlUmVzcG9uc2UiA5ACARJVCgdNZWFzdXJlEiEuZmxvdGlsbGEuZmxlZXQudjEuTWVhc3VyZVJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVzcG9uc2UiA5ACARJVCgdJbnNwZWN0EiEuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVzcG9uc2UiA5ACARJSCgZSZWxvYWQSIC5mbG90aWxsYS5mbGVldC52MS5SZWxvYWRSZXF1ZXN0GiEuZmxvdGlsbGEuZmxlZXQudjEuUmVsb2FkUmVzcG9uc2UiA5ACAjKpAQoFRmxlZXQSUgoGU3RhdHVzEiAuZmxvdGlsbGEuZmxlZXQudjEuU3RhdHVzUmVxdWVzdBohLmZsb3RpbGxhLmZsZWV0LnYxLlN0YXR1c1Jlc3BvbnNlIgOQAgESTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
 
 /**
  * ReloadRequest is empty.
@@ -282,6 +282,154 @@ export const WakeResponseSchema: GenMessage<WakeResponse> = /*@__PURE__*/
   messageDesc(file_flotilla_fleet_v1_fleet, 10);
 
 /**
+ * StatusRequest is empty.
+ *
+ * @generated from message flotilla.fleet.v1.StatusRequest
+ */
+export type StatusRequest = Message<"flotilla.fleet.v1.StatusRequest"> & {
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.StatusRequest.
+ * Use `create(StatusRequestSchema)` to create a new message.
+ */
+export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 11);
+
+/**
+ * StatusResponse tells of the gateway and of the processes.
+ *
+ * @generated from message flotilla.fleet.v1.StatusResponse
+ */
+export type StatusResponse = Message<"flotilla.fleet.v1.StatusResponse"> & {
+  /**
+   * gateway itself; its restarts are not known.
+   *
+   * @generated from field: flotilla.fleet.v1.ProcessStatus gateway = 1;
+   */
+  gateway?: ProcessStatus | undefined;
+
+  /**
+   * processes in the order of their start.
+   *
+   * @generated from field: repeated flotilla.fleet.v1.ProcessStatus processes = 2;
+   */
+  processes: ProcessStatus[];
+
+  /**
+   * connections of clients that speak HTTP/2.
+   *
+   * @generated from field: uint32 connections = 3;
+   */
+  connections: number;
+
+  /**
+   * held calls have waited for a process that was not there.
+   *
+   * @generated from field: uint64 held = 4;
+   */
+  held: bigint;
+
+  /**
+   * replayed calls were sent again after their process had died.
+   *
+   * @generated from field: uint64 replayed = 5;
+   */
+  replayed: bigint;
+
+  /**
+   * refused calls were answered by the gateway: unknown, denied, or given up.
+   *
+   * @generated from field: uint64 refused = 6;
+   */
+  refused: bigint;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.StatusResponse.
+ * Use `create(StatusResponseSchema)` to create a new message.
+ */
+export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 12);
+
+/**
+ * ProcessStatus tells of a process.
+ *
+ * @generated from message flotilla.fleet.v1.ProcessStatus
+ */
+export type ProcessStatus = Message<"flotilla.fleet.v1.ProcessStatus"> & {
+  /**
+   * name in the topology.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * pid of the process; 0 when it does not run or a service manager runs it.
+   *
+   * @generated from field: uint32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * restarts after deaths.
+   *
+   * @generated from field: uint32 restarts = 3;
+   */
+  restarts: number;
+
+  /**
+   * given_up says that it is not started any more.
+   *
+   * @generated from field: bool given_up = 4;
+   */
+  givenUp: boolean;
+
+  /**
+   * on_demand says that it runs when somebody calls it.
+   *
+   * @generated from field: bool on_demand = 5;
+   */
+  onDemand: boolean;
+
+  /**
+   * calls of clients that are under way there.
+   *
+   * @generated from field: uint32 calls = 6;
+   */
+  calls: number;
+
+  /**
+   * supervised says that the gateway runs it, and not a service manager.
+   *
+   * @generated from field: bool supervised = 7;
+   */
+  supervised: boolean;
+
+  /**
+   * resident_bytes of its memory; told of the gateway alone, since the others tell themselves.
+   *
+   * @generated from field: uint64 resident_bytes = 8;
+   */
+  residentBytes: bigint;
+
+  /**
+   * started_ms says when it was started, in milliseconds since 1970; told of the gateway alone.
+   *
+   * @generated from field: uint64 started_ms = 9;
+   */
+  startedMs: bigint;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.ProcessStatus.
+ * Use `create(ProcessStatusSchema)` to create a new message.
+ */
+export const ProcessStatusSchema: GenMessage<ProcessStatus> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 13);
+
+/**
  * Member is served by every process of the fleet.
  *
  * @generated from service flotilla.fleet.v1.Member
@@ -335,11 +483,21 @@ export const Member: GenService<{
   serviceDesc(file_flotilla_fleet_v1_fleet, 0);
 
 /**
- * Fleet is served by the gateway to the processes of the fleet.
+ * Fleet is served by the gateway to the processes of the fleet, and to the program's commands.
  *
  * @generated from service flotilla.fleet.v1.Fleet
  */
 export const Fleet: GenService<{
+  /**
+   * Status answers what has become of each process, as the gateway sees it.
+   *
+   * @generated from rpc flotilla.fleet.v1.Fleet.Status
+   */
+  status: {
+    methodKind: "unary";
+    input: typeof StatusRequestSchema;
+    output: typeof StatusResponseSchema;
+  },
   /**
    * Wake starts a process that runs on demand, unless it runs. It is answered at once: who wants the
    * process goes on trying to reach it.
