@@ -40,7 +40,9 @@ export async function composeEvents(context: ProcessContext): Promise<ProcessPar
   const { config, log, resources } = context;
   const settings = readEventsConfig(config);
   const nats = openNats(context, settings);
-  const files = new StreamFiles(`${settings.root}/jetstream/${childAccount}/streams/${settings.stream.name}/msgs`);
+  const files = resources.use(
+    new StreamFiles(`${settings.root}/jetstream/${childAccount}/streams/${settings.stream.name}/msgs`),
+  );
   const bus = resources.use(
     new JetStreamBus({
       dial: nats.dial,
