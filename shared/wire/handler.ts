@@ -21,6 +21,11 @@ export interface Call {
    * in plain gRPC do it; elsewhere the headers wait for the first answer.
    */
   acknowledge?(): void;
+  /**
+   * Says that the handler has used each request of a stream, its bytes included, when it asks for the next one: the next may lie in the same
+   * memory. For handlers that get bulk data; protocols that can't make use of it don't have it.
+   */
+  borrowRequests?(): void;
 }
 
 /**

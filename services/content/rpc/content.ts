@@ -51,6 +51,8 @@ export function contentService(parts: WriterParts, access: BlobAccess): ServiceB
     },
     async *write(requests, call) {
       const origin = { namespace: requireNamespace(call), lease: leaseOf(call), signal: call.signal };
+      // A message is answered when its bytes are with the kernel.
+      call.borrowRequests?.();
       for await (const { action, startedAtNs, updatedAtNs, ...reply } of runWriteSession(parts, origin, requests)) {
         yield {
           ...reply,

@@ -54,3 +54,31 @@ test("a message that is compressed or too large is refused by its prefix alone",
     message: /\(11 vs\. 10\)/,
   });
 });
+
+test("a large message that was given back lends its memory to the next, and small ones to none", () => {
+  const assembler = new MessageAssembler(nobody);
+  const receive = (sizeBytes: number, fill: number): Uint8Array => {
+    const framed = frameMessage(Buffer.alloc(sizeBytes, fill));
+    const found: Uint8Array[] = [];
+    for (let at = 0; at < framed.length; at += 16_384) {
+      found.push(...assembler.push(framed, at, Math.min(framed.length, at + 16_384)));
+    }
+    assert.equal(found.length, 1);
+    return found[0] as Uint8Array;
+  };
+  const first = receive(32_000, 1);
+  assembler.reuse(first);
+  const second = receive(30_000, 2);
+  assert.ok(second.buffer === first.buffer);
+  assert.deepEqual(Buffer.from(second), Buffer.alloc(30_000, 2));
+  const third = receive(32_000, 3);
+  assert.ok(third.buffer !== second.buffer);
+  assert.deepEqual(Buffer.from(second), Buffer.alloc(30_000, 2));
+  assembler.reuse(second);
+  const larger = receive(40_000, 4);
+  assert.ok(larger.buffer !== second.buffer);
+  const small = receive(16_000, 5);
+  assembler.reuse(small);
+  receive(17_000, 6);
+  assert.deepEqual(Buffer.from(small), Buffer.alloc(16_000, 5));
+});

@@ -1,8 +1,12 @@
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { Chunk } from "../http2/chunk.ts";
+import { frameBytesMax } from "../http2/limits.ts";
 import type { MessageLimits } from "../message-limits.ts";
 import { tooLarge } from "./answers.ts";
 import { messagePrefixBytes } from "./grpc-wire.ts";
+
+/** Memory that is kept for the next message of a stream; larger ones are rare. */
+const spareBytesMax = 1024 * 1024;
 
 /** The stream whose messages are put together. */
 export interface ChunkKeeper {
@@ -28,6 +32,8 @@ export class MessageAssembler {
   #pieces: Buffer[] = [];
   #chunks: Chunk[] = [];
   #bodyBytes = 0;
+  /** Memory of a message that nobody needs any more, for the next one. */
+  #spare: Buffer | undefined;
 
   constructor(keeper: ChunkKeeper) {
     this.#keeper = keeper;
@@ -83,7 +89,7 @@ export class MessageAssembler {
   }
 
   #join(): Uint8Array {
-    const message = Buffer.allocUnsafeSlow(this.#bodyBytes);
+    const message = this.#allocate(this.#bodyBytes);
     let at = 0;
     for (const piece of this.#pieces) {
       at += piece.copy(message, at);
@@ -96,6 +102,25 @@ export class MessageAssembler {
     this.#bodyBytes = 0;
     this.#prefixBytes = 0;
     return message;
+  }
+
+  /**
+   * Takes back a message that {@link push} gave and that nobody refers to any more. The next one may get its memory, so that a stream of
+   * large messages makes no garbage.
+   */
+  reuse({ buffer, byteLength }: Uint8Array): void {
+    // What is larger than a piece can be has been copied into memory of its own.
+    if (byteLength > frameBytesMax && buffer.byteLength <= spareBytesMax) {
+      this.#spare = Buffer.from(buffer as ArrayBuffer);
+    }
+  }
+
+  #allocate(sizeBytes: number): Buffer {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    return spare !== undefined && spare.length >= sizeBytes
+      ? spare.subarray(0, sizeBytes)
+      : Buffer.allocUnsafeSlow(sizeBytes);
   }
 
   #takePrefix(chunk: Buffer, at: number, end: number): number {

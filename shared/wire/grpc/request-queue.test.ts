@@ -89,3 +89,24 @@ test("a handler that wants no more lets the rest be read and dropped", async () 
   assert.equal(credit(), 30);
   assert.deepEqual(await queue.next(), { done: true, value: undefined });
 });
+
+test("a handler that borrows messages gives each back when it asks for the next", async () => {
+  const queue = new RequestQueue(
+    (message) => message.length,
+    () => undefined,
+  );
+  const takenBack: number[] = [];
+  queue.lend((message) => takenBack.push(message.length));
+  queue.push([new Uint8Array(1), new Uint8Array(2)], 3);
+  await queue.next();
+  assert.deepEqual(takenBack, []);
+  await queue.next();
+  assert.deepEqual(takenBack, [1]);
+  const last = queue.next();
+  assert.deepEqual(takenBack, [1, 2]);
+  queue.push([new Uint8Array(3)], 3);
+  assert.deepEqual(await last, { done: false, value: 3 });
+  queue.end();
+  await queue.next();
+  assert.deepEqual(takenBack, [1, 2, 3]);
+});

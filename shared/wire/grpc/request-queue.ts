@@ -10,6 +10,9 @@ export class RequestQueue<T> implements AsyncIterableIterator<T, void> {
   #waiting: PromiseWithResolvers<IteratorResult<T, void>> | undefined;
   #end: { readonly error?: unknown } | undefined;
   #owedBytes = 0;
+  #takeBack: ((message: Uint8Array) => void) | undefined;
+  /** The message that the handler has, if it is to be taken back. */
+  #lent: Uint8Array | undefined;
 
   /**
    * @param decode - Reads a message when the handler gets it; what it throws is what the handler is told.
@@ -53,9 +56,19 @@ export class RequestQueue<T> implements AsyncIterableIterator<T, void> {
     this.#payCredit();
   }
 
+  /** From now on the handler has used a message, bytes included, when it asks for the next; it is taken back then. */
+  lend(takeBack: (message: Uint8Array) => void): void {
+    this.#takeBack = takeBack;
+  }
+
   async next(): Promise<IteratorResult<T, void>> {
+    if (this.#lent !== undefined) {
+      this.#takeBack?.(this.#lent);
+      this.#lent = undefined;
+    }
     const message = this.#messages.shift();
     if (message !== undefined) {
+      this.#lent = this.#takeBack === undefined ? undefined : message;
       this.#payCredit();
       return { done: false, value: this.#decode(message) };
     }

@@ -72,6 +72,10 @@ export class StreamCall extends ServerCall implements StreamEvents {
     this.#drained?.();
   }
 
+  borrowRequests(): void {
+    this.#requests.lend((message) => this.#assembler.reuse(message));
+  }
+
   /** Sends the headers now. */
   acknowledge(): void {
     if (!this.isOver && !this.hasResponded) {
