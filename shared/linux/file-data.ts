@@ -1,5 +1,6 @@
+import { readSync, writeSync } from "node:fs";
 import { setSize, succeed } from "./file.ts";
-import { lastErrno, nativeFunction } from "./libc.ts";
+import { Errno, lastErrno, nativeFunction } from "./libc.ts";
 
 /** @source asm-generic/errno-base.h `ENXIO`: there is no more data */
 const noData = 6;
@@ -10,6 +11,9 @@ const seekHole = 4;
 const cloneRequest = 0x4004_9409;
 /** Bytes asked of the kernel at a time. */
 const copyBytesMax = 1024 * 1024 * 1024;
+
+/** Bytes that are in memory at a time where the kernel does not copy. */
+const handBytesMax = 1024 * 1024;
 
 const cloneCall = nativeFunction("int ioctl(int descriptor, unsigned long request, int source)");
 const seekCall = nativeFunction("int64_t lseek(int descriptor, int64_t offset, int whence)");
@@ -43,7 +47,8 @@ export function copyContent(from: number, to: number, sizeBytes: number, context
     succeed(outcome(seekCall(from, start, 0)), context);
     succeed(outcome(seekCall(to, start, 0)), context);
     for (let left = end - start; left > 0; ) {
-      const copied = succeed(outcome(copyCall(from, null, to, null, Math.min(left, copyBytesMax), 0)), context);
+      const result = outcome(copyCall(from, null, to, null, Math.min(left, copyBytesMax), 0));
+      const copied = result === -Errno.CrossDevice ? copyByHand(from, to, left) : succeed(result, context);
       if (copied === 0) {
         break;
       }
@@ -52,4 +57,14 @@ export function copyContent(from: number, to: number, sizeBytes: number, context
     position = end;
   }
   succeed(setSize(to, sizeBytes), context);
+}
+
+/** File systems of different types have no common way. @returns how much was copied, 0 at the end of the file. */
+function copyByHand(from: number, to: number, sizeBytes: number): number {
+  const memory = Buffer.allocUnsafe(Math.min(sizeBytes, handBytesMax));
+  const read = readSync(from, memory);
+  for (let written = 0; written < read; ) {
+    written += writeSync(to, memory, written, read - written);
+  }
+  return read;
 }

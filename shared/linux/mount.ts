@@ -132,8 +132,8 @@ function mountData(mount: Mount, flags: number, data: string, target: MountPoint
 
 /**
  * Mounts an overlay whose layers do not fit in the page that mount(2) takes. Each lower directory is opened, and its name
- * becomes the short one that /proc has for the descriptor. That holds up to about 200 layers; containerd changes the working
- * directory of a thread instead, which in Node.js all threads would see.
+ * becomes the short one that /proc has for the descriptor. That holds up to about 200 layers; more go in one by one, up to the 500 that
+ * the kernel takes (since 6.8). containerd changes the working directory of a thread instead, which in Node.js all threads would see.
  *
  * @source containerd v2.3.4 core/mount/mount_linux.go `compactLowerdirOption`
  */
@@ -150,7 +150,19 @@ function mountLongOverlay(mount: Mount, flags: number, data: readonly string[], 
         ? `lowerdir=${splitLayers(option.slice("lowerdir=".length)).map(shorten).join(":")}`
         : option,
     );
-    mountData(mount, flags, shortened.join(","), target);
+    if (byteLength(shortened) + shortened.length < dataBytesMax) {
+      mountData(mount, flags, shortened.join(","), target);
+      return;
+    }
+    const single = shortened.flatMap((option) =>
+      option.startsWith("lowerdir=")
+        ? option
+            .slice("lowerdir=".length)
+            .split(":")
+            .map((layer) => `lowerdir+=${layer}`)
+        : [option],
+    );
+    mountByOptions({ type: mount.type, source: mount.source, flags, data: single }, target.path);
   } finally {
     for (const descriptor of descriptors) {
       closeSync(descriptor);

@@ -316,8 +316,8 @@ export function snapshotDriverSuite(
   });
 }
 
-/** Mount managers that record nothing. */
-async function makeMounts(directory: string): Promise<(roots: readonly string[]) => MountManager> {
+/** Mount managers that record nothing. @param directory - For their mount points. */
+export async function makeMounts(directory: string): Promise<(roots: readonly string[]) => MountManager> {
   await mkdir(directory, { recursive: true });
   const files = await ActivationFiles.open(directory);
   const unused = (): never => assert.fail("nothing is recorded");

@@ -11,7 +11,7 @@ import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { Leases } from "#gen/containerd/services/leases/v1/leases_pb.ts";
 import { Mounts } from "#gen/containerd/services/mounts/v1/mounts_pb.ts";
-import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
+import { Kind, Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import type { MountSchema } from "#gen/containerd/types/mount_pb.ts";
 import { makeFifo } from "#linux/fifo.ts";
@@ -214,13 +214,24 @@ test("an activation lives as long as its lease and says so", async () => {
   assert.deepEqual(readdirSync(`${daemon.state}/io.containerd.mount-manager.v1.bolt/t`), []);
 });
 
+test("a container on a snapshot with a limit meets it, and the daemon's disk does not", async () => {
+  const snapshots = createClient(Snapshots, daemon.transport);
+  const { name: parent } = await committedSnapshot();
+  const labels = { "containerd.io/snapshot/flotilla.quota": "16MiB", "containerd.io/gc.root": "test" };
+  const { mounts } = await snapshots.prepare({ snapshotter: "overlayfs", key: "limited", parent, labels }, ns);
+  await addContainer("limited", "head -c 20000000 /dev/zero > /large 2>/dev/null || { rm /large; echo -n full; }");
+  assert.deepEqual(await run("limited", mounts, async () => undefined), ["full", 0]);
+  await snapshots.commit({ snapshotter: "overlayfs", key: "limited", name: "written" }, ns);
+  assert.ok((await snapshots.usage({ snapshotter: "overlayfs", key: "written" }, ns)).size < 1n << 20n);
+});
+
 /** The topmost snapshot of the image. */
 async function committedSnapshot(): Promise<{ readonly name: string }> {
   const image = "docker.io/library/busybox:test";
-  await daemon.ctr("-n", namespace, "run", "--rm", image, "unpack", "true");
+  await daemon.ctr("-n", namespace, "run", "--rm", image, "unpacked", "true");
   const names: string[] = [];
   for await (const { info } of createClient(Snapshots, daemon.transport).list({ snapshotter: "overlayfs" }, ns)) {
-    names.push(...info.map(({ name }) => name));
+    names.push(...info.filter(({ kind }) => kind === Kind.COMMITTED).map(({ name }) => name));
   }
   return { name: names[0] ?? "" };
 }

@@ -6,10 +6,12 @@ import { inUserNamespace } from "#linux/process.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { findMappedRoot, mappingOptions } from "../overlayfs/id-mapping.ts";
 import { hasIdMappedMounts } from "../overlayfs/kernel-support.ts";
+import { findQuota } from "../quota.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
 import type { TreeWorkers } from "../trees.ts";
+import { withImage } from "../upper-image.ts";
 import { type ErofsConfig, readErofsConfig, requireErofs } from "./config.ts";
-import { makeLayer, withImage } from "./make-layer.ts";
+import { makeLayer } from "./make-layer.ts";
 import { type ErofsLayer, erofsMounts } from "./mounts.ts";
 import { erofsPlugin } from "./plugin.ts";
 
@@ -67,12 +69,12 @@ class ErofsDriver implements SnapshotDriver {
       await mkdir(upper);
       await chmod(upper, 0o755);
       const parent = parentId === undefined ? undefined : await this.#requireParent(parentId);
-      const owner = (this.#config.upperBytes > 0 ? undefined : findMappedRoot(labels)) ?? parent;
+      const owner = (this.#upperBytes(labels) > 0 ? undefined : findMappedRoot(labels)) ?? parent;
       if (owner !== undefined && (owner.uid !== 0 || owner.gid !== 0)) {
         await lchown(upper, owner.uid, owner.gid);
       }
       if (kind === "active") {
-        if (this.#config.upperBytes === 0) {
+        if (this.#upperBytes(labels) === 0) {
           await mkdir(`${directory}/work`, { mode: 0o711 });
         }
         // Tells the EROFS differ whose directory it is.
@@ -86,7 +88,7 @@ class ErofsDriver implements SnapshotDriver {
 
   async mounts({ id, parentIds, kind, labels }: SnapshotLocation): Promise<Mount[]> {
     const directory = this.#directories.path(id);
-    const { upperBytes, overlayOptions } = this.#config;
+    const upperBytes = this.#upperBytes(labels);
     return erofsMounts({
       kind: kind === "view" ? "view" : "active",
       upper: `${directory}/fs`,
@@ -97,7 +99,7 @@ class ErofsDriver implements SnapshotDriver {
           : { path: `${directory}/rwlayer.img`, sizeBytes: upperBytes, ...(await ownerOf(`${directory}/fs`)) },
       layers: await this.#layersOf(parentIds),
       mappingOptions: this.#mapsIds ? mappingOptions(labels) : [],
-      overlayOptions,
+      overlayOptions: this.#config.overlayOptions,
     });
   }
 
@@ -140,6 +142,11 @@ class ErofsDriver implements SnapshotDriver {
 
   remove(ids: readonly bigint[]): Promise<void> {
     return this.#directories.remove(ids);
+  }
+
+  /** Bytes of the file system that a snapshot is written in; 0 for a directory. */
+  #upperBytes(labels: Readonly<Record<string, string>>): number {
+    return findQuota(labels) ?? this.#config.upperBytes;
   }
 
   /** The images of the ancestors, nearest first, down to one that is described together with all below it. */

@@ -1,7 +1,6 @@
-import { lstat, mkdir, open, rename, rm, rmdir } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
 import { syncDirectory } from "#base/durable-file.ts";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
-import { mountAll, unmountAll } from "#linux/mount.ts";
 import { ProgramFailure, runProgram } from "#linux/program.ts";
 
 /** How long turning a directory into an image may take. */
@@ -33,32 +32,4 @@ export async function makeLayer(directory: string, layer: string): Promise<void>
   await file.sync();
   await rename(half, layer);
   await syncDirectory(layer.slice(0, layer.lastIndexOf("/")));
-}
-
-/**
- * Mounts the file system of an active snapshot read-only for as long as a function runs, and gives it the directory in it that holds what was
- * written.
- *
- * The journal is left alone: it may belong to a mount that is there.
- *
- * @param fallback - Given when nothing was ever written.
- * @source containerd v2.3.4 plugins/snapshots/erofs/erofs.go `commitBlock`
- */
-export async function withImage<T>(
-  { image, mountPoint, fallback }: { readonly image: string; readonly mountPoint: string; readonly fallback: string },
-  use: (directory: string) => Promise<T>,
-): Promise<T> {
-  await mkdir(mountPoint, { recursive: true, mode: 0o700 });
-  try {
-    await mountAll([{ type: "ext4", source: image, options: ["ro", "loop", "noload"] }], mountPoint);
-    const upper = `${mountPoint}/upper`;
-    const isThere = await lstat(upper).then(
-      () => true,
-      () => false,
-    );
-    return await use(isThere ? upper : fallback);
-  } finally {
-    await unmountAll(mountPoint);
-    await rmdir(mountPoint);
-  }
 }

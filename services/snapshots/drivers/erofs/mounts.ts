@@ -1,5 +1,6 @@
 import type { Mount } from "#linux/mount.ts";
 import type { SnapshotKind } from "../driver.ts";
+import { directoryInImage, imageMount, type UpperImage, writableInImage } from "../upper-image.ts";
 
 /** A read-only layer that is mounted below. */
 export interface ErofsLayer {
@@ -9,22 +10,14 @@ export interface ErofsLayer {
   readonly options: readonly string[];
 }
 
-/** A file with the file system that an active snapshot is written in. */
-export interface ErofsImage {
-  readonly path: string;
-  readonly sizeBytes: number;
-  readonly user: number;
-  readonly group: number;
-}
-
 /** What goes into the mounts of one snapshot. */
 export interface ErofsTree {
   readonly kind: Exclude<SnapshotKind, "committed">;
   /** Directory of what is written, and scratch directory of overlayfs beside it. */
   readonly upper: string;
   readonly work: string;
-  /** File for a file system that holds both instead, its size, and whom the directory in it belongs to. */
-  readonly image: ErofsImage | undefined;
+  /** File for a file system that holds both instead. */
+  readonly image: UpperImage | undefined;
   /** Layers below, the nearest first. */
   readonly layers: readonly ErofsLayer[];
   readonly mappingOptions: readonly string[];
@@ -44,11 +37,11 @@ export interface ErofsTree {
 export function erofsMounts(tree: ErofsTree): Mount[] {
   const { kind, layers, image, upper, work, mappingOptions, overlayOptions } = tree;
   const isWritable = kind === "active";
-  const own = isWritable && image !== undefined ? [imageMount(image)] : [];
-  const upperInImage = `X-containerd.mkdir.path={{ mount 0 }}/upper:0755${ownerSuffix(image)}`;
+  const written = kind === "active" ? image : undefined;
+  const own = written === undefined ? [] : [imageMount(written)];
   const [nearest] = layers;
   if (nearest === undefined) {
-    return own.length > 0 ? [...own, directoryInImage(upperInImage)] : [bindMount(upper, isWritable ? "rw" : "ro")];
+    return written !== undefined ? [...own, directoryInImage(written)] : [bindMount(upper, isWritable ? "rw" : "ro")];
   }
   if (!isWritable && layers.length === 1) {
     return [layerMount(nearest)];
@@ -59,31 +52,11 @@ export function erofsMounts(tree: ErofsTree): Mount[] {
   const lower = first === last ? `{{ mount ${first} }}` : `{{ overlay ${first} ${last} }}`;
   const writable = !isWritable
     ? []
-    : own.length > 0
-      ? [upperInImage, ...directoriesInImage]
+    : written !== undefined
+      ? writableInImage(written)
       : [`workdir=${work}`, `upperdir=${upper}`];
   const options = [...writable, ...mappingOptions, `lowerdir=${lower}`, ...overlayOptions];
   return [...mounts, { type: "format/mkdir/overlay", source: "overlay", options }];
-}
-
-function ownerSuffix(image: ErofsImage | undefined): string {
-  const { user = 0, group = 0 } = image ?? {};
-  return user === 0 && group === 0 ? "" : `:${user}:${group}`;
-}
-
-const directoriesInImage = [
-  "X-containerd.mkdir.path={{ mount 0 }}/work:0755",
-  "workdir={{ mount 0 }}/work",
-  "upperdir={{ mount 0 }}/upper",
-];
-
-function directoryInImage(option: string): Mount {
-  return { type: "format/mkdir/bind", source: "{{ mount 0 }}/upper", options: [option, "rw", "rbind"] };
-}
-
-function imageMount({ path, sizeBytes }: ErofsImage): Mount {
-  const options = ["X-containerd.mkfs.fs=ext4", `X-containerd.mkfs.size=${sizeBytes}`, "rw", "loop"];
-  return { type: "mkfs/ext4", source: path, options };
 }
 
 function layerMount({ source, options }: ErofsLayer): Mount {

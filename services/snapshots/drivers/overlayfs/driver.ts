@@ -1,9 +1,13 @@
-import { chmod, lchown, lstat, mkdir } from "node:fs/promises";
+import { chmod, lchown, lstat, mkdir, rename, rm } from "node:fs/promises";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
 import type { Mount } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";
+import { hasProjectQuota, joinProject, limitProject } from "#linux/project-quota.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
+import { findQuota } from "../quota.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
+import type { TreeWorkers } from "../trees.ts";
+import { type UpperImage, withImage } from "../upper-image.ts";
 import { type OverlayConfig, parseOverlayConfig } from "./config.ts";
 import { findMappedRoot, mappingOptions } from "./id-mapping.ts";
 import { hasIdMappedMounts, hasIndex, needsUserXattr, requireOverlay } from "./kernel-support.ts";
@@ -13,7 +17,9 @@ import { overlayPlugin } from "./plugin.ts";
 /**
  * Snapshots as layers of overlayfs: a snapshot holds what it changes of its parents.
  *
- * `<root>/snapshots/<id>/fs` holds the files, and `<id>/work` is the scratch directory of overlayfs, for active snapshots.
+ * `<root>/snapshots/<id>/fs` holds the files, and `<id>/work` is the scratch directory of overlayfs, for active snapshots. A snapshot with a
+ * limit belongs to a project of the file system, where it has quotas for them; elsewhere it is written in `<id>/rwlayer.img`, a file
+ * system of that size, whose files go to `fs` before it is committed.
  *
  * @source containerd v2.3.4 plugins/snapshots/overlay/overlay.go
  */
@@ -24,7 +30,7 @@ export const overlayDriver: SnapshotDriverDefinition = {
     const directories = await SnapshotDirectories.open(config.root, trees);
     const options = await overlayOptions(config);
     await requireOverlay(config.root, options);
-    return new OverlayDriver(config, directories, options);
+    return new OverlayDriver(config, { directories, trees, options, hasQuota: hasProjectQuota(config.root) });
   },
 };
 
@@ -44,13 +50,26 @@ class OverlayDriver implements SnapshotDriver {
   readonly root: string;
   readonly capabilities: readonly string[];
   readonly #directories: SnapshotDirectories;
+  readonly #trees: TreeWorkers;
   readonly #overlayOptions: readonly string[];
+  /** Whether the file system limits projects. */
+  readonly #hasQuota: boolean;
   readonly #mapsIds: boolean;
 
-  constructor(config: OverlayConfig, directories: SnapshotDirectories, options: readonly string[]) {
+  constructor(
+    config: OverlayConfig,
+    parts: {
+      readonly directories: SnapshotDirectories;
+      readonly trees: TreeWorkers;
+      readonly options: readonly string[];
+      readonly hasQuota: boolean;
+    },
+  ) {
     this.root = config.root;
-    this.#directories = directories;
-    this.#overlayOptions = options;
+    this.#directories = parts.directories;
+    this.#trees = parts.trees;
+    this.#overlayOptions = parts.options;
+    this.#hasQuota = parts.hasQuota;
     this.#mapsIds = hasIdMappedMounts();
     this.capabilities = [
       ...(this.#mapsIds ? ["remap-ids"] : []),
@@ -76,6 +95,10 @@ class OverlayDriver implements SnapshotDriver {
       }
       if (kind === "active") {
         await mkdir(`${directory}/work`, { mode: 0o711 });
+        this.#limit(directory, id, findQuota(labels));
+      }
+      if (parentId !== undefined) {
+        await this.#forgetImage(parentId);
       }
     });
   }
@@ -85,14 +108,38 @@ class OverlayDriver implements SnapshotDriver {
       kind,
       upper: this.#filesOf(id),
       work: `${this.#directories.path(id)}/work`,
+      image: await this.#imageOf(id, kind, labels),
       parents: parentIds.map((parentId) => this.#filesOf(parentId)),
       mappingOptions: this.#mapsIds ? mappingOptions(labels) : [],
       overlayOptions: this.#overlayOptions,
     });
   }
 
-  async measure({ id }: SnapshotLocation): Promise<SnapshotUsage> {
-    return await this.#directories.measure(id, this.#filesOf(id));
+  async seal({ id }: SnapshotLocation): Promise<void> {
+    const directory = await this.#directories.require(id);
+    const image = imagePath(directory);
+    if (!(await exists(image))) {
+      return;
+    }
+    const files = `${directory}/fs`;
+    const [made, old] = [`${directory}/fs-of-image`, `${directory}/fs-before`];
+    await this.#trees.remove([made, old]);
+    await mkdir(made);
+    await withImage({ image, mountPoint: `${directory}/sealing`, fallback: files }, (from) =>
+      this.#trees.copy(from, made),
+    );
+    await rename(files, old);
+    await rename(made, files);
+    await this.#trees.remove([old]);
+  }
+
+  async measure({ id, labels }: SnapshotLocation): Promise<SnapshotUsage> {
+    const usage = await this.#directories.measure(id, this.#filesOf(id));
+    if (findQuota(labels) === undefined || this.#hasQuota || usage.inodes > 1n) {
+      return usage;
+    }
+    const image = imagePath(this.#directories.path(id));
+    return (await exists(image)) ? { sizeBytes: BigInt((await lstat(image)).blocks) * 512n, inodes: 1n } : usage;
   }
 
   putAside(ids: readonly bigint[]): Promise<string> {
@@ -114,7 +161,56 @@ class OverlayDriver implements SnapshotDriver {
     }
   }
 
+  /** Keeps what is in a new directory to a limit, where the file system can. */
+  #limit(directory: string, id: bigint, limitBytes: number | undefined): void {
+    if (limitBytes !== undefined && this.#hasQuota) {
+      const project = projectBase + Number(id % BigInt(projectBase));
+      for (const part of ["fs", "work"]) {
+        joinProject(`${directory}/${part}`, project);
+      }
+      limitProject(directory, project, limitBytes);
+    }
+  }
+
+  /** The file system that a snapshot is written in because of its limit. */
+  async #imageOf(
+    id: bigint,
+    kind: SnapshotLocation["kind"],
+    labels: SnapshotLocation["labels"],
+  ): Promise<UpperImage | undefined> {
+    const sizeBytes = kind === "active" && !this.#hasQuota ? findQuota(labels) : undefined;
+    if (sizeBytes === undefined) {
+      return undefined;
+    }
+    const { uid, gid } = await lstat(this.#filesOf(id));
+    return { path: imagePath(this.#directories.path(id)), sizeBytes, user: uid, group: gid };
+  }
+
+  /** Frees the file system that a snapshot was written in. It is called when there is a child, so that it is committed for sure. */
+  async #forgetImage(id: bigint): Promise<void> {
+    await rm(imagePath(this.#directories.path(id)), { force: true });
+  }
+
   #filesOf(id: bigint): string {
     return `${this.#directories.path(id)}/fs`;
+  }
+}
+
+/** Projects of snapshots have numbers from here up to twice that, by the id of the snapshot. */
+const projectBase = 1 << 30;
+
+function imagePath(directory: string): string {
+  return `${directory}/rwlayer.img`;
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) === "ENOENT") {
+      return false;
+    }
+    throw error;
   }
 }

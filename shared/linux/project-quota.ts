@@ -1,0 +1,91 @@
+import { toByteString } from "./bytes.ts";
+import { closeFile, OpenFlag, openAt, succeed, workingDirectory } from "./file.ts";
+import { controlMemory } from "./ioctl.ts";
+import { lastErrno, nativeFunction, SystemError } from "./libc.ts";
+
+/** The number of quotactl_fd(2), the same on every architecture. */
+const quotactlNumber = 443;
+const quotactlCall = nativeFunction(
+  "long syscall(long number, int descriptor, unsigned int command, unsigned int id, void *quota)",
+);
+/** `QCMD(Q_GETQUOTA, PRJQUOTA)` and `QCMD(Q_SETQUOTA, PRJQUOTA)`. @source linux/quota.h */
+const command = { get: 0x8000_0702, set: 0x8000_0802 } as const;
+/** Size of `struct if_dqblk`, and where in it is said what counts. */
+const quotaBytes = 72;
+const validOffset = 64;
+const blockLimits = 1;
+/** Unit of limits. @source linux/quota.h `QIF_DQBLKSIZE` */
+const limitUnitBytes = 1024;
+
+/** @source linux/fs.h `FS_IOC_FSGETXATTR`, `FS_IOC_FSSETXATTR`, `struct fsxattr` */
+const request = { getAttributes: 0x801c_581f, setAttributes: 0x401c_5820 } as const;
+const attributesBytes = 28;
+const projectOffset = 12;
+const inheritFlag = 0x200;
+
+/** Errors by which a kernel or a file system says that it counts nothing for projects. */
+const absent = ["ENOSYS", "ESRCH", "ENOTTY", "ENOTSUP", "EOPNOTSUPP", "EINVAL"];
+
+/**
+ * Tells whether the file system of a directory counts what projects take, and keeps them to a limit.
+ *
+ * @throws {@link SystemError} when it cannot be told.
+ * @source quotactl_fd(2), quotactl(2)
+ */
+export function hasProjectQuota(directory: string): boolean {
+  return withDirectory(directory, (descriptor) => {
+    if (quotactlCall(quotactlNumber, descriptor, command.get, 0, Buffer.alloc(quotaBytes)) === 0) {
+      return true;
+    }
+    const error = new SystemError(lastErrno(), `quota of ${directory}`);
+    if (absent.includes(error.code)) {
+      return false;
+    }
+    throw error;
+  });
+}
+
+/**
+ * Makes an empty directory, and all that will be in it, a part of a project.
+ *
+ * @throws {@link SystemError}
+ * @source ioctl_xfs_fsgetxattr(2)
+ */
+export function joinProject(directory: string, project: number): void {
+  withDirectory(directory, (descriptor) => {
+    const memory = Buffer.alloc(attributesBytes);
+    succeed(controlMemory(descriptor, request.getAttributes, memory), () => `read the project of ${directory}`);
+    memory.writeUInt32LE(memory.readUInt32LE(0) | inheritFlag, 0);
+    memory.writeUInt32LE(project, projectOffset);
+    succeed(controlMemory(descriptor, request.setAttributes, memory), () => `set the project of ${directory}`);
+  });
+}
+
+/**
+ * Keeps a project to a number of bytes; writes beyond it fail with `ENOSPC` or `EDQUOT`. 0 lifts the limit.
+ *
+ * @param directory - On the file system.
+ * @throws {@link SystemError}
+ */
+export function limitProject(directory: string, project: number, limitBytes: number): void {
+  withDirectory(directory, (descriptor) => {
+    const quota = Buffer.alloc(quotaBytes);
+    const units = BigInt(Math.ceil(limitBytes / limitUnitBytes));
+    quota.writeBigUInt64LE(units, 0);
+    quota.writeBigUInt64LE(units, 8);
+    quota.writeUInt32LE(blockLimits, validOffset);
+    if (quotactlCall(quotactlNumber, descriptor, command.set, project, quota) !== 0) {
+      throw new SystemError(lastErrno(), `limit the project of ${directory}`);
+    }
+  });
+}
+
+function withDirectory<T>(path: string, use: (descriptor: number) => T): T {
+  const flags = OpenFlag.ReadOnly | OpenFlag.Directory;
+  const descriptor = succeed(openAt(workingDirectory, toByteString(path), flags), () => `open ${path}`);
+  try {
+    return use(descriptor);
+  } finally {
+    closeFile(descriptor);
+  }
+}
