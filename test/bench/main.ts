@@ -6,6 +6,7 @@ import { bootBench } from "./boot.bench.ts";
 import { clientsBench } from "./clients.bench.ts";
 import { collectionBench } from "./collection.bench.ts";
 import { contentBench } from "./content.bench.ts";
+import { criBench } from "./cri.bench.ts";
 import { eventsBench } from "./events.bench.ts";
 import { lifecycleBench } from "./lifecycle.bench.ts";
 import { describeMachine } from "./machine.ts";
@@ -35,6 +36,7 @@ const benches = [
   collectionBench,
   eventsBench,
   memoryBench,
+  criBench,
   bootBench,
 ];
 

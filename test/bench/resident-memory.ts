@@ -19,6 +19,14 @@ export function residentMib(daemon: Daemon): number {
     .reduce((sum, { pid }) => sum + proportionalKib(pid) / kibPerMib, 0);
 }
 
+/** What one process takes, in MiB, shared pages counted by their share. @throws Error when there is no such process. */
+export function residentMibOf(pid: number | undefined): number {
+  if (pid === undefined || readRollup(pid) === undefined) {
+    throw new Error("the process does not run");
+  }
+  return proportionalKib(pid) / kibPerMib;
+}
+
 /** The most that a daemon takes while something goes on, looked at every quarter of a second. */
 export async function highestMib(daemon: Daemon, work: Promise<unknown>): Promise<number> {
   const isOver = work.then(() => true);

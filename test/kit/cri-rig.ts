@@ -5,7 +5,7 @@ import { type Client, createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ImageService, type PodSandboxConfigSchema, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import { isNamespace, makeNetworkNamespace, releaseNamespace, switchLoopbackOn } from "#linux/network-namespace.ts";
-import { type Daemon, startFlotilla } from "./daemon.ts";
+import { type Daemon, startContainerd, startFlotilla } from "./daemon.ts";
 import { busyboxImage, pauseImage } from "./image.ts";
 import { makeTemporaryDirectory, type TemporaryDirectory } from "./temporary-directory.ts";
 
@@ -23,6 +23,8 @@ export interface CriRigOptions {
   readonly cni?: string;
   /** The network of pods; one of two versions of IP, with mapped ports, unless given; "" for none. */
   readonly network?: string;
+  /** Which daemon serves; a containerd takes the other settings from nowhere. */
+  readonly daemon?: "flotilla" | "containerd";
 }
 
 /**
@@ -48,7 +50,12 @@ export class CriRig implements AsyncDisposable {
   }
 
   /** Starts a daemon that has the images `pause` and `busybox`. */
-  static async start({ runtime = "", cni = "", network }: CriRigOptions = {}): Promise<CriRig> {
+  static async start({
+    runtime = "",
+    cni = "",
+    network,
+    daemon: which = "flotilla",
+  }: CriRigOptions = {}): Promise<CriRig> {
     await using resources = new AsyncDisposableStack();
     const temporary = resources.use(await makeTemporaryDirectory("cri"));
     const { path } = temporary;
@@ -61,27 +68,11 @@ export class CriRig implements AsyncDisposable {
     if (text !== "") {
       await writeFile(`${path}/net.d/10-test.conflist`, text);
     }
+    const shared = { cri: true, networkNamespace: machine };
     const daemon = resources.use(
-      await startFlotilla({
-        cri: true,
-        networkNamespace: machine,
-        config: `
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "docker.io/library/pause:test"
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-  netns_mounts_under_state_dir = true
-  ${runtime}
-[plugins."io.containerd.cri.v1.runtime".cni]
-  bin_dirs = ["${path}/bin", "${cniDirectory}"]
-  conf_dir = "${path}/net.d"
-  ${cni}
-[plugins."io.containerd.nri.v1.nri"]
-  socket_path = "${path}/nri.sock"
-  plugin_path = "${path}/nri-plugins"
-  plugin_config_path = "${path}/nri-conf"
-`,
-      }),
+      which === "flotilla"
+        ? await startFlotilla({ ...shared, config: flotillaConfig(path, { runtime, cni }) })
+        : await startContainerd({ ...shared, config: containerdConfig(path) }),
     );
     for (const image of [await pauseImage(), await busyboxImage()]) {
       const { exitCode, stderr } = await daemon.ctr("-n", "k8s.io", "images", "import", image.tar);
@@ -143,6 +134,40 @@ export class CriRig implements AsyncDisposable {
     await releaseNamespace(this.machine);
     await this.#temporary[Symbol.asyncDispose]();
   }
+}
+
+function flotillaConfig(path: string, { runtime, cni }: Required<Pick<CriRigOptions, "runtime" | "cni">>): string {
+  return `
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "docker.io/library/pause:test"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+  ${runtime}
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["${path}/bin", "${cniDirectory}"]
+  conf_dir = "${path}/net.d"
+  ${cni}
+[plugins."io.containerd.nri.v1.nri"]
+  socket_path = "${path}/nri.sock"
+  plugin_path = "${path}/nri-plugins"
+  plugin_config_path = "${path}/nri-conf"
+`;
+}
+
+/** In the tables of version 2, which containerd 1.6 reads and later ones migrate. */
+function containerdConfig(path: string): string {
+  return `
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "docker.io/library/pause:test"
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "${cniDirectory}"
+  conf_dir = "${path}/net.d"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
+`;
 }
 
 /** Nothing of what {@link CriRig.leftovers} tells. */

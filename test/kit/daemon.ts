@@ -79,16 +79,26 @@ export interface DaemonOptions {
   readonly parent?: string;
 }
 
-/** How a daemon of ours is started. */
-export interface FlotillaOptions extends DaemonOptions {
-  /** Further flags. */
-  readonly args?: readonly string[];
-  /** Further environment variables, for all its processes. */
-  readonly env?: Readonly<Record<string, string>>;
+/** How a daemon is started that may serve the kubelet. */
+interface KubeletDaemonOptions extends DaemonOptions {
   /** Whether the kubelet is served. Where nothing is said it is not, so that tests of other things do not pay for it. */
   readonly cri?: boolean;
   /** Path of the network namespace that it runs in, in place of the machine's own. */
   readonly networkNamespace?: string;
+}
+
+/** How the distribution's containerd is started. */
+export interface ContainerdOptions extends KubeletDaemonOptions {
+  /** Plugins that are left out. */
+  readonly disabledPlugins?: readonly string[];
+}
+
+/** How a daemon of ours is started. */
+export interface FlotillaOptions extends KubeletDaemonOptions {
+  /** Further flags. */
+  readonly args?: readonly string[];
+  /** Further environment variables, for all its processes. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Whether its processes run as users of their own, those of {@link userIds}; unless given, whether FLOTILLA_TEST_OWN_USERS is 1. */
   readonly hasOwnUsers?: boolean;
 }
@@ -145,25 +155,31 @@ function usersConfig(config: string): string {
   return `${insist}[${table}.user_ids]\n${ids.join("")}`;
 }
 
-/** Starts Debian's containerd on a fresh directory, without CRI, and waits until its socket answers that it serves. */
+/** Starts Debian's containerd on a fresh directory, without CRI unless it is wanted, and waits until its socket answers that it serves. */
 export async function startContainerd({
   config = "",
   parent,
   disabledPlugins = [],
-}: DaemonOptions & { readonly disabledPlugins?: readonly string[] } = {}): Promise<Daemon> {
+  cri = false,
+  networkNamespace,
+}: ContainerdOptions = {}): Promise<Daemon> {
   return await startDaemon("c", parent, {
     config: ({ root, state, address, optional }) => `version = 2
 root = "${root}"
 state = "${state}"
-disabled_plugins = ${JSON.stringify(["io.containerd.grpc.v1.cri", ...disabledPlugins])}
+disabled_plugins = ${JSON.stringify([...(cri ? [] : ["io.containerd.grpc.v1.cri"]), ...disabledPlugins])}
 [grpc]
   address = "${address}"
 [plugins."io.containerd.internal.v1.opt"]
   path = "${optional}"
 ${config}
 `,
-    command: "containerd",
-    args: ({ configPath }) => ["--config", configPath],
+    command: networkNamespace === undefined ? "containerd" : "nsenter",
+    args: ({ configPath }) => [
+      ...(networkNamespace === undefined ? [] : [`--net=${networkNamespace}`, "containerd"]),
+      "--config",
+      configPath,
+    ],
     env: {},
   });
 }
