@@ -49,6 +49,7 @@ const { method } = TaskService;
  */
 export class PodSandboxer implements Sandboxer {
   readonly #parts: PodSandboxParts;
+  readonly #deletions = new WeakMap<Task, Promise<void>>();
 
   constructor(parts: PodSandboxParts) {
     this.#parts = parts;
@@ -171,13 +172,20 @@ export class PodSandboxer implements Sandboxer {
     await this.#delete(task);
   }
 
-  async #delete(task: Task): Promise<void> {
-    if (this.#parts.table.find(task.namespace, task.id) !== task) {
-      return;
-    }
+  /** Deletes a task once, however many want it gone at the same time: the shim ends with the first answer, and would owe the others theirs. */
+  #delete(task: Task): Promise<void> {
+    const deletion = this.#deletions.get(task) ?? this.#deleteOnce(task);
+    this.#deletions.set(task, deletion);
+    return deletion;
+  }
+
+  async #deleteOnce(task: Task): Promise<void> {
     try {
-      await this.#parts.lifecycle.delete(task);
+      if (this.#parts.table.find(task.namespace, task.id) === task) {
+        await this.#parts.lifecycle.delete(task);
+      }
     } catch (error) {
+      this.#deletions.delete(task);
       if (!isFailure(error, ErrorKind.NotFound)) {
         throw error;
       }
