@@ -5,8 +5,8 @@ import type { MessageLimits } from "../message-limits.ts";
 import { tooLarge } from "./answers.ts";
 import { messagePrefixBytes } from "./grpc-wire.ts";
 
-/** Memory that is kept for the next message of a stream; larger ones are rare. */
-const spareBytesMax = 1024 * 1024;
+/** Memory that is kept for the next message of a stream. Clients send bytes by the MiB at most, with some words around them. */
+const spareBytesMax = 2 * 1024 * 1024;
 
 /** The stream whose messages are put together. */
 export interface ChunkKeeper {
