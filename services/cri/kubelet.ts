@@ -22,6 +22,7 @@ import type { PodParts } from "./pods/pod-parts.ts";
 import { podStatus } from "./pods/pod-status.ts";
 import { recoverPods } from "./pods/recover-pods.ts";
 import { runtimePlugin } from "./runtime-plugin.ts";
+import { statsCalls } from "./stats/stats-calls.ts";
 import { findDeprecations } from "./status/deprecations.ts";
 import { runtimeConfigCall } from "./status/runtime-config-call.ts";
 import { runtimeHandlers } from "./status/runtime-handlers.ts";
@@ -97,6 +98,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       ...podCalls(podParts),
       ...containers.calls,
       ...streamingCalls({ ...streamParts, events, server }),
+      ...statsCalls(containers.parts),
     },
     async recover() {
       await recoverPods(podParts);
