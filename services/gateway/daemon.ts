@@ -120,6 +120,8 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
   }
   log.info({ version: daemonVersion(), revision: daemonRevision() }, "starting containerd");
   await prepareDirectories(config, "gateway", users);
+  const { openPluginPrograms } = await import("./plugin-directory/plugin-programs.ts");
+  const pluginPrograms = await openPluginPrograms(config, allPlugins, log);
 
   /** Aborted when a process is given up. */
   const crippled = new AbortController();
@@ -186,6 +188,12 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
   }
 
   stop.signal.throwIfAborted();
+  const pluginsStopping = new AbortController();
+  const plugins = pluginPrograms.run(pluginsStopping.signal);
+  resources.defer(async () => {
+    pluginsStopping.abort();
+    await plugins;
+  });
   const { serveClients } = await import("./serving.ts");
   await serveClients({
     config,
@@ -195,6 +203,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
     registry: await openRegistry(),
     crippled: crippled.signal,
     wake: (name) => wake(name),
+    refused: pluginPrograms.refused,
     members: () => states(),
   });
   return running;

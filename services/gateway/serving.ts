@@ -1,4 +1,5 @@
 import net from "node:net";
+import { create } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { FleetConfig, ListenerConfig } from "#config/config.ts";
@@ -16,8 +17,11 @@ import { isEnabled } from "#fleet/startup.ts";
 import type { MemberState } from "#fleet/supervisor.ts";
 import { routesByPath } from "#fleet/topology.ts";
 import type { FleetUsers } from "#fleet/users.ts";
+import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
+import { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { peerOf } from "#linux/socket.ts";
+import { codeOf } from "#wire/errors.ts";
 import { bindService } from "#wire/handler.ts";
 import { dial } from "#wire/http2/reusing-socket.ts";
 import { type ListenOptions, listen } from "#wire/listen.ts";
@@ -28,6 +32,7 @@ import { openAccess } from "./access/open-access.ts";
 import { inspectPlugin } from "./descriptions.ts";
 import { memberNames } from "./members.ts";
 import { gatewayDefinitions, type PreparedSockets } from "./plugin-definitions.ts";
+import type { RefusedManifest } from "./plugin-directory/read-directory.ts";
 import { missingRequirements } from "./plugin-graph.ts";
 import type { PluginRegistry } from "./plugin-registry.ts";
 import { gatewayPlugins } from "./plugins.ts";
@@ -54,6 +59,8 @@ export interface ServingOptions {
   readonly wake: (name: ProcessName) => void;
   /** What has become of the processes that the gateway runs; none when a service manager does. */
   readonly members: () => readonly MemberState[];
+  /** Manifests of the plugin directory that nothing is run for. */
+  readonly refused: readonly RefusedManifest[];
 }
 
 /**
@@ -70,6 +77,7 @@ export async function serveClients({
   crippled,
   wake,
   members,
+  refused,
 }: ServingOptions): Promise<void> {
   const sockets: PreparedSockets = {};
   const own = await initPlugins(
@@ -91,7 +99,7 @@ export async function serveClients({
     ),
     { config, log },
   );
-  registry.record("gateway", own.plugins);
+  registry.record("gateway", [...own.plugins, ...refused.map(showRefused)]);
   const missing = missingRequirements(config.requiredPlugins, registry.all());
   if (missing[0] !== undefined) {
     throw failure(ErrorKind.FailedPrecondition, missing[0]);
@@ -175,6 +183,12 @@ function sumCalls(relays: readonly Relay[]): Map<string, number> {
     }
   }
   return sum;
+}
+
+/** A manifest that was refused, so that `ctr plugins ls` tells why there is no such plugin. */
+function showRefused({ name, reason }: RefusedManifest): Plugin {
+  const initErr = create(StatusSchema, { code: codeOf(ErrorKind.FailedPrecondition), message: reason });
+  return create(PluginSchema, { type: "io.flotilla.plugin.v1", id: name, initErr });
 }
 
 /** Clients may use the socket by the user and the group that the configuration names. */

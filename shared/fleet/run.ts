@@ -25,6 +25,7 @@ import type { MetricFamily } from "./metrics/family.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, privateSocketOf, stateDirectoryOf } from "./process-name.ts";
 import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
+import { withRegisteredPlugins } from "./proxies/registered-plugins.ts";
 import { Reloader, type ReloadListener } from "./reload.ts";
 import { keepWatchdog, notifyServiceManager } from "./service-manager.ts";
 import { showSourcePlaces } from "./source-places.ts";
@@ -112,7 +113,7 @@ export async function runProcess(
   });
   try {
     await mkdir(stateDirectoryOf(config.state, name), { recursive: true, mode: 0o710 });
-    const proxies = proxyPluginsOf(name, config, manifests);
+    const proxies = proxyPluginsOf(name, await withRegisteredPlugins(config), manifests);
     const parts = await compose({
       config,
       log,
