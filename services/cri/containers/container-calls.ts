@@ -1,6 +1,6 @@
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import type { LinuxContainerResources, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 import type { Container } from "../store/container.ts";
 import type { ContainerParts } from "./container-parts.ts";
@@ -69,10 +69,26 @@ export function containerCalls(parts: ContainerParts): ContainerCalls {
       } catch (error) {
         throw wrapFailure(error, "failed to find container");
       }
-      await updateResources(parts, container, linux);
+      await parts.observers.during(() => updateObserved(parts, container, linux));
       return {};
     },
   };
+}
+
+/** @source containerd v2.3.4 internal/cri/server/container_update_resources.go `UpdateContainerResources` */
+async function updateObserved(
+  parts: ContainerParts,
+  container: Container,
+  wishes: LinuxContainerResources | undefined,
+): Promise<void> {
+  let wanted = wishes;
+  try {
+    wanted = wishes && (await parts.observers.update(container, wishes));
+  } catch (error) {
+    throw wrapFailure(error, "NRI container update failed");
+  }
+  await updateResources(parts, container, wanted);
+  await parts.observers.updated(container);
 }
 
 /** A container by its id, which may be cut short. @throws {@link FlotillaError} `not_found`, in containerd's words. */

@@ -6,6 +6,7 @@ import type { ContainerTable } from "../store/container.ts";
 import type { NameTable } from "../store/name-table.ts";
 import type { PodTable } from "../store/pod.ts";
 import type { ContainerEventSink } from "./container-event-sink.ts";
+import type { ContainerObservers } from "./container-observers.ts";
 import type { Exits } from "./exits.ts";
 import type { Machine } from "./machine.ts";
 
@@ -20,6 +21,7 @@ export interface ContainerParts {
   readonly machine: () => Promise<Machine>;
   readonly exits: Exits;
   readonly events: ContainerEventSink;
+  readonly observers: ContainerObservers;
   readonly log: Logger;
   readonly stopping: AbortSignal;
 }

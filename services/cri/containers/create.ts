@@ -71,7 +71,8 @@ export async function createContainer(
   await using undo = new AsyncDisposableStack();
   undo.defer(() => parts.names.release(id));
   const image = resolveImage(parts, config.image?.image ?? "");
-  await make(parts, { id, name, pod, config, sandboxConfig, image, signal }, undo);
+  const making = { id, name, pod, config, sandboxConfig, image, signal };
+  await parts.observers.during(() => make(parts, making, undo));
   undo.move();
   parts.events.publish(id, pod.id, ContainerEventType.CONTAINER_CREATED_EVENT);
   return id;
@@ -119,6 +120,8 @@ async function make(parts: ContainerParts, making: Making, undo: AsyncDisposable
     onLogFailure: (error) => parts.log.warn({ container: id, err: error }, "entries of a log are lost"),
   });
   undo.defer(() => io.close());
+  undo.defer(() => parts.observers.undoCreate(making));
+  await observed(parts, making, spec);
   const metadata = metadataOf(making);
   const record = await recordContainer(parts, making, { spec, metadata, snapshotter });
   undo.defer(() => deleteRecord(parts, id));
@@ -137,6 +140,16 @@ async function make(parts: ContainerParts, making: Making, undo: AsyncDisposable
   );
   container.io = io;
   parts.containers.add(container);
+  await parts.observers.created(container);
+}
+
+/** @source containerd v2.3.4 internal/cri/nri/nri_api_linux.go `WithContainerAdjustment` */
+async function observed({ observers }: ContainerParts, making: Making, spec: OciSpec): Promise<void> {
+  try {
+    await observers.create(making, spec);
+  } catch (error) {
+    throw wrapFailure(error, "failed to create containerd container: failed to get NRI adjustment for container");
+  }
 }
 
 function findPod({ pods }: ContainerParts, id: string): Pod {

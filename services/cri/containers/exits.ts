@@ -10,6 +10,7 @@ import { ContainerEventType } from "#gen/runtime/v1/api_pb.ts";
 import { type CriPeers, criCall } from "../peers.ts";
 import type { Container } from "../store/container.ts";
 import type { ContainerEventSink } from "./container-event-sink.ts";
+import type { ContainerObservers } from "./container-observers.ts";
 
 /** The wait before a task is asked for again, in milliseconds. */
 const retryMs = 500;
@@ -36,6 +37,7 @@ interface Exit {
 export class Exits {
   readonly #peers: CriPeers;
   readonly #events: ContainerEventSink;
+  readonly #observers: Pick<ContainerObservers, "stopped">;
   readonly #log: Logger;
   readonly #stopping: AbortSignal;
   readonly #watched = new Map<string, Promise<void>>();
@@ -43,16 +45,19 @@ export class Exits {
   constructor({
     peers,
     events,
+    observers,
     log,
     stopping,
   }: {
     readonly peers: CriPeers;
     readonly events: ContainerEventSink;
+    readonly observers: Pick<ContainerObservers, "stopped">;
     readonly log: Logger;
     readonly stopping: AbortSignal;
   }) {
     this.#peers = peers;
     this.#events = events;
+    this.#observers = observers;
     this.#log = log;
     this.#stopping = stopping;
   }
@@ -118,6 +123,7 @@ export class Exits {
     }));
     container.end();
     this.#events.publish(container.id, container.metadata.podId, ContainerEventType.CONTAINER_STOPPED_EVENT);
+    await this.#observers.stopped(container);
   }
 
   /** Notes that the kernel killed something of a container for want of memory. */

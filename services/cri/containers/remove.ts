@@ -44,6 +44,7 @@ export async function removeContainer(
     container.mark(() => ({ removing: false }));
     throw wrapFailure(error, `failed to delete containerd container ${quote(id)}`);
   }
+  await parts.observers.removed(container);
   parts.containers.delete(id);
   parts.names.release(id);
   parts.events.publish(id, container.metadata.podId, ContainerEventType.CONTAINER_DELETED_EVENT);

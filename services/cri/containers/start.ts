@@ -36,9 +36,10 @@ export async function startContainer(parts: ContainerParts, id: string, signal: 
   }
   beginStart(container);
   try {
-    await start(parts, container, signal);
+    await parts.observers.during(() => start(parts, container, signal));
   } catch (error) {
     await noteFailure(parts, container, error);
+    await parts.observers.stopped(container);
     throw error;
   } finally {
     container.mark(() => ({ starting: false }));
@@ -108,6 +109,9 @@ async function start(parts: ContainerParts, container: Container, signal: AbortS
     throw wrapFailure(error, "failed to create containerd task");
   }
   try {
+    await parts.observers.start(container).catch((error: unknown) => {
+      throw wrapFailure(error, "NRI container start failed");
+    });
     const { pid } = await peers.tasks.start({ containerId: id }, call).catch((error: unknown) => {
       throw wrapFailure(error, `failed to start containerd task ${quote(id)}`);
     });
@@ -117,6 +121,7 @@ async function start(parts: ContainerParts, container: Container, signal: AbortS
     throw error;
   }
   void parts.exits.watch(container);
+  await parts.observers.started(container);
 }
 
 async function rootMounts(
