@@ -14,6 +14,8 @@ import { imagesPlugin } from "./images-plugin.ts";
 import { PodNetworks } from "./network/pod-networks.ts";
 import { cniCacheDirectory } from "./network/result-cache.ts";
 import { updateRuntimeConfigCall } from "./network/update-runtime-config-call.ts";
+import { containerObservers, podObservers } from "./nri/observers.ts";
+import { openNri } from "./nri/open-nri.ts";
 import type { CriPeers } from "./peers.ts";
 import { pauseSeccomp } from "./pods/pause-seccomp.ts";
 import { podCalls } from "./pods/pod-calls.ts";
@@ -63,12 +65,30 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       return { pod: pod === undefined ? undefined : podStatus(pod), containers: containers.statuses(id) };
     },
   });
+  const nri = openNri(context, sources, () => ({ pods, containers }));
   const known = (): Promise<Machine> => Promise.resolve(machine);
   const containers = openContainers(
-    { peers, settings, images, pods, machine: known, events, log, stopping },
+    {
+      peers,
+      settings,
+      images,
+      pods,
+      machine: known,
+      events,
+      observers: containerObservers(nri, pods, log),
+      log,
+      stopping,
+    },
     resources,
   );
-  const podParts = openPods(context, sources, { machine, networks, pods, containers, events });
+  const podParts = openPods(context, sources, {
+    machine,
+    networks,
+    pods,
+    containers,
+    events,
+    observers: podObservers(nri),
+  });
   const streamParts: ContainerStreamParts = {
     tasks: peers.tasks,
     drainMs: settings.drainExecSyncIoMs,
@@ -103,6 +123,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
     async recover() {
       await recoverPods(podParts);
       await containers.start();
+      await nri?.start();
     },
   };
 }
@@ -113,14 +134,14 @@ interface PodSurroundings {
   readonly pods: PodTable;
   readonly containers: Containers;
   readonly events: ContainerEvents;
+  readonly observers: PodParts["observers"];
 }
 
 function openPods(
   { log, stopping }: ProcessContext,
   { settings, peers, images }: KubeletSources,
-  { machine, networks, pods, containers, events }: PodSurroundings,
+  { machine, networks, pods, containers, events, observers }: PodSurroundings,
 ): PodParts {
-  const nobody = (): Promise<void> => Promise.resolve();
   return {
     settings,
     peers,
@@ -129,7 +150,7 @@ function openPods(
     names: new NameTable(),
     images: podImages(images, peers),
     containers,
-    observers: { runPod: nobody, stopPod: nobody, removePod: nobody, updatePod: nobody, postUpdatePod: nobody },
+    observers,
     machine,
     seccompOf: (podConfig) => pauseSeccomp(podConfig, settings, machine),
     publish: ({ id }, type) => events.publish(id, id, type),

@@ -54,6 +54,7 @@ test("blocks that we write are read by any zlib", async () => {
   for (const headers of [new Map<string, string>(), new Map([["a", "b".repeat(60_000)]])]) {
     const block = writer.write(headers);
     assert.deepEqual(reader.read(block), headers);
+    assert.deepEqual(Buffer.from(block.subarray(-5)), Buffer.from([0, 0, 0, 0xff, 0xff]), "it ends with a flush");
     inflate.write(block);
   }
   inflate.end();

@@ -15,6 +15,9 @@ streamHead.writeUInt32BE(headerDictionaryChecksum, 2);
 /** Longest piece that can be stored without being compressed. @source RFC 1951, section 3.2.4 */
 const storedBytesMax = 0xffff;
 
+/** An empty stored piece, by which compressors say that all before it is to be handed on: readers in Go hold back what comes before. */
+const flushMark = Buffer.from([0, 0, 0, 0xff, 0xff]);
+
 /** Headers of a stream; names in lower case. */
 export type SpdyHeaders = ReadonlyMap<string, string>;
 
@@ -112,7 +115,7 @@ export class HeaderBlockWriter {
     const bytes = Buffer.concat(pieces);
     const head = this.#isFirst ? [streamHead] : [];
     this.#isFirst = false;
-    return Buffer.concat([...head, ...storedPieces(bytes)]);
+    return Buffer.concat([...head, ...storedPieces(bytes), flushMark]);
   }
 }
 
