@@ -33,8 +33,9 @@ use_node() {
 bundles=$repository/.bundle
 build_seconds_max=120
 
-# Tells whether there are no bundles, or older ones than what they are made of.
+# Tells whether there are no bundles, or older ones than what they are made of. Those of a package come without that.
 bundles_are_stale() {
+  [ ! -e "$bundles/installed" ] || return 1
   [ ! -e "$bundles/current/built" ] || [ -n "$(cd "$repository" && find deploy services shared package.json package-lock.json \
     -newer "$bundles/current/built" -print -quit)" ]
 }

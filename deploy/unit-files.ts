@@ -247,6 +247,8 @@ function socketSection(name: ProcessName, { state }: UnitPlaces): Section {
       ["ListenStream", `${state}/containerd.sock.ttrpc`],
       ["SocketMode", "0660"],
       ["DirectoryMode", "0711"],
+      // While the daemon cannot start clients wait, and are not turned away for good.
+      ["TriggerLimitIntervalSec", "0"],
     ];
   }
   return [
@@ -256,6 +258,7 @@ function socketSection(name: ProcessName, { state }: UnitPlaces): Section {
     ["SocketGroup", fleetGroup],
     ["SocketMode", "0660"],
     ["DirectoryMode", "0711"],
+    ["TriggerLimitIntervalSec", "0"],
   ];
 }
 

@@ -51,7 +51,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
     folder: "services/gateway/",
     uses: ["node:", "#", "services/plugins.ts", "@bufbuild/protobuf", "@connectrpc/connect", "smol-toml", "execa"],
   },
-  { folder: "deploy/", uses: ["node:", "#fleet", "services/settings-page.ts", "esbuild"] },
+  { folder: "deploy/", uses: ["node:", "#fleet", "services/settings-page.ts", "services/gateway/cli/", "esbuild"] },
   {
     folder: "test/",
     uses: [

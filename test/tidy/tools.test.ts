@@ -31,7 +31,8 @@ test("generated code is what proto/ makes", async () => {
 });
 
 test("shell scripts parse", async () => {
-  for (const script of ["bootstrap.sh", "environment.sh", "flotilla", "flotilla-member"]) {
+  const packaging = ["debian/build.sh", "debian/postinst", "debian/prerm", "debian/postrm"];
+  for (const script of ["bootstrap.sh", "environment.sh", "flotilla", "flotilla-member", ...packaging]) {
     await passes("sh", "-n", `deploy/${script}`);
   }
 });
