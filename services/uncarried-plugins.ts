@@ -1,11 +1,4 @@
-import type { Setting } from "#config/manifest.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
-
-const rootPath: Setting = {
-  type: "string",
-  default: "",
-  about: "Directory for everything of the snapshotter; one below the daemon's root where it is empty.",
-};
 
 /**
  * Plugins of containerd that no process of the fleet carries. Their tables are read, migrated and printed, so that a configuration of containerd
@@ -40,24 +33,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
       gid: { type: "integer", default: 0, about: "Its group." },
     },
   },
-  {
-    type: "io.containerd.snapshotter.v1",
-    id: "devmapper",
-    settings: {
-      root_path: rootPath,
-      pool_name: { type: "string", default: "", about: "Thin pool that snapshots are volumes of." },
-      base_image_size: { type: "string", default: "", about: "Size of each volume, such as 10GB." },
-      async_remove: { type: "boolean", default: false, about: "Whether volumes are removed with the next collection." },
-      discard_blocks: {
-        type: "boolean",
-        default: false,
-        about: "Whether the blocks of removed volumes are given back.",
-      },
-      fs_type: { type: "string", default: "", about: "Type of the file systems: ext4, ext2 or xfs." },
-      fs_options: { type: "string", default: "", about: "Options for mkfs." },
-    },
-  },
-  { type: "io.containerd.snapshotter.v1", id: "zfs", settings: { root_path: rootPath } },
   {
     type: "io.containerd.tracing.processor.v1",
     id: "otlp",

@@ -1,9 +1,12 @@
 import type { PluginManifest } from "#fleet/manifest.ts";
+import { aufsPlugin } from "./drivers/aufs/plugin.ts";
 import { blockfilePlugin } from "./drivers/blockfile/plugin.ts";
 import { btrfsPlugin } from "./drivers/btrfs/plugin.ts";
+import { devmapperPlugin } from "./drivers/devmapper/plugin.ts";
 import { erofsPlugin } from "./drivers/erofs/plugin.ts";
 import { nativePlugin } from "./drivers/native/plugin.ts";
 import { overlayPlugin } from "./drivers/overlayfs/plugin.ts";
+import { zfsPlugin } from "./drivers/zfs/plugin.ts";
 import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./layers/plugin.ts";
 import { erofsHandlerPlugin, mountManagerPlugin, mountsGrpcPlugin } from "./mounts/plugin.ts";
 
@@ -23,11 +26,14 @@ export const snapshotsGrpcPlugin = {
 
 /** The plugins of this process, in the order of their initialisation. */
 export const snapshotsPlugins: readonly PluginManifest[] = [
+  aufsPlugin,
   blockfilePlugin,
   btrfsPlugin,
+  devmapperPlugin,
   erofsPlugin,
   nativePlugin,
   overlayPlugin,
+  zfsPlugin,
   snapshotsServicePlugin,
   snapshotsGrpcPlugin,
   erofsHandlerPlugin,
