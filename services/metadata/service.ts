@@ -38,6 +38,7 @@ import { imagesService } from "./rpc/images.ts";
 import { leasesService } from "./rpc/leases.ts";
 import { mountIndexService } from "./rpc/mount-index.ts";
 import { namespacesService } from "./rpc/namespaces.ts";
+import { referencesService } from "./rpc/references.ts";
 import { sandboxStoreService } from "./rpc/sandbox-store.ts";
 import { snapshotIndexService } from "./rpc/snapshot-index.ts";
 import { snapshotInfoService } from "./rpc/snapshot-info.ts";
@@ -116,6 +117,7 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
           blobIndexService(stores.records, stores),
           snapshotIndexService(stores.snapshots, stores.snapshotters, stores.proxiedSnapshots),
           mountIndexService(stores.mounts),
+          referencesService(stores.records),
           contentInfoService(stores.blobs),
           snapshotInfoService(
             stores.snapshots,

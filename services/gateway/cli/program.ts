@@ -2,6 +2,7 @@ import { logLevels } from "#config/config.ts";
 import { type DaemonFlags, defaultConfigPath, selectDaemonFlags } from "#config/flags.ts";
 import type { Command } from "./command.ts";
 import { configCommand } from "./config-command.ts";
+import { duCommand } from "./du-command.ts";
 import { ociHookCommand } from "./oci-hook-command.ts";
 import { prepareCommand } from "./prepare-command.ts";
 import { publishCommand } from "./publish-command.ts";
@@ -35,6 +36,7 @@ export function makeProgram(runDaemon: (flags: DaemonFlags) => Promise<void>): C
       publishCommand,
       ociHookCommand,
       transfersCommand,
+      duCommand,
       serveCommand,
       prepareCommand,
     ],

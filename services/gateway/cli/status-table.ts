@@ -1,3 +1,4 @@
+import { alignColumns } from "./columns.ts";
 import type { ProcessReport, StatusReport } from "./status-report.ts";
 
 /** Lays a report out for people. @param nowMs - Milliseconds since 1970. */
@@ -49,14 +50,4 @@ function formatAge(ageMs: number): string {
   const [below, belowUnit] = units[at + 1] ?? [0, ""];
   const rest = below === 0 ? 0 : Math.floor((seconds % length) / below);
   return `${Math.floor(seconds / length)}${unit}${rest === 0 ? "" : `${rest}${belowUnit}`}`;
-}
-
-function alignColumns(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join("  ")
-      .trimEnd(),
-  );
 }
