@@ -5,6 +5,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { digestOf } from "#containerd/digest.ts";
 import type { UnpackRequestSchema } from "#gen/flotilla/layers/v1/layers_pb.ts";
+import type { SnapshotDriver } from "../../services/snapshots/drivers/driver.ts";
 import { layerOf } from "./layer-rig.ts";
 import { chainOf, completeOf, describe, startOf, UnpackRig } from "./unpack-rig.ts";
 
@@ -115,6 +116,30 @@ test("layers are applied side by side as their bytes come, and committed in orde
     "1 committed",
     "2 committed",
   ]);
+});
+
+test("what a layer takes is counted while those below are still being made, and once", async (context) => {
+  const rig = await UnpackRig.open(context);
+  const [below, above] = [rig.put(base), rig.put(base)];
+  const driver = rig.snapshotters.get("overlayfs")?.driver as SnapshotDriver;
+  const measure = driver.measure.bind(driver);
+  const first = Promise.withResolvers<void>();
+  const measured: bigint[] = [];
+  driver.measure = (location) => {
+    measured.push(location.id);
+    first.resolve();
+    return measure(location);
+  };
+  const requests = async function* (): AsyncGenerator<Request> {
+    yield startOf([below, above].map((layer) => ({ ...describe(layer), complete: false })));
+    yield completeOf(1);
+    await first.promise;
+    yield completeOf(0);
+  };
+  const { committed } = await rig.call(requests());
+  assert.equal(committed, 2);
+  assert.equal(measured.length, 2);
+  assert.equal(new Set(measured).size, 2);
 });
 
 test("without rebase all bytes that may be needed are asked for at once, and layers come one after the other", async (context) => {

@@ -18,6 +18,10 @@ export interface SnapshotterFront {
   prepare(snapshot: NewSnapshot, signal?: AbortSignal): Promise<readonly Mount[]>;
   /** The mounts of an active snapshot or a view. */
   mounts(name: SnapshotName, signal?: AbortSignal): Promise<readonly Mount[]>;
+  /**
+   * Does what the commit of an active snapshot would do first, for one that nobody changes any more; for those that rebase. May be left out.
+   */
+  settle(name: SnapshotName): Promise<void>;
   /** Turns an active snapshot into a committed one. */
   commit(commit: SnapshotCommit): Promise<void>;
   /** What a snapshot takes on disk without its parents. */

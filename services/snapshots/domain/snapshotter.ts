@@ -26,7 +26,7 @@ export class Snapshotter implements SnapshotterFront {
   readonly #watch: SnapshotterWatch;
   readonly #locks = new KeyedLock<bigint>();
   /** Active snapshots that were made here, by namespace and key, so that a commit need not look them up first. */
-  readonly #active = new Map<string, SnapshotLocation>();
+  readonly #active = new Map<string, MadeSnapshot>();
 
   constructor(name: string, driver: SnapshotDriver, index: SnapshotIndex, watch: SnapshotterWatch) {
     this.name = name;
@@ -67,6 +67,14 @@ export class Snapshotter implements SnapshotterFront {
     }
     await this.create(location);
     return this.driver.mounts(location);
+  }
+
+  /** Makes an active snapshot that nobody changes any more ready to be committed, so that the commit has nothing but the record to make. */
+  async settle(name: SnapshotName): Promise<void> {
+    const made = this.#active.get(rememberedBy(name));
+    if (made !== undefined) {
+      made.usage = await this.#seal(made.location);
+    }
   }
 
   /** Turns an active snapshot into a committed one, after the driver has made it ready for that; its usage is recorded with it. */
@@ -141,7 +149,7 @@ export class Snapshotter implements SnapshotterFront {
   /** The oldest is forgotten when there are many: it is looked up then. */
   #remember(key: string, location: SnapshotLocation): void {
     if (location.kind === "active") {
-      this.#active.set(key, location);
+      this.#active.set(key, { location, usage: undefined });
       const [oldest] = this.#active.size > rememberedMax ? this.#active.keys() : [];
       if (oldest !== undefined) {
         this.#active.delete(oldest);
@@ -193,11 +201,11 @@ export class Snapshotter implements SnapshotterFront {
     name: SnapshotName,
   ): Promise<{ readonly active: SnapshotLocation | undefined; readonly usage: SnapshotUsage | undefined }> {
     const key = rememberedBy(name);
-    const remembered = this.#active.get(key);
+    const made = this.#active.get(key);
     this.#active.delete(key);
-    if (remembered !== undefined) {
+    if (made !== undefined) {
       try {
-        return { active: remembered, usage: await this.#seal(remembered) };
+        return { active: made.location, usage: made.usage ?? (await this.#seal(made.location)) };
       } catch (error) {
         if (!isFailure(error, ErrorKind.NotFound)) {
           throw error;
@@ -233,6 +241,13 @@ export class Snapshotter implements SnapshotterFront {
       throw error;
     }
   }
+}
+
+/** An active snapshot that was made here. */
+interface MadeSnapshot {
+  readonly location: SnapshotLocation;
+  /** What it takes, once it is ready to be committed. */
+  usage: SnapshotUsage | undefined;
 }
 
 /** Active snapshots that are remembered; most are committed or removed soon. */

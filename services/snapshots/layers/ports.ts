@@ -78,6 +78,11 @@ export interface ChainSnapshots {
     readonly parent: string;
     readonly labels: Labels;
   }): Promise<readonly Mount[]>;
+  /**
+   * Does what the commit of a snapshot would do first, for one that is not changed any more. Only where snapshots can be made without their
+   * parents, whose commits have to wait for each other.
+   */
+  settle(key: string): Promise<void>;
   /** Commits an active snapshot. @throws `already_exists` when the name is taken; the active one stays then. */
   commit(commit: {
     readonly key: string;

@@ -115,6 +115,10 @@ export class ProxiedSnapshotter implements SnapshotterFront {
     return (await this.#findOrNot(name))?.kind === "committed";
   }
 
+  settle(): Promise<void> {
+    return Promise.reject(failure(ErrorKind.NotImplemented, `commits of ${this.name} in two steps`));
+  }
+
   viewCommitted(): Promise<readonly Mount[]> {
     return Promise.reject(failure(ErrorKind.NotImplemented, `mounts of committed snapshots of ${this.name}`));
   }

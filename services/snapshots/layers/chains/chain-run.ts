@@ -129,6 +129,7 @@ export class ChainRun {
       const startedAt = performance.now();
       const applied = await this.#slots.run(() => this.#apply(layer, active), this.#signal);
       const elapsedMs = performance.now() - startedAt;
+      await this.#settle(layer, active, applied);
       await this.#untilAborted(below);
       await this.#commit(layer, active, applied);
       this.#tell(layer, { state: "committed", usedBytes: applied.usedBytes, sizeBytes: applied.sizeBytes, elapsedMs });
@@ -176,6 +177,18 @@ export class ChainRun {
       throw failure(ErrorKind.Unknown, `wrong diff id ${found} calculated on extraction ${wanted}, desc ${blob}`);
     }
     return applied;
+  }
+
+  /**
+   * Measures a layer while those below are still being made, unless its directories get attributes from them.
+   *
+   * Commits come one after the other; without this each would begin to count its files only then.
+   */
+  async #settle(layer: PlacedLayer, { key }: ActiveLayer, { implied }: AppliedLayer): Promise<void> {
+    const { snapshots } = this.#order;
+    if (snapshots.canRebase && (layer.parentChainId === undefined || implied.length === 0)) {
+      await snapshots.settle(key);
+    }
   }
 
   async #commit(layer: PlacedLayer, active: ActiveLayer, applied: AppliedLayer): Promise<void> {
