@@ -114,7 +114,7 @@ export abstract class ConnectionFlow implements DataSource, DataSink {
 
   /** Nothing will be written any more. */
   protected endFlow(): void {
-    this.writer.drained();
+    this.writer.end();
     this.#returnParkedCredit();
   }
 

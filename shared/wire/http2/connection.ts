@@ -271,7 +271,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
       return;
     }
     this.#spendIdleFrame();
-    this.writer.ping(buffer, start, Flag.Ack);
+    this.writer.pingAck(buffer, start);
   }
 
   #receiveGoaway(buffer: Buffer, start: number, end: number): void {

@@ -1,7 +1,8 @@
 import type { Duplex } from "node:stream";
-import type { Chunk } from "./chunk.ts";
 import { controlBacklogBytesMax, frameBytesMax, slowSocketBytes } from "./limits.ts";
+import { OwedPing } from "./owed-ping.ts";
 import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
+import { WriteHolds } from "./write-holds.ts";
 import type { WriterSchedule } from "./writer-schedule.ts";
 
 /** Pieces up to this size are copied together, since each piece of its own costs more than the copy. */
@@ -28,12 +29,10 @@ export class FrameWriter {
   #slab: Buffer = Buffer.alloc(0);
   #slabUsed = 0;
   #isCollecting = false;
-  /** The chunk that collected pieces refer to. */
-  #heldChunk: Chunk | undefined;
-  /** Who waits until what was collected is written. */
-  #waiting: (() => void)[] = [];
+  readonly #holds = new WriteHolds();
   /** Bytes written of frames other than DATA since the socket had nothing unwritten. */
   #controlBytes = 0;
+  readonly #owedPing = new OwedPing((opaque) => this.ping(opaque, 0, Flag.Ack));
   /** Whether so much is unwritten that senders should get no more credit until it drains. */
   isSlow = false;
   /** How much higher every stream id is on the wire. */
@@ -51,6 +50,12 @@ export class FrameWriter {
     return this.isSlow && this.#controlBytes > controlBacklogBytesMax;
   }
 
+  /** Nothing will be written any more. */
+  end(): void {
+    this.#owedPing.forget();
+    this.drained();
+  }
+
   /** Everything is written. */
   drained(): void {
     this.isSlow = false;
@@ -60,7 +65,7 @@ export class FrameWriter {
 
   /** Calls back when all that has been collected so far is with the kernel, or will never be. It must not have been flushed. */
   afterWrite(tell: () => void): void {
-    this.#waiting.push(tell);
+    this.#holds.wait(tell);
   }
 
   /** Forwards bytes of DATA frames; the caller leaves them unchanged from now on. */
@@ -144,6 +149,11 @@ export class FrameWriter {
     this.#writeHead(this.#reserve(frameHeadBytes), 0, FrameType.Settings, Flag.Ack, 0);
   }
 
+  /** Answers a PING soon. @param opaque - Eight octets from `start`. */
+  pingAck(opaque: Buffer, start: number): void {
+    this.#owedPing.owe(opaque, start);
+  }
+
   /** @param opaque - Eight octets from `start`. */
   ping(opaque: Buffer, start: number, flags: number): void {
     const at = this.#reserve(frameHeadBytes + 8);
@@ -162,11 +172,12 @@ export class FrameWriter {
 
   /** Writes what was collected to the socket. */
   flush(): void {
+    this.#owedPing.pay();
     this.#isCollecting = false;
     this.#closePiece();
     const socket = this.#socket;
     const pieces = this.#pieces;
-    const written = this.#takeWritten();
+    const written = this.#holds.take();
     const last = pieces.pop();
     if (last === undefined || !socket.writable) {
       written?.();
@@ -190,28 +201,6 @@ export class FrameWriter {
     }
   }
 
-  /** What is to be done when all that has been collected is with the kernel, or will never be. Done once. */
-  #takeWritten(): (() => void) | undefined {
-    const chunk = this.#heldChunk;
-    const waiting = this.#waiting;
-    if (chunk === undefined && waiting.length === 0) {
-      return undefined;
-    }
-    this.#heldChunk = undefined;
-    this.#waiting = [];
-    let isDone = false;
-    return () => {
-      if (isDone) {
-        return;
-      }
-      isDone = true;
-      chunk?.release();
-      for (const tell of waiting) {
-        tell();
-      }
-    };
-  }
-
   #append(buffer: Buffer, start: number, end: number): void {
     if (buffer === this.#openBuffer && start === this.#openEnd) {
       this.#openEnd = end;
@@ -224,10 +213,8 @@ export class FrameWriter {
       return;
     }
     const { chunk } = this.group;
-    if (chunk?.bytes === buffer && chunk !== this.#heldChunk) {
-      // Of a second one before the first is written nobody will let go: it is left to the garbage collector.
-      this.#heldChunk ??= chunk;
-      chunk.hold();
+    if (chunk?.bytes === buffer) {
+      this.#holds.hold(chunk);
     }
     this.#open(buffer, start, end);
   }

@@ -54,6 +54,9 @@ export const idleFramesEarned = 4;
 /** As how many of them SETTINGS count, since they may touch every stream. */
 export const settingsCost = 16;
 
+/** How long the answer to a PING waits for something else to leave with it. */
+export const pingAnswerMsMax = 10;
+
 /** How long a client has to acknowledge the announcement of a stop before it is told which stream was its last. */
 export const lastStreamMsMax = 1_000;
 
