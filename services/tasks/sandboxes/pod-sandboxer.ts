@@ -162,11 +162,12 @@ export class PodSandboxer implements Sandboxer {
     }
     const { id, signal } = call;
     try {
-      await task.supervisor.call(method.kill, { id, signal: killSignal, all: true }, { signal });
+      await task.supervisor.call(method.kill, { id, signal: killSignal }, { signal });
       await task.supervisor.call(method.wait, { id }, { signal, timeoutMs: endMsMax });
     } catch (error) {
-      if (!isFailure(error, ErrorKind.NotFound)) {
-        throw wrapFailure(error, `failed to kill pod sandbox container`);
+      // Who waits for its end may have deleted it meanwhile, and its shim may be gone with it.
+      if (this.#task(call) === task && !isFailure(error, ErrorKind.NotFound)) {
+        throw wrapFailure(error, "failed to kill pod sandbox container");
       }
     }
     await this.#delete(task);
