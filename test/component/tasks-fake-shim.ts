@@ -3,6 +3,7 @@ import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { BootstrapParamsSchema, BootstrapResultSchema } from "#gen/containerd/runtime/bootstrap/v1/bootstrap_pb.ts";
+import { Sandbox } from "#gen/containerd/runtime/sandbox/v1/sandbox_pb.ts";
 import { Task as TaskV2 } from "#gen/containerd/task/v2/shim_pb.ts";
 import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
@@ -103,9 +104,53 @@ async function serve(): Promise<void> {
   };
   await serveTtrpc({
     socketPath: behaviour.socket,
-    services: [behaviour.servedVersion === 3 ? bindService(Task, handlers) : bindService(TaskV2, handlers as never)],
+    services: [
+      bindService(Sandbox, sandboxHandlers()),
+      behaviour.servedVersion === 3 ? bindService(Task, handlers) : bindService(TaskV2, handlers as never),
+    ],
   });
   process.stdout.write("ready");
+}
+
+/** One sandbox, whose end is a matter of StopSandbox; a sandbox named `no-start` does not start. */
+function sandboxHandlers(): Partial<Handlers<typeof Sandbox>> {
+  const ended = Promise.withResolvers<void>();
+  let state = "SANDBOX_CREATED";
+  return {
+    createSandbox: ({ sandboxId, netnsPath, options }) => {
+      note({ action: "createSandbox", sandboxId, netnsPath, options: options?.typeUrl });
+      return {};
+    },
+    startSandbox: ({ sandboxId }) => {
+      if (sandboxId === "no-start") {
+        throw failure(ErrorKind.Unknown, "no room");
+      }
+      state = "SANDBOX_READY";
+      return { pid: process.pid, createdAt: { seconds: 5n } };
+    },
+    platform: () => ({ platform: { os: "linux", architecture: "riscv64" } }),
+    stopSandbox: ({ timeoutSecs }) => {
+      note({ action: "stopSandbox", timeoutSecs });
+      state = "SANDBOX_NOTREADY";
+      ended.resolve();
+      return {};
+    },
+    waitSandbox: async () => {
+      await ended.promise;
+      return { exitStatus: 7, exitedAt: { seconds: 9n } };
+    },
+    sandboxStatus: ({ sandboxId, verbose }) => ({
+      sandboxId,
+      pid: process.pid,
+      state,
+      info: verbose ? { more: "said" } : {},
+    }),
+    shutdownSandbox: () => {
+      note({ action: "shutdownSandbox" });
+      return {};
+    },
+    sandboxMetrics: ({ sandboxId }) => ({ metrics: { id: sandboxId } }),
+  };
 }
 
 await (args.at(-1) === "serve" ? serve() : start());

@@ -10,6 +10,7 @@ import { type Client, createClient } from "@connectrpc/connect";
 import { execa } from "execa";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { privateSocketOf } from "#fleet/process-name.ts";
+import { SandboxCreateSchema, SandboxExitSchema, SandboxStartSchema } from "#gen/containerd/events/sandbox_pb.ts";
 import {
   TaskCreateSchema,
   TaskDeleteSchema,
@@ -84,6 +85,9 @@ const eventSchemas: readonly DescMessage[] = [
   TaskOOMSchema,
   TaskPausedSchema,
   TaskResumedSchema,
+  SandboxCreateSchema,
+  SandboxStartSchema,
+  SandboxExitSchema,
 ];
 
 /** Packs a message into an Any as containerd names types. */
