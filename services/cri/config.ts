@@ -46,6 +46,16 @@ export interface CriSettings {
   readonly raw: Readonly<Record<string, unknown>>;
 }
 
+/** Says of settings that ask for what is not served that they have no effect. */
+export function ineffectiveSettings(settings: CriSettings): string[] {
+  return [
+    ...(settings.enableSelinux ? ["enable_selinux: containers get no labels of SELinux"] : []),
+    ...(settings.enableExperimentalRestoreViaCreate
+      ? ["enable_experimental_restore_via_create: no container is made of a checkpoint"]
+      : []),
+  ];
+}
+
 /** @source containerd v2.3.4 internal/cri/config/config.go `CniConfig` */
 export interface NetworkSettings {
   /** Where CNI programs are, in the order in which they are looked for. */

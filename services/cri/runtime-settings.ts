@@ -27,7 +27,6 @@ export interface RuntimeSettings {
   /** "" for that of images. */
   readonly snapshotter: string;
   readonly sandboxer: string;
-  readonly ioType: "fifo" | "streaming";
   /** Options for the shim, packed as the runtime's own message. */
   readonly options: Any | undefined;
   /** Whether its cgroups are made by systemd; undefined for a runtime that is not runc's. */
@@ -79,8 +78,13 @@ export function readRuntimes(
 function readRuntime(name: string, table: PluginSettings): RuntimeSettings {
   const type = table.string("runtime_type");
   const ioType = table.string("io_type") || "fifo";
-  if (ioType !== "fifo" && ioType !== "streaming") {
-    throw failure(ErrorKind.InvalidArgument, "`io_type` can only be `streaming` or `named_pipe`");
+  if (ioType !== "fifo") {
+    throw failure(
+      ErrorKind.InvalidArgument,
+      ioType === "streaming"
+        ? `runtime ${name}: \`io_type\` \`streaming\` is not served`
+        : "`io_type` can only be `streaming` or `named_pipe`",
+    );
   }
   const options = table.has("options") ? table.table("options") : undefined;
   return {
@@ -97,7 +101,6 @@ function readRuntime(name: string, table: PluginSettings): RuntimeSettings {
     cniMaxConfNum: table.integer("cni_max_conf_num"),
     snapshotter: table.string("snapshotter"),
     sandboxer: table.string("sandboxer") || "podsandbox",
-    ioType,
     options: options === undefined ? undefined : packOptions(type, options),
     systemdCgroup: type === runcType && options !== undefined ? optionOf(options, "systemdcgroup") === true : undefined,
   };

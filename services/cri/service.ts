@@ -2,7 +2,7 @@ import { pluginUri } from "#config/manifest.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import { bindService } from "#wire/handler.ts";
-import { type CriSettings, readCriSettings } from "./config.ts";
+import { type CriSettings, ineffectiveSettings, readCriSettings } from "./config.ts";
 import { type Images, openImages } from "./images/images.ts";
 import { imagesPlugin } from "./images-plugin.ts";
 import { type Kubelet, openKubelet } from "./kubelet.ts";
@@ -37,6 +37,9 @@ export function composeCri(context: ProcessContext): ProcessParts {
         manifest: runtimePlugin,
         init: () => {
           settings = readCriSettings(context.config);
+          for (const reason of ineffectiveSettings(settings)) {
+            context.log.warn({ reason }, "this setting has no effect");
+          }
           return undefined;
         },
       },
