@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import { constants, createDeflate } from "node:zlib";
 import { headerDictionary } from "../../services/cri/streaming/spdy/header-dictionary.ts";
-import { drained, requestUpgrade } from "./upgrade-client.ts";
+import { drained, type LocatedUrl, locate, requestUpgrade } from "./upgrade-client.ts";
 
 const headBytes = 8;
 const type = { synStream: 1, synReply: 2, rstStream: 3, ping: 6, goAway: 7 } as const;
@@ -194,16 +194,17 @@ export class SpdyClient implements Disposable {
 }
 
 /** Connects to an address of the streaming server. @throws When it does not switch to SPDY. */
-export async function connectSpdy(url: string, ...protocols: readonly string[]): Promise<SpdyClient> {
+export async function connectSpdy(url: string | LocatedUrl, ...protocols: readonly string[]): Promise<SpdyClient> {
+  const place = locate(url);
   const { status, headers, socket } = await requestUpgrade(
-    url,
+    place.url,
     [
       "Connection: Upgrade",
       "Upgrade: SPDY/3.1",
       "Content-Length: 0",
       ...protocols.map((protocol) => `X-Stream-Protocol-Version: ${protocol}`),
     ],
-    { method: "POST" },
+    { method: "POST", networkNamespace: place.networkNamespace },
   );
   if (status !== 101 || headers.get("upgrade") !== "SPDY/3.1") {
     socket.destroy();

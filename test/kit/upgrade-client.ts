@@ -1,6 +1,7 @@
 import net from "node:net";
 import type { Duplex } from "node:stream";
 import tls from "node:tls";
+import { openSocketInNamespace } from "#linux/network-namespace.ts";
 
 /** What a server answered to a request to speak another protocol. */
 export interface Upgraded {
@@ -11,18 +12,31 @@ export interface Upgraded {
   readonly socket: Duplex;
 }
 
+/** How a server is asked. */
+export interface UpgradeOptions {
+  readonly method?: string;
+  /** Path of the network namespace in which the server is; that of this process unless given. */
+  readonly networkNamespace?: string | undefined;
+}
+
+function connect(place: { readonly host: string; readonly port: number }, networkNamespace?: string): net.Socket {
+  const options =
+    networkNamespace === undefined
+      ? {}
+      : { fd: openSocketInNamespace(networkNamespace, "ipv4"), manualStart: true as const };
+  return new net.Socket(options).connect(place);
+}
+
 /** Asks a server to speak another protocol, and hands over the connection whatever it answers. Certificates are not checked. */
 export async function requestUpgrade(
   url: string,
   headers: readonly string[],
-  { method = "GET" }: { readonly method?: string } = {},
+  { method = "GET", networkNamespace }: UpgradeOptions = {},
 ): Promise<Upgraded> {
   const { hostname, port, pathname, search, protocol } = new URL(url);
   const host = hostname.replace(/^\[|\]$/g, "");
-  const socket =
-    protocol === "https:"
-      ? tls.connect({ host, port: Number(port), rejectUnauthorized: false })
-      : net.connect({ host, port: Number(port) });
+  const connection = connect({ host, port: Number(port) }, networkNamespace);
+  const socket = protocol === "https:" ? tls.connect({ socket: connection, rejectUnauthorized: false }) : connection;
   socket.on("error", () => socket.destroy());
   socket.write(`${[`${method} ${pathname}${search} HTTP/1.1`, `Host: ${hostname}`, ...headers].join("\r\n")}\r\n\r\n`);
   let head = Buffer.alloc(0);
@@ -66,4 +80,15 @@ export async function drained(socket: Duplex): Promise<void> {
     };
     socket.on("drain", done).on("close", done);
   });
+}
+
+/** An address in a network namespace of its own. */
+export interface LocatedUrl {
+  readonly url: string;
+  readonly networkNamespace: string;
+}
+
+/** The parts of an address, wherever it is. */
+export function locate(url: string | LocatedUrl): { readonly url: string; readonly networkNamespace?: string } {
+  return typeof url === "string" ? { url } : url;
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Duplex } from "node:stream";
-import { drained, requestUpgrade } from "./upgrade-client.ts";
+import { drained, type LocatedUrl, locate, requestUpgrade } from "./upgrade-client.ts";
 
 const opcode = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
@@ -117,14 +117,22 @@ export class WebSocketClient implements Disposable {
 }
 
 /** Connects to an address of the streaming server. @throws When it does not switch to WebSocket. */
-export async function connectWebSocket(url: string, ...protocols: readonly string[]): Promise<WebSocketClient> {
-  const { status, headers, socket } = await requestUpgrade(url, [
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}`,
-    ...(protocols.length === 0 ? [] : [`Sec-WebSocket-Protocol: ${protocols.join(", ")}`]),
-  ]);
+export async function connectWebSocket(
+  url: string | LocatedUrl,
+  ...protocols: readonly string[]
+): Promise<WebSocketClient> {
+  const place = locate(url);
+  const { status, headers, socket } = await requestUpgrade(
+    place.url,
+    [
+      "Connection: Upgrade",
+      "Upgrade: websocket",
+      "Sec-WebSocket-Version: 13",
+      `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}`,
+      ...(protocols.length === 0 ? [] : [`Sec-WebSocket-Protocol: ${protocols.join(", ")}`]),
+    ],
+    { networkNamespace: place.networkNamespace },
+  );
   if (status !== 101) {
     socket.destroy();
     throw new Error(`the server answered ${status}`);
