@@ -25,15 +25,6 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
     },
   },
   {
-    type: "io.containerd.server.v1",
-    id: "debug",
-    settings: {
-      address: { type: "string", default: "", about: "Socket for debugging." },
-      uid: { type: "integer", default: 0, about: "Its user." },
-      gid: { type: "integer", default: 0, about: "Its group." },
-    },
-  },
-  {
     type: "io.containerd.tracing.processor.v1",
     id: "otlp",
     settings: {

@@ -61,6 +61,8 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
     log.info({ reason }, "all processes run as one user");
   }
   const stop = watchSignals(log);
+  // Until the fleet can tell its state. Where nobody listened, the signal would open a debugger to whoever can reach the loopback address.
+  process.on("SIGUSR1", () => undefined);
   const reloader = new Reloader({ config, log, load: async () => (await loadConfig(flags, allPlugins)).config });
   let running: RunningMembers = () => [];
   process.on("SIGHUP", () => void reloadFleet({ config, log, reloader, running: () => running() }));

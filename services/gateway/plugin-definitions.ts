@@ -2,6 +2,7 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
+import type { PluginSettings } from "#config/settings.ts";
 import type { Logger } from "#fleet/log.ts";
 import { type PluginDefinition, skipPlugin } from "#fleet/plugin.ts";
 import {
@@ -12,6 +13,7 @@ import {
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { bindService } from "#wire/handler.ts";
+import { debugPlugin, pprofPlugin } from "./debug/plugins.ts";
 import { metricsPlugin } from "./metrics/plugins.ts";
 import { healthPlugin, introspectionPlugin, versionPlugin } from "./plugins.ts";
 import { healthHandlers } from "./rpc/health.ts";
@@ -33,6 +35,8 @@ export interface FleetState {
 /** What the plugins that are sockets have prepared; what is undefined is not wanted, or has failed. */
 export interface PreparedSockets {
   tcp?: TcpListener;
+  /** The table of the debug socket. */
+  debug?: PluginSettings;
   /** Whether figures are served. */
   hasMetrics?: boolean;
 }
@@ -65,6 +69,17 @@ export function gatewayDefinitions(
         }
         const { TcpListener } = await import("./sockets/tcp-listener.ts");
         sockets.tcp = new TcpListener(settings, log);
+        return undefined;
+      },
+    },
+    {
+      manifest: debugPlugin,
+      init: () => {
+        const settings = pluginTable(config, pluginUri(debugPlugin));
+        if (settings.string("address") === "" || config.disabledPlugins.includes(pluginUri(pprofPlugin))) {
+          throw skipPlugin();
+        }
+        sockets.debug = settings;
         return undefined;
       },
     },

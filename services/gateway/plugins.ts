@@ -1,5 +1,6 @@
 import { grpcListener, ttrpcListener } from "#config/listeners.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
+import { debugPlugin, pprofPlugin } from "./debug/plugins.ts";
 import { callMetricsPlugin, metricsPlugin } from "./metrics/plugins.ts";
 import { tcpPlugin } from "./sockets/plugins.ts";
 
@@ -47,10 +48,12 @@ export const gatewayPlugins: readonly PluginManifest[] = [
   versionPlugin,
   healthPlugin,
   callMetricsPlugin,
+  pprofPlugin,
   grpcPlugin,
   tcpPlugin,
   ttrpcPlugin,
   metricsPlugin,
+  debugPlugin,
 ];
 
 /** How the fleet is run. It has a table in the configuration, but is no plugin that Introspection shows. */

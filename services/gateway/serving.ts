@@ -29,6 +29,7 @@ import type { MessageLimits } from "#wire/message-limits.ts";
 import { observeAll } from "#wire/observe.ts";
 import { hostRpc, serveRpc } from "#wire/server.ts";
 import { openAccess } from "./access/open-access.ts";
+import { FleetState } from "./debug/fleet-state.ts";
 import { inspectPlugin } from "./descriptions.ts";
 import { memberNames } from "./members.ts";
 import { gatewayDefinitions, type PreparedSockets } from "./plugin-definitions.ts";
@@ -128,6 +129,20 @@ export async function serveClients({
   if (sockets.hasMetrics === true) {
     const { serveFigures } = await import("./metrics/serve-figures.ts");
     await serveFigures({ config, log, resources, processes, members, relay: counts, calls });
+  }
+  const fleet = new FleetState({
+    state: config.state,
+    processes,
+    calls: () => relays.flatMap((relay) => relay.calls()),
+  });
+  process.on("SIGUSR1", () => void fleet.tell(log));
+  if (sockets.debug !== undefined) {
+    const { serveDebug } = await import("./debug/debug-server.ts");
+    const server = await serveDebug(sockets.debug, fleet, log);
+    resources.defer(() => {
+      server.closeAllConnections();
+      server.close();
+    });
   }
   /** Serves the clients of one socket by the relay. */
   const relayClients = async (

@@ -2,6 +2,9 @@ import { randomUUID } from "node:crypto";
 import type { DescribeResponse } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
+import type { CallUnderWay } from "#wire/observe.ts";
+import { processState } from "./debug/process-state.ts";
+import { profilePieces } from "./debug/profile-pieces.ts";
 import type { CallCounts } from "./metrics/call-counts.ts";
 import type { MetricFamily } from "./metrics/family.ts";
 import { ProcessFigures } from "./metrics/process-figures.ts";
@@ -16,6 +19,8 @@ export interface MemberServiceOptions {
   /** The calls of clients; undefined when nobody wants them counted. */
   readonly counts: CallCounts | undefined;
   readonly reloader: Reloader;
+  /** The calls that the process answers at the moment. */
+  calls(): readonly CallUnderWay[];
   /** Gets what has to be closed. */
   readonly resources: AsyncDisposableStack;
   /** Figures that this process alone has. */
@@ -35,6 +40,10 @@ export function memberService(options: MemberServiceOptions): ServiceBinding {
     describe: () => description,
     inspect: async ({ type, id, options: asked }) =>
       asked === undefined ? {} : { extra: await plugins.inspect({ type, id }, asked) },
+    dump: () => ({ state: JSON.stringify(processState(process, options.calls())) }),
+    async *profile(request, { signal }) {
+      yield* profilePieces(request, signal);
+    },
     measure: async () => {
       figures ??= resources.use(new ProcessFigures(process));
       const own = (await options.measure?.()) ?? [];

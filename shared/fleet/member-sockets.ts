@@ -52,7 +52,10 @@ export async function serveMember(options: MemberSocketsOptions): Promise<RpcSer
       admit: guardSocket({ process, side: "private", log, users }),
       observer,
     });
-    return { close: async (drainMs) => void (await Promise.all([clients.close(drainMs), peers.close(drainMs)])) };
+    return {
+      calls: () => [...clients.calls(), ...peers.calls()],
+      close: async (drainMs) => void (await Promise.all([clients.close(drainMs), peers.close(drainMs)])),
+    };
   } catch (error) {
     await clients.close(0);
     throw error;

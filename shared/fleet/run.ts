@@ -9,9 +9,11 @@ import { DescribeResponseSchema } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
-import { observeAll } from "#wire/observe.ts";
+import { type CallUnderWay, observeAll } from "#wire/observe.ts";
+import type { RpcServer } from "#wire/server.ts";
 import { tellOwner } from "./child.ts";
 import { keepCompiledCode } from "./compiled-code.ts";
+import { processState } from "./debug/process-state.ts";
 import { endOnBug, forceExitAfter } from "./ends.ts";
 import { logFailures } from "./failed-calls.ts";
 import { IdleWatch } from "./idle-watch.ts";
@@ -104,6 +106,10 @@ export async function runProcess(
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => stopFor(signal));
   }
+  let server: RpcServer | undefined;
+  const calls = (): readonly CallUnderWay[] => server?.calls() ?? [];
+  // Where nobody listened, the signal would open a debugger to whoever can reach the loopback address.
+  process.on("SIGUSR1", () => log.info({ state: processState(name, calls()) }, `state of process ${name}`));
   const reloader = new Reloader({ config, log, load });
   process.on("SIGHUP", () => {
     reloader.reload().then(
@@ -137,7 +143,7 @@ export async function runProcess(
     const idle = watchIdleness(resources, parts, () => stopFor(`nobody needs ${name}`));
     const services = [...initialised.services, ...(parts.services ?? [])];
     const counts = openCallCounts(config.metrics, publicServices(services));
-    const server = await serveMember({
+    const serving = await serveMember({
       state: config.state,
       process: name,
       services,
@@ -150,6 +156,7 @@ export async function runProcess(
           resources,
           ...(parts.measure === undefined ? {} : { measure: () => parts.measure?.() ?? [] }),
           reloader,
+          calls,
         }),
         bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
       ],
@@ -157,7 +164,8 @@ export async function runProcess(
       clientObserver: counts?.observer,
       log,
     });
-    resources.defer(() => server.close(drainMs));
+    server = serving;
+    resources.defer(() => serving.close(drainMs));
     await parts.onReady?.();
     tellOwner(toBinary(DescribeResponseSchema, description));
     keepWatchdog(log, () => healthOf(parts) === ServingStatus.SERVING);

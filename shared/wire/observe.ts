@@ -17,6 +17,14 @@ export interface RequestFields {
   find(name: string): string | undefined;
 }
 
+/** A call that has not ended. */
+export interface CallUnderWay {
+  /** Path of the method, `/package.Service/Method`. */
+  readonly rpc: string;
+  /** When it began, in milliseconds of the clock of `performance.now()`. */
+  readonly beganMs: number;
+}
+
 /** What is told of one call after its beginning. The relay counts pieces, as they come, where others count messages. */
 export interface CallWatcher {
   /** A message of the client, without its prefix; 0 bytes where the protocol hides its size. */

@@ -13,7 +13,7 @@ import type { StreamEvents } from "./http2/stream-events.ts";
 import { type ListenOptions, listen } from "./listen.ts";
 import type { MessageLimits } from "./message-limits.ts";
 import { type MethodTable, tableOfMethods } from "./method-table.ts";
-import type { CallObserver } from "./observe.ts";
+import type { CallObserver, CallUnderWay } from "./observe.ts";
 import { ServiceConnection, type StreamAcceptor } from "./service-connection.ts";
 
 /** What a server answers. */
@@ -33,6 +33,8 @@ export interface RpcHost {
   accept(socket: Duplex): void;
   /** Answers one call on a stream of somebody else's connection. */
   acceptStream(stream: EndpointStream, request: HeaderList): void;
+  /** The calls under way, but those on streams of somebody else's connections. */
+  calls(): CallUnderWay[];
   /**
    * Tells clients by GOAWAY to make no more calls, waits for the running calls that change something, then drops every
    * connection. Calls without side effects, such as a Wait, are not waited for: who made them sends them again to the next
@@ -45,6 +47,8 @@ export interface RpcHost {
 
 /** A listening server. */
 export interface RpcServer {
+  /** The calls under way. */
+  calls(): CallUnderWay[];
   /** Takes no new connection, and ends as {@link RpcHost.close} does. */
   close(drainMs: number): Promise<void>;
 }
@@ -61,6 +65,7 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   const host = hostRpc(options);
   const server = await listen(options, (socket) => host.accept(socket));
   return {
+    calls: () => host.calls(),
     async close(drainMs) {
       const closed = new Promise<void>((resolve) => {
         server.close(() => resolve());
@@ -111,6 +116,12 @@ class Host implements RpcHost, StreamAcceptor, CallContext {
     for (const connection of this.#connections) {
       connection.end();
     }
+  }
+
+  calls(): CallUnderWay[] {
+    return [...this.#connections].flatMap(({ streams }) =>
+      [...streams.values()].flatMap(({ events }) => events.call ?? []),
+    );
   }
 
   acceptStream(stream: EndpointStream, request: HeaderList): void {

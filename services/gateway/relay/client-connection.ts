@@ -8,7 +8,7 @@ import type { RequestHead } from "#wire/http2/request-head.ts";
 import { ServerConnection } from "#wire/http2/server-connection.ts";
 import { ignoredStream } from "#wire/http2/stream-events.ts";
 import type { MessageLimits } from "#wire/message-limits.ts";
-import { type CallObserver, joinWatchers } from "#wire/observe.ts";
+import { type CallObserver, type CallUnderWay, joinWatchers } from "#wire/observe.ts";
 import type { RpcHost } from "#wire/server.ts";
 import { type ConnectionAccess, requestedCall } from "./access.ts";
 import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answer.ts";
@@ -59,6 +59,13 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
 
   get messageLimits(): MessageLimits {
     return this.#options.messageLimits;
+  }
+
+  /** The calls under way, those that the relay's own process answers among them. */
+  calls(): CallUnderWay[] {
+    return [...this.streams.values()].flatMap((stream) =>
+      stream instanceof RelayedStream ? stream : (stream.events.call ?? []),
+    );
   }
 
   findStream(streamId: number): RelayedStream | undefined {
@@ -141,7 +148,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
       this.#answerHere(local.host, headers);
       return;
     }
-    const request = { id, method, contentType: head.contentType, block: list.block };
+    const request = { id, rpc: head.path, method, contentType: head.contentType, block: list.block };
     const stream = new RelayedStream(request, this, this.#keepBudget);
     const { up, down } = stream;
     up.source = this;

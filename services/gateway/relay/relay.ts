@@ -3,7 +3,7 @@ import { type Duplex, duplexPair } from "node:stream";
 import { heldCallMsMax } from "#base/limits.ts";
 import { sniffPreface } from "#wire/http2/preface.ts";
 import { defaultMessageLimits, type MessageLimits } from "#wire/message-limits.ts";
-import type { CallObserver } from "#wire/observe.ts";
+import type { CallObserver, CallUnderWay } from "#wire/observe.ts";
 import type { ConnectionAccess, RelayAccess } from "./access.ts";
 import { ClientConnection, type LocalAnswers } from "./client-connection.ts";
 import { Http1Front } from "./http1.ts";
@@ -128,6 +128,11 @@ export class Relay {
     }
     this.#idle.close();
     await Promise.all([this.#http1.close(drainMs), this.#drainConnections(drainMs)]);
+  }
+
+  /** The calls of clients of HTTP/2 that are under way. */
+  calls(): CallUnderWay[] {
+    return [...this.#connections].flatMap((connection) => connection.calls());
   }
 
   /** Opens a connection to a process, be it this one. */

@@ -4,7 +4,7 @@ import { type HeaderBytes, wholeBuffer } from "#wire/http2/data-flow.ts";
 import type { FrameWriter } from "#wire/http2/frame-writer.ts";
 import type { HeaderList } from "#wire/http2/header-list.ts";
 import type { CarriedStream } from "#wire/http2/stream-connection.ts";
-import type { CallWatcher } from "#wire/observe.ts";
+import type { CallUnderWay, CallWatcher } from "#wire/observe.ts";
 import { Direction } from "./flow-control.ts";
 import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
 import type { RelayMethod } from "./route.ts";
@@ -36,6 +36,8 @@ export interface StreamKeeper {
 /** The head of a request. */
 export interface StreamHead {
   readonly id: number;
+  /** Path of the method. */
+  readonly rpc: string;
   readonly method: RelayMethod | undefined;
   readonly contentType: string;
   /** The header block, stateless, in a buffer of its own. */
@@ -48,8 +50,9 @@ export interface StreamHead {
  * A stream is held while no connection to its process takes it, then sent, and its request is kept until the first
  * response header, so that it can be sent again. It is gone when both directions have ended or one side has reset it.
  */
-export class RelayedStream implements CarriedStream {
+export class RelayedStream implements CarriedStream, CallUnderWay {
   readonly id: number;
+  readonly rpc: string;
   readonly method: RelayMethod | undefined;
   readonly contentType: string;
   readonly requestBlock: Buffer;
@@ -89,6 +92,7 @@ export class RelayedStream implements CarriedStream {
   constructor(head: StreamHead, keeper: StreamKeeper, budget: KeepBudget) {
     this.#keeper = keeper;
     this.id = head.id;
+    this.rpc = head.rpc;
     this.method = head.method;
     this.contentType = head.contentType;
     this.requestBlock = head.block;

@@ -23,7 +23,7 @@ import { ErrorCode } from "../http2/protocol.ts";
 import type { StreamEvents } from "../http2/stream-events.ts";
 import type { MessageLimits } from "../message-limits.ts";
 import type { ManyAnswers, MethodTable, OneAnswer, ServedMethod } from "../method-table.ts";
-import type { CallWatcher } from "../observe.ts";
+import type { CallUnderWay, CallWatcher } from "../observe.ts";
 import { acceptedCompression } from "./compression.ts";
 import { typeRegistry } from "./type-registry.ts";
 
@@ -115,6 +115,10 @@ class UniversalCall implements StreamEvents {
       (sizeBytes) => stream.consume(sizeBytes),
     );
     stream.events = this;
+  }
+
+  get call(): CallUnderWay {
+    return { rpc: this.#request.request.path, beganMs: this.#beganMs };
   }
 
   run(handler: UniversalHandler): void {

@@ -7,7 +7,7 @@ import type { Call } from "../handler.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
 import type { HeaderList } from "../http2/header-list.ts";
 import type { ServedMethod } from "../method-table.ts";
-import type { CallObserver, CallWatcher } from "../observe.ts";
+import type { CallObserver, CallUnderWay, CallWatcher } from "../observe.ts";
 import { answerHead, canceled, failureTrailers, okTrailers, trailersOnly } from "./answers.ts";
 import { parseGrpcTimeout } from "./grpc-wire.ts";
 
@@ -19,7 +19,7 @@ export interface CallContext {
 }
 
 /** The server's side of one gRPC call: what the handler knows of it, and how it ends. */
-export abstract class ServerCall implements Call {
+export abstract class ServerCall implements Call, CallUnderWay {
   protected readonly stream: EndpointStream;
   protected readonly served: ServedMethod;
   protected readonly watcher: CallWatcher | undefined;
@@ -40,6 +40,14 @@ export abstract class ServerCall implements Call {
     this.#request = request;
     this.#context = context;
     this.watcher = context.observer?.start?.("server", served.path, request);
+  }
+
+  get rpc(): string {
+    return this.served.path;
+  }
+
+  get call(): CallUnderWay {
+    return this;
   }
 
   header(name: string): string | undefined {

@@ -1,7 +1,10 @@
+import type { CallUnderWay } from "../observe.ts";
 import type { HeaderList } from "./header-list.ts";
 
 /** What comes from the peer on a stream. */
 export interface StreamEvents {
+  /** The call that the stream is, where it is one. */
+  readonly call?: CallUnderWay;
   /** The fields that begin a response, or those that come before it. */
   onHeaders?(list: HeaderList): void;
   /**

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/fleet/v1/fleet.proto.
  */
 export const file_flotilla_fleet_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiDwoNUmVsb2FkUmVxdWVzdCIxCg5SZWxvYWRSZXNwb25zZRIPCgdjaGFuZ2VkGAEgAygJEg4KBmZyb3plbhgCIAMoCSIQCg5NZWFzdXJlUmVxdWVzdCJZCg9NZWFzdXJlUmVzcG9uc2USEwoLaW5jYXJuYXRpb24YASABKAkSMQoIZmFtaWxpZXMYAiADKAsyHy5mbG90aWxsYS5mbGVldC52MS5NZXRyaWNGYW1pbHkiWAoMTWV0cmljRmFtaWx5EgwKBG5hbWUYASABKAkSDAoEaGVscBgCIAEoCRIMCgRraW5kGAMgASgJEg4KBnNlcmllcxgEIAMoCRIOCgZ2YWx1ZXMYBSADKAEiEQoPRGVzY3JpYmVSZXF1ZXN0IlEKDkluc3BlY3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkSJQoHb3B0aW9ucxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiNgoPSW5zcGVjdFJlc3BvbnNlEiMKBWV4dHJhGAEgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSJRChBEZXNjcmliZVJlc3BvbnNlEj0KB3BsdWdpbnMYASADKAsyLC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuUGx1Z2luIh4KC1dha2VSZXF1ZXN0Eg8KB3Byb2Nlc3MYASABKAkiDgoMV2FrZVJlc3BvbnNlIg8KDVN0YXR1c1JlcXVlc3QivgEKDlN0YXR1c1Jlc3BvbnNlEjEKB2dhdGV3YXkYASABKAsyIC5mbG90aWxsYS5mbGVldC52MS5Qcm9jZXNzU3RhdHVzEjMKCXByb2Nlc3NlcxgCIAMoCzIgLmZsb3RpbGxhLmZsZWV0LnYxLlByb2Nlc3NTdGF0dXMSEwoLY29ubmVjdGlvbnMYAyABKA0SDAoEaGVsZBgEIAEoBBIQCghyZXBsYXllZBgFIAEoBBIPCgdyZWZ1c2VkGAYgASgEIrABCg1Qcm9jZXNzU3RhdHVzEgwKBG5hbWUYASABKAkSCwoDcGlkGAIgASgNEhAKCHJlc3RhcnRzGAMgASgNEhAKCGdpdmVuX3VwGAQgASgIEhEKCW9uX2RlbWFuZBgFIAEoCBINCgVjYWxscxgGIAEoDRISCgpzdXBlcnZpc2VkGAcgASgIEhYKDnJlc2lkZW50X2J5dGVzGAggASgEEhIKCnN0YXJ0ZWRfbXMYCSABKAQy5AIKBk1lbWJlchJYCghEZXNjcmliZRIiLmZsb3RpbGxhLmZsZWV0LnYxLkRlc2NyaWJlUmVxdWVzdBojLmZsb3RpbGxhLmZsZWV0LnYxLkRlc2NyaWJlUmVzcG9uc2UiA5ACARJVCgdNZWFzdXJlEiEuZmxvdGlsbGEuZmxlZXQudjEuTWVhc3VyZVJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVzcG9uc2UiA5ACARJVCgdJbnNwZWN0EiEuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVzcG9uc2UiA5ACARJSCgZSZWxvYWQSIC5mbG90aWxsYS5mbGVldC52MS5SZWxvYWRSZXF1ZXN0GiEuZmxvdGlsbGEuZmxlZXQudjEuUmVsb2FkUmVzcG9uc2UiA5ACAjKpAQoFRmxlZXQSUgoGU3RhdHVzEiAuZmxvdGlsbGEuZmxlZXQudjEuU3RhdHVzUmVxdWVzdBohLmZsb3RpbGxhLmZsZWV0LnYxLlN0YXR1c1Jlc3BvbnNlIgOQAgESTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiDwoNUmVsb2FkUmVxdWVzdCIxCg5SZWxvYWRSZXNwb25zZRIPCgdjaGFuZ2VkGAEgAygJEg4KBmZyb3plbhgCIAMoCSINCgtEdW1wUmVxdWVzdCIdCgxEdW1wUmVzcG9uc2USDQoFc3RhdGUYASABKAkiPwoOUHJvZmlsZVJlcXVlc3QSDAoEa2luZBgBIAEoCRIPCgdzZWNvbmRzGAIgASgBEg4KBmZvcm1hdBgDIAEoCSIgCg9Qcm9maWxlUmVzcG9uc2USDQoFcGllY2UYASABKAwiEAoOTWVhc3VyZVJlcXVlc3QiWQoPTWVhc3VyZVJlc3BvbnNlEhMKC2luY2FybmF0aW9uGAEgASgJEjEKCGZhbWlsaWVzGAIgAygLMh8uZmxvdGlsbGEuZmxlZXQudjEuTWV0cmljRmFtaWx5IlgKDE1ldHJpY0ZhbWlseRIMCgRuYW1lGAEgASgJEgwKBGhlbHAYAiABKAkSDAoEa2luZBgDIAEoCRIOCgZzZXJpZXMYBCADKAkSDgoGdmFsdWVzGAUgAygBIhEKD0Rlc2NyaWJlUmVxdWVzdCJRCg5JbnNwZWN0UmVxdWVzdBIMCgR0eXBlGAEgASgJEgoKAmlkGAIgASgJEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjYKD0luc3BlY3RSZXNwb25zZRIjCgVleHRyYRgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiUQoQRGVzY3JpYmVSZXNwb25zZRI9CgdwbHVnaW5zGAEgAygLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxLlBsdWdpbiIeCgtXYWtlUmVxdWVzdBIPCgdwcm9jZXNzGAEgASgJIg4KDFdha2VSZXNwb25zZSIPCg1TdGF0dXNSZXF1ZXN0Ir4BCg5TdGF0dXNSZXNwb25zZRIxCgdnYXRld2F5GAEgASgLMiAuZmxvdGlsbGEuZmxlZXQudjEuUHJvY2Vzc1N0YXR1cxIzCglwcm9jZXNzZXMYAiADKAsyIC5mbG90aWxsYS5mbGVldC52MS5Qcm9jZXNzU3RhdHVzEhMKC2Nvbm5lY3Rpb25zGAMgASgNEgwKBGhlbGQYBCABKAQSEAoIcmVwbGF5ZWQYBSABKAQSDwoHcmVmdXNlZBgGIAEoBCKwAQoNUHJvY2Vzc1N0YXR1cxIMCgRuYW1lGAEgASgJEgsKA3BpZBgCIAEoDRIQCghyZXN0YXJ0cxgDIAEoDRIQCghnaXZlbl91cBgEIAEoCBIRCglvbl9kZW1hbmQYBSABKAgSDQoFY2FsbHMYBiABKA0SEgoKc3VwZXJ2aXNlZBgHIAEoCBIWCg5yZXNpZGVudF9ieXRlcxgIIAEoBBISCgpzdGFydGVkX21zGAkgASgEMosECgZNZW1iZXISWAoIRGVzY3JpYmUSIi5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlcXVlc3QaIy5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlc3BvbnNlIgOQAgESTAoERHVtcBIeLmZsb3RpbGxhLmZsZWV0LnYxLkR1bXBSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuRHVtcFJlc3BvbnNlIgOQAgESVwoHUHJvZmlsZRIhLmZsb3RpbGxhLmZsZWV0LnYxLlByb2ZpbGVSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuUHJvZmlsZVJlc3BvbnNlIgOQAgEwARJVCgdNZWFzdXJlEiEuZmxvdGlsbGEuZmxlZXQudjEuTWVhc3VyZVJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVzcG9uc2UiA5ACARJVCgdJbnNwZWN0EiEuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVzcG9uc2UiA5ACARJSCgZSZWxvYWQSIC5mbG90aWxsYS5mbGVldC52MS5SZWxvYWRSZXF1ZXN0GiEuZmxvdGlsbGEuZmxlZXQudjEuUmVsb2FkUmVzcG9uc2UiA5ACAjKpAQoFRmxlZXQSUgoGU3RhdHVzEiAuZmxvdGlsbGEuZmxlZXQudjEuU3RhdHVzUmVxdWVzdBohLmZsb3RpbGxhLmZsZWV0LnYxLlN0YXR1c1Jlc3BvbnNlIgOQAgESTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
 
 /**
  * ReloadRequest is empty.
@@ -62,6 +62,98 @@ export const ReloadResponseSchema: GenMessage<ReloadResponse> = /*@__PURE__*/
   messageDesc(file_flotilla_fleet_v1_fleet, 1);
 
 /**
+ * DumpRequest is empty.
+ *
+ * @generated from message flotilla.fleet.v1.DumpRequest
+ */
+export type DumpRequest = Message<"flotilla.fleet.v1.DumpRequest"> & {
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.DumpRequest.
+ * Use `create(DumpRequestSchema)` to create a new message.
+ */
+export const DumpRequestSchema: GenMessage<DumpRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+
+/**
+ * DumpResponse tells what a process is doing.
+ *
+ * @generated from message flotilla.fleet.v1.DumpResponse
+ */
+export type DumpResponse = Message<"flotilla.fleet.v1.DumpResponse"> & {
+  /**
+   * state as a JSON object: memory, handles, calls under way.
+   *
+   * @generated from field: string state = 1;
+   */
+  state: string;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.DumpResponse.
+ * Use `create(DumpResponseSchema)` to create a new message.
+ */
+export const DumpResponseSchema: GenMessage<DumpResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+
+/**
+ * ProfileRequest says what is to be watched, and for how long.
+ *
+ * @generated from message flotilla.fleet.v1.ProfileRequest
+ */
+export type ProfileRequest = Message<"flotilla.fleet.v1.ProfileRequest"> & {
+  /**
+   * kind: cpu or heap.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * seconds that the process is watched.
+   *
+   * @generated from field: double seconds = 2;
+   */
+  seconds: number;
+
+  /**
+   * format: pprof, as go tool pprof reads it, or v8, as Chrome's developer tools do.
+   *
+   * @generated from field: string format = 3;
+   */
+  format: string;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.ProfileRequest.
+ * Use `create(ProfileRequestSchema)` to create a new message.
+ */
+export const ProfileRequestSchema: GenMessage<ProfileRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 4);
+
+/**
+ * ProfileResponse carries a piece of a profile.
+ *
+ * @generated from message flotilla.fleet.v1.ProfileResponse
+ */
+export type ProfileResponse = Message<"flotilla.fleet.v1.ProfileResponse"> & {
+  /**
+   * piece of it; all of them make up the profile.
+   *
+   * @generated from field: bytes piece = 1;
+   */
+  piece: Uint8Array;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.ProfileResponse.
+ * Use `create(ProfileResponseSchema)` to create a new message.
+ */
+export const ProfileResponseSchema: GenMessage<ProfileResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 5);
+
+/**
  * MeasureRequest is empty.
  *
  * @generated from message flotilla.fleet.v1.MeasureRequest
@@ -74,7 +166,7 @@ export type MeasureRequest = Message<"flotilla.fleet.v1.MeasureRequest"> & {
  * Use `create(MeasureRequestSchema)` to create a new message.
  */
 export const MeasureRequestSchema: GenMessage<MeasureRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+  messageDesc(file_flotilla_fleet_v1_fleet, 6);
 
 /**
  * MeasureResponse carries the figures of a process as Prometheus knows them.
@@ -102,7 +194,7 @@ export type MeasureResponse = Message<"flotilla.fleet.v1.MeasureResponse"> & {
  * Use `create(MeasureResponseSchema)` to create a new message.
  */
 export const MeasureResponseSchema: GenMessage<MeasureResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+  messageDesc(file_flotilla_fleet_v1_fleet, 7);
 
 /**
  * MetricFamily is values that have a name.
@@ -151,7 +243,7 @@ export type MetricFamily = Message<"flotilla.fleet.v1.MetricFamily"> & {
  * Use `create(MetricFamilySchema)` to create a new message.
  */
 export const MetricFamilySchema: GenMessage<MetricFamily> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 4);
+  messageDesc(file_flotilla_fleet_v1_fleet, 8);
 
 /**
  * DescribeRequest is empty.
@@ -166,7 +258,7 @@ export type DescribeRequest = Message<"flotilla.fleet.v1.DescribeRequest"> & {
  * Use `create(DescribeRequestSchema)` to create a new message.
  */
 export const DescribeRequestSchema: GenMessage<DescribeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 5);
+  messageDesc(file_flotilla_fleet_v1_fleet, 9);
 
 /**
  * InspectRequest names a plugin and says what is asked of it.
@@ -201,7 +293,7 @@ export type InspectRequest = Message<"flotilla.fleet.v1.InspectRequest"> & {
  * Use `create(InspectRequestSchema)` to create a new message.
  */
 export const InspectRequestSchema: GenMessage<InspectRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 6);
+  messageDesc(file_flotilla_fleet_v1_fleet, 10);
 
 /**
  * InspectResponse carries the answer of the plugin.
@@ -222,7 +314,7 @@ export type InspectResponse = Message<"flotilla.fleet.v1.InspectResponse"> & {
  * Use `create(InspectResponseSchema)` to create a new message.
  */
 export const InspectResponseSchema: GenMessage<InspectResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 7);
+  messageDesc(file_flotilla_fleet_v1_fleet, 11);
 
 /**
  * DescribeResponse lists plugins in the order of their initialisation.
@@ -243,7 +335,7 @@ export type DescribeResponse = Message<"flotilla.fleet.v1.DescribeResponse"> & {
  * Use `create(DescribeResponseSchema)` to create a new message.
  */
 export const DescribeResponseSchema: GenMessage<DescribeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 8);
+  messageDesc(file_flotilla_fleet_v1_fleet, 12);
 
 /**
  * WakeRequest names a process of the fleet.
@@ -264,7 +356,7 @@ export type WakeRequest = Message<"flotilla.fleet.v1.WakeRequest"> & {
  * Use `create(WakeRequestSchema)` to create a new message.
  */
 export const WakeRequestSchema: GenMessage<WakeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 9);
+  messageDesc(file_flotilla_fleet_v1_fleet, 13);
 
 /**
  * WakeResponse is empty.
@@ -279,7 +371,7 @@ export type WakeResponse = Message<"flotilla.fleet.v1.WakeResponse"> & {
  * Use `create(WakeResponseSchema)` to create a new message.
  */
 export const WakeResponseSchema: GenMessage<WakeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 10);
+  messageDesc(file_flotilla_fleet_v1_fleet, 14);
 
 /**
  * StatusRequest is empty.
@@ -294,7 +386,7 @@ export type StatusRequest = Message<"flotilla.fleet.v1.StatusRequest"> & {
  * Use `create(StatusRequestSchema)` to create a new message.
  */
 export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 11);
+  messageDesc(file_flotilla_fleet_v1_fleet, 15);
 
 /**
  * StatusResponse tells of the gateway and of the processes.
@@ -350,7 +442,7 @@ export type StatusResponse = Message<"flotilla.fleet.v1.StatusResponse"> & {
  * Use `create(StatusResponseSchema)` to create a new message.
  */
 export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 12);
+  messageDesc(file_flotilla_fleet_v1_fleet, 16);
 
 /**
  * ProcessStatus tells of a process.
@@ -427,7 +519,7 @@ export type ProcessStatus = Message<"flotilla.fleet.v1.ProcessStatus"> & {
  * Use `create(ProcessStatusSchema)` to create a new message.
  */
 export const ProcessStatusSchema: GenMessage<ProcessStatus> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 13);
+  messageDesc(file_flotilla_fleet_v1_fleet, 17);
 
 /**
  * Member is served by every process of the fleet.
@@ -445,6 +537,27 @@ export const Member: GenService<{
     methodKind: "unary";
     input: typeof DescribeRequestSchema;
     output: typeof DescribeResponseSchema;
+  },
+  /**
+   * Dump answers what the process is doing. It does not keep a process on demand running.
+   *
+   * @generated from rpc flotilla.fleet.v1.Member.Dump
+   */
+  dump: {
+    methodKind: "unary";
+    input: typeof DumpRequestSchema;
+    output: typeof DumpResponseSchema;
+  },
+  /**
+   * Profile watches the process for some seconds and answers where it spends its time, or what it has allocated and
+   * still holds. One profile is made at a time.
+   *
+   * @generated from rpc flotilla.fleet.v1.Member.Profile
+   */
+  profile: {
+    methodKind: "server_streaming";
+    input: typeof ProfileRequestSchema;
+    output: typeof ProfileResponseSchema;
   },
   /**
    * Measure answers the figures of the process: calls, memory, what waits. It does not keep a process on
