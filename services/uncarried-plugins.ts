@@ -16,21 +16,4 @@ export const uncarriedPlugins: readonly PluginManifest[] = [
       enable_dmverity: { type: "boolean", default: false, about: "Whether layers are protected by dm-verity." },
     },
   },
-  {
-    type: "io.containerd.internal.v1",
-    id: "tracing",
-    settings: {
-      service_name: { type: "string", about: "Name of the daemon in traces; the environment is the newer way." },
-      sampling_ratio: { type: "number", about: "Share of calls that are traced; the environment is the newer way." },
-    },
-  },
-  {
-    type: "io.containerd.tracing.processor.v1",
-    id: "otlp",
-    settings: {
-      endpoint: { type: "string", about: "Where traces go; the environment is the newer way." },
-      protocol: { type: "string", about: "How they go there; the environment is the newer way." },
-      insecure: { type: "boolean", about: "Whether they go there unencrypted; the environment is the newer way." },
-    },
-  },
 ];

@@ -16,6 +16,9 @@ import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
 import { keepWatchdog, notifyServiceManager } from "#fleet/service-manager.ts";
 import { onDemandProcesses } from "#fleet/startup.ts";
 import { type Member, type MemberState, Supervisor } from "#fleet/supervisor.ts";
+import { leaveStartContext, wantsTraces } from "#fleet/tracing/open-tracer.ts";
+import { traceFieldsOf } from "#fleet/tracing/start-spans.ts";
+import { formatTraceparent } from "#fleet/tracing/trace-context.ts";
 import type { FleetUsers } from "#fleet/users.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
@@ -30,6 +33,7 @@ import { missingRequirements } from "./plugin-graph.ts";
 import type { PluginRegistry } from "./plugin-registry.ts";
 import { supervisorPlugin } from "./plugins.ts";
 import { reloadFleet } from "./reload.ts";
+import type { ServingOptions } from "./serving.ts";
 import { hasUnits } from "./units.ts";
 import { chooseUsers } from "./users.ts";
 import { welcomeText } from "./welcome.ts";
@@ -50,7 +54,11 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
   process.title = "flotilla: gateway";
   const startedMs = performance.now();
   const { config, warnings } = await loadConfig(flags, allPlugins);
-  const log = openLog("gateway", config.log);
+  const tracer = wantsTraces(process.env)
+    ? (await import("./tracing/open-tracing.ts")).openGatewayTracer(process.env)
+    : undefined;
+  const traceFields = config.log.hasTraceId && tracer !== undefined ? () => traceFieldsOf(tracer) : undefined;
+  const log = openLog("gateway", config.log, traceFields);
   endOnBug(log);
   [...warnings, ...readProxyPlugins(config, allPlugins).warnings].forEach((warning) => log.warn(warning));
   const { users, reason } = await chooseUsers(config);
@@ -68,7 +76,11 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
   process.on("SIGHUP", () => void reloadFleet({ config, log, reloader, running: () => running() }));
   await using resources = new AsyncDisposableStack();
   try {
-    running = await startFleet({ config, flags, users, log, resources, stop });
+    const start = (tracing?: StartOptions["tracing"]): Promise<RunningMembers> =>
+      startFleet({ config, flags, users, log, resources, stop, tracing });
+    running = await (tracer === undefined
+      ? start()
+      : tracer.trace("start", {}, (context) => start({ tracer, start: context }), undefined));
     keepWatchdog(log);
     await notifyServiceManager(log, "READY=1", "STATUS=serving");
     if (process.env["FLOTILLA_WELCOME"] === "1") {
@@ -100,12 +112,21 @@ interface StartOptions {
   readonly resources: AsyncDisposableStack;
   /** Aborted without an error by a signal, with one when the fleet cannot go on. */
   readonly stop: AbortController;
+  readonly tracing: ServingOptions["tracing"];
 }
 
 /** The members that run at the moment. */
 type RunningMembers = () => readonly ProcessName[];
 
-async function startFleet({ config, flags, users, log, resources, stop }: StartOptions): Promise<RunningMembers> {
+async function startFleet({
+  config,
+  flags,
+  users,
+  log,
+  resources,
+  stop,
+  tracing,
+}: StartOptions): Promise<RunningMembers> {
   for (const address of [config.grpc.address, config.ttrpc.address]) {
     await refuseLiveSocket(address);
   }
@@ -168,6 +189,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
       (owned) => owned.stop(),
     );
     stop.signal.throwIfAborted();
+    leaveStartContext(process.env, tracing?.start === undefined ? undefined : formatTraceparent(tracing.start));
     const idleMs = settings.durationMs("on_demand_idle");
     const member = (name: (typeof members)[number]): Member =>
       fleetMember(name, { config, users, flags, idleMs, onReady: record });
@@ -184,6 +206,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
       supervisor.keepReady(member(name));
     }
     await started;
+    leaveStartContext(process.env, undefined);
     wake = (name) => supervisor.wake(name);
     states = () => supervisor.states();
     running = () => members.filter((name) => supervisor.pidOf(name) !== undefined);
@@ -207,6 +230,7 @@ async function startFleet({ config, flags, users, log, resources, stop }: StartO
     wake: (name) => wake(name),
     refused: pluginPrograms.refused,
     members: () => states(),
+    tracing,
   });
   return running;
 }

@@ -4,7 +4,8 @@ import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { PluginSettings } from "#config/settings.ts";
 import type { Logger } from "#fleet/log.ts";
-import { type PluginDefinition, skipPlugin } from "#fleet/plugin.ts";
+import { type PluginDefinition, skipPlugin, skipPluginBecause } from "#fleet/plugin.ts";
+import { checkExporter, whyNotTraced } from "#fleet/tracing/open-tracer.ts";
 import {
   Introspection,
   type Plugin,
@@ -21,6 +22,7 @@ import { introspectionHandlers, openServerUuid } from "./rpc/introspection.ts";
 import { versionHandlers } from "./rpc/version.ts";
 import { tcpPlugin } from "./sockets/plugins.ts";
 import type { TcpListener } from "./sockets/tcp-listener.ts";
+import { otlpPlugin, tracingPlugin } from "./tracing/plugins.ts";
 
 /** What the gateway's own plugins answer about the fleet. */
 export interface FleetState {
@@ -37,6 +39,8 @@ export interface PreparedSockets {
   tcp?: TcpListener;
   /** The table of the debug socket. */
   debug?: PluginSettings;
+  /** Whether traces are to be sent. */
+  hasTraces?: boolean;
   /** Whether figures are served. */
   hasMetrics?: boolean;
 }
@@ -80,6 +84,29 @@ export function gatewayDefinitions(
           throw skipPlugin();
         }
         sockets.debug = settings;
+        return undefined;
+      },
+    },
+    {
+      manifest: otlpPlugin,
+      init: () => {
+        const obstacle = whyNotTraced(process.env);
+        if (obstacle !== undefined) {
+          throw skipPluginBecause(obstacle);
+        }
+        checkExporter(process.env);
+        return undefined;
+      },
+    },
+    {
+      manifest: tracingPlugin,
+      init: () => {
+        const obstacle = whyNotTraced(process.env);
+        if (obstacle !== undefined) {
+          throw skipPluginBecause(obstacle);
+        }
+        checkExporter(process.env);
+        sockets.hasTraces = true;
         return undefined;
       },
     },

@@ -3,6 +3,7 @@ import type { PluginManifest } from "#fleet/manifest.ts";
 import { debugPlugin, pprofPlugin } from "./debug/plugins.ts";
 import { callMetricsPlugin, metricsPlugin } from "./metrics/plugins.ts";
 import { tcpPlugin } from "./sockets/plugins.ts";
+import { callTracesPlugin, otlpPlugin, tracingPlugin } from "./tracing/plugins.ts";
 
 const grpcType = "io.containerd.grpc.v1";
 const serviceType = "io.containerd.service.v1";
@@ -47,7 +48,10 @@ export const gatewayPlugins: readonly PluginManifest[] = [
   introspectionPlugin,
   versionPlugin,
   healthPlugin,
+  otlpPlugin,
+  tracingPlugin,
   callMetricsPlugin,
+  callTracesPlugin,
   pprofPlugin,
   grpcPlugin,
   tcpPlugin,

@@ -16,6 +16,9 @@ import { type ProcessName, privateSocketOf, publicSocketOf, shimEventsSocketOf }
 import { isEnabled } from "#fleet/startup.ts";
 import type { MemberState } from "#fleet/supervisor.ts";
 import { routesByPath } from "#fleet/topology.ts";
+import { traceInits } from "#fleet/tracing/start-spans.ts";
+import type { TraceContext } from "#fleet/tracing/trace-context.ts";
+import type { Tracer } from "#fleet/tracing/tracer.ts";
 import type { FleetUsers } from "#fleet/users.ts";
 import { type Plugin, PluginSchema } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Fleet } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
@@ -62,6 +65,8 @@ export interface ServingOptions {
   readonly members: () => readonly MemberState[];
   /** Manifests of the plugin directory that nothing is run for. */
   readonly refused: readonly RefusedManifest[];
+  /** Traces calls and the start; undefined when nobody wants traces. */
+  readonly tracing: { readonly tracer: Tracer; readonly start: TraceContext | undefined } | undefined;
 }
 
 /**
@@ -79,6 +84,7 @@ export async function serveClients({
   wake,
   members,
   refused,
+  tracing,
 }: ServingOptions): Promise<void> {
   const sockets: PreparedSockets = {};
   const own = await initPlugins(
@@ -98,7 +104,7 @@ export async function serveClients({
         crippled,
       },
     ),
-    { config, log },
+    { config, log, ...(tracing === undefined ? {} : { traced: traceInits(tracing.tracer, tracing.start) }) },
   );
   registry.record("gateway", [...own.plugins, ...refused.map(showRefused)]);
   const missing = missingRequirements(config.requiredPlugins, registry.all());
@@ -106,7 +112,18 @@ export async function serveClients({
     throw failure(ErrorKind.FailedPrecondition, missing[0]);
   }
   const calls = openCallCounts(config.metrics, own.services);
-  const observer = observeAll(logFailures(log), ...(calls === undefined ? [] : [calls.observer]));
+  const tracer = sockets.hasTraces === true ? tracing?.tracer : undefined;
+  const observer = observeAll(
+    logFailures(log),
+    ...[calls?.observer, tracer?.observer].filter((each) => each !== undefined),
+  );
+  if (tracer !== undefined) {
+    const { sendTraces } = await import("./tracing/send-traces.ts");
+    sendTraces({ config, tracer, resources });
+  }
+  /** Opens a socket, which a span tells of. */
+  const opened = <T>(address: string, open: () => Promise<T>): Promise<T> =>
+    tracer === undefined ? open() : tracer.trace("listen", { address }, open, tracing?.start);
   const host = hostRpc({ services: own.services, observer });
   resources.defer(() => host.close(drainMs));
 
@@ -154,6 +171,7 @@ export async function serveClients({
       messageLimits,
       ...(access === undefined ? {} : { access }),
       counts,
+      ...(tracer === undefined ? {} : { observer: tracer.observer }),
       local: { upstream: "gateway", host },
       connectUpstream: (upstream) => {
         const name = upstream as ProcessName;
@@ -173,8 +191,8 @@ export async function serveClients({
     connectUpstream: () => net.connect(shimEventsSocketOf(config.state)),
     onWarning: (fields, message) => log.warn(fields, message),
   });
-  const ttrpc = await listen({ ...publicSocket(config.ttrpc), admit: isOwnPeer }, (socket) =>
-    ttrpcRelay.handleConnection(socket),
+  const ttrpc = await opened(config.ttrpc.address, () =>
+    listen({ ...publicSocket(config.ttrpc), admit: isOwnPeer }, (socket) => ttrpcRelay.handleConnection(socket)),
   );
   resources.defer(async () => {
     ttrpc.close();
@@ -182,10 +200,12 @@ export async function serveClients({
   });
   const { tcp } = sockets;
   if (tcp !== undefined) {
-    await relayClients(tcp.limits, (onConnection) => tcp.listen(onConnection));
+    await relayClients(tcp.limits, (onConnection) => opened("grpc-tcp", () => tcp.listen(onConnection)));
   }
   const grpcSettings = pluginTable(config, pluginUri(grpcListener));
-  await relayClients(messageLimitsOf(grpcSettings), (onConnection) => listen(publicSocket(config.grpc), onConnection));
+  await relayClients(messageLimitsOf(grpcSettings), (onConnection) =>
+    opened(config.grpc.address, () => listen(publicSocket(config.grpc), onConnection)),
+  );
   log.info({ address: config.grpc.address }, "serving...");
 }
 

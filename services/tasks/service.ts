@@ -128,6 +128,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             },
             timeouts,
             log,
+            observer: context.tracer?.observer,
           });
           return undefined;
         },

@@ -11,6 +11,7 @@ import { ProcessFigures } from "./metrics/process-figures.ts";
 import type { InitialisedPlugins } from "./plugin.ts";
 import type { ProcessName } from "./process-name.ts";
 import type { Reloader } from "./reload.ts";
+import type { Tracer } from "./tracing/tracer.ts";
 
 export interface MemberServiceOptions {
   readonly process: ProcessName;
@@ -19,6 +20,8 @@ export interface MemberServiceOptions {
   /** The calls of clients; undefined when nobody wants them counted. */
   readonly counts: CallCounts | undefined;
   readonly reloader: Reloader;
+  /** Undefined when nothing is traced. */
+  readonly tracer: Tracer | undefined;
   /** The calls that the process answers at the moment. */
   calls(): readonly CallUnderWay[];
   /** Gets what has to be closed. */
@@ -41,6 +44,19 @@ export function memberService(options: MemberServiceOptions): ServiceBinding {
     inspect: async ({ type, id, options: asked }) =>
       asked === undefined ? {} : { extra: await plugins.inspect({ type, id }, asked) },
     dump: () => ({ state: JSON.stringify(processState(process, options.calls())) }),
+    async *trace(_request, { signal }) {
+      while (options.tracer !== undefined && !signal.aborted) {
+        const spans = await options.tracer.take(signal);
+        if (spans.length > 0) {
+          yield {
+            spans: spans.map(({ failure: why, ...span }) => ({
+              ...span,
+              ...(why === undefined ? {} : { failure: why }),
+            })),
+          };
+        }
+      }
+    },
     async *profile(request, { signal }) {
       yield* profilePieces(request, signal);
     },

@@ -10,6 +10,7 @@ import { codeOf } from "#wire/errors.ts";
 import type { ServiceBinding } from "#wire/handler.ts";
 import type { Logger } from "./log.ts";
 import type { PluginManifest } from "./manifest.ts";
+import type { TracedInit } from "./tracing/start-spans.ts";
 
 /**
  * A part of a process that containerd's users know by type and id, and that may fail or be skipped by itself: its manifest and what it does.
@@ -47,9 +48,14 @@ export function skipPlugin(reason?: string): FlotillaError {
   return new FlotillaError(ErrorKind.Unknown, reason === undefined ? skipSuffix : `${reason}: ${skipSuffix}`);
 }
 
+/** As {@link skipPlugin}, for plugins of containerd that give the reason last. */
+export function skipPluginBecause(reason: string): FlotillaError {
+  return new FlotillaError(ErrorKind.Unknown, `${skipSuffix}: ${reason}`);
+}
+
 /** Tells whether an init error is a {@link skipPlugin}. */
 function isSkipped(message: string): boolean {
-  return message === skipSuffix || message.endsWith(`: ${skipSuffix}`);
+  return message === skipSuffix || message.endsWith(`: ${skipSuffix}`) || message.startsWith(`${skipSuffix}: `);
 }
 
 export interface InitialisedPlugins {
@@ -96,7 +102,11 @@ function shownPlatforms(
 export async function initPlugins(
   manifests: readonly PluginManifest[],
   definitions: readonly PluginDefinition[],
-  { config, log }: { readonly config: FleetConfig; readonly log: Logger },
+  {
+    config,
+    log,
+    traced = (_plugin, init) => Promise.resolve(init()),
+  }: { readonly config: FleetConfig; readonly log: Logger; readonly traced?: TracedInit },
 ): Promise<InitialisedPlugins> {
   const plugins: Plugin[] = [];
   const services: ServiceBinding[] = [];
@@ -114,7 +124,7 @@ export async function initPlugins(
     }
     log.debug({ id: uri, type }, "loading plugin");
     try {
-      const facts = (await inits.get(manifest)?.init?.()) ?? {};
+      const facts = (await traced(uri, () => inits.get(manifest)?.init?.())) ?? {};
       services.push(...(facts.services ?? []));
       ready.set(uri, facts);
       plugins.push(describePlugin(manifest, facts));

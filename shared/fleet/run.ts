@@ -25,13 +25,16 @@ import { keepMemorySmall } from "./memory-keeper.ts";
 import { openCallCounts } from "./metrics/call-counts.ts";
 import type { MetricFamily } from "./metrics/family.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
-import { type ProcessName, privateSocketOf, stateDirectoryOf } from "./process-name.ts";
+import { type ProcessName, privateSocketOf, publicSocketOf, stateDirectoryOf } from "./process-name.ts";
 import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
 import { withRegisteredPlugins } from "./proxies/registered-plugins.ts";
 import { Reloader, type ReloadListener } from "./reload.ts";
 import { keepWatchdog, notifyServiceManager } from "./service-manager.ts";
 import { showSourcePlaces } from "./source-places.ts";
 import { idleVariable, onDemandProcesses } from "./startup.ts";
+import { openTracer, takeStartContext } from "./tracing/open-tracer.ts";
+import { traceFieldsOf, traceInits } from "./tracing/start-spans.ts";
+import type { Tracer } from "./tracing/tracer.ts";
 import { wakePeer } from "./wake.ts";
 
 /** How long running calls may take while a process stops. */
@@ -51,6 +54,8 @@ export interface ProcessContext {
   onReload(listener: ReloadListener): void;
   /** The plugins that are behind sockets of others and answered by way of this process; disabled ones left out. */
   readonly proxies: readonly ProxyPlugin[];
+  /** Traces what is done; undefined when nobody wants traces. */
+  readonly tracer?: Tracer | undefined;
   /** Opens a connection to another process of the fleet; closed with the resources. */
   connect(peer: ProcessName): RpcConnection;
 }
@@ -91,7 +96,10 @@ export async function runProcess(
   const load = async (): Promise<FleetConfig> =>
     (await loadConfig(parseDaemonFlags(process.argv.slice(2)), manifests)).config;
   const config = await load();
-  const log = openLog(name, config.log);
+  const tracer = await openTracer(process.env);
+  const startContext = takeStartContext(process.env);
+  const traceFields = (): Readonly<Record<string, string>> => traceFieldsOf(tracer);
+  const log = openLog(name, config.log, config.log.hasTraceId && tracer !== undefined ? traceFields : undefined);
   if (config.temp !== "") {
     process.env["TMPDIR"] = config.temp;
   }
@@ -125,45 +133,58 @@ export async function runProcess(
       log,
       resources,
       stopping: stop.signal,
+      tracer,
       proxies,
       onReload: (listener) => reloader.onReload(listener),
       connect: (peer) =>
         resources.adopt(
-          connectRpc(
-            privateSocketOf(config.state, peer),
-            onDemandProcesses.has(peer) ? { onAbsent: () => wakePeer(config, peer) } : {},
-          ),
+          connectRpc(privateSocketOf(config.state, peer), {
+            ...(onDemandProcesses.has(peer) ? { onAbsent: () => wakePeer(config, peer) } : {}),
+            ...(tracer === undefined ? {} : { observer: tracer.observer }),
+          }),
           (connection) => connection.close(),
         ),
     });
     // Those of others come first, since ours may need them.
     const carried = [...proxies.map(({ manifest }) => manifest), ...manifests];
-    const initialised = await initPlugins(carried, parts.plugins, { config, log });
+    const traced = tracer === undefined ? undefined : traceInits(tracer, startContext);
+    const initialised = await initPlugins(carried, parts.plugins, {
+      config,
+      log,
+      ...(traced === undefined ? {} : { traced }),
+    });
     const description = create(DescribeResponseSchema, { plugins: [...initialised.plugins] });
     const idle = watchIdleness(resources, parts, () => stopFor(`nobody needs ${name}`));
     const services = [...initialised.services, ...(parts.services ?? [])];
     const counts = openCallCounts(config.metrics, publicServices(services));
-    const serving = await serveMember({
-      state: config.state,
-      process: name,
-      services,
-      ownServices: [
-        memberService({
-          process: name,
-          description,
-          plugins: initialised,
-          counts,
-          resources,
-          ...(parts.measure === undefined ? {} : { measure: () => parts.measure?.() ?? [] }),
-          reloader,
-          calls,
-        }),
-        bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
-      ],
-      observer: idle === undefined ? logFailures(log) : observeAll(logFailures(log), idle.observer),
-      clientObserver: counts?.observer,
-      log,
-    });
+    const serve = (): Promise<RpcServer> =>
+      serveMember({
+        state: config.state,
+        process: name,
+        services,
+        ownServices: [
+          memberService({
+            process: name,
+            description,
+            plugins: initialised,
+            counts,
+            resources,
+            ...(parts.measure === undefined ? {} : { measure: () => parts.measure?.() ?? [] }),
+            reloader,
+            tracer,
+            calls,
+          }),
+          bindService(Health, { check: () => ({ status: healthOf(parts) }) }),
+        ],
+        observer: observeAll(
+          logFailures(log),
+          ...[idle?.observer, tracer?.observer].filter((each) => each !== undefined),
+        ),
+        clientObserver: counts?.observer,
+        log,
+      });
+    const sockets = { public: publicSocketOf(config.state, name), private: privateSocketOf(config.state, name) };
+    const serving = await (tracer === undefined ? serve() : tracer.trace("listen", sockets, serve, startContext));
     server = serving;
     resources.defer(() => serving.close(drainMs));
     await parts.onReady?.();

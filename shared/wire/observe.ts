@@ -37,6 +37,10 @@ export interface CallWatcher {
    * @param beganMs - When it began, in milliseconds of the clock of `performance.now()`.
    */
   end(code: Code | undefined, beganMs: number): void;
+  /** Runs what answers the call, so that what is done on its behalf can be told. Handlers are called within it, where it is there. */
+  readonly run?: <T>(work: () => T) => T;
+  /** Fields that go with a call that is made or passed on, in place of those that the caller has sent under the same names. */
+  readonly fields?: readonly (readonly [name: string, value: string])[];
 }
 
 /**
@@ -79,5 +83,21 @@ export function joinWatchers(...candidates: readonly (CallWatcher | undefined)[]
         requestMessage: (sizeBytes) => watchers.forEach((watcher) => watcher.requestMessage(sizeBytes)),
         responseMessage: (sizeBytes) => watchers.forEach((watcher) => watcher.responseMessage(sizeBytes)),
         end: (code, beganMs) => watchers.forEach((watcher) => watcher.end(code, beganMs)),
+        ...joinRuns(watchers),
+        ...joinFields(watchers),
       };
+}
+
+function joinRuns(watchers: readonly CallWatcher[]): Pick<CallWatcher, "run"> {
+  const runs = watchers.flatMap(({ run }) => run ?? []);
+  const [first] = runs;
+  if (first === undefined) {
+    return {};
+  }
+  return { run: runs.slice(1).reduce((outer, inner) => (work) => outer(() => inner(work)), first) };
+}
+
+function joinFields(watchers: readonly CallWatcher[]): Pick<CallWatcher, "fields"> {
+  const fields = watchers.flatMap((watcher) => watcher.fields ?? []);
+  return fields.length === 0 ? {} : { fields };
 }

@@ -49,7 +49,16 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   },
   {
     folder: "services/gateway/",
-    uses: ["node:", "#", "services/plugins.ts", "@bufbuild/protobuf", "@connectrpc/connect", "smol-toml", "execa"],
+    uses: [
+      "node:",
+      "#",
+      "services/plugins.ts",
+      "@bufbuild/protobuf",
+      "@connectrpc/connect",
+      "smol-toml",
+      "@opentelemetry/",
+      "execa",
+    ],
   },
   { folder: "deploy/", uses: ["node:", "#fleet", "services/settings-page.ts", "services/gateway/cli/", "esbuild"] },
   {
@@ -78,6 +87,10 @@ const keepers: readonly { readonly package: string; readonly places: readonly st
   { package: "undici", places: ["services/transfer/registry/http/"] },
   { package: "ws", places: ["services/cri/streaming/"] },
   { package: "pino", places: ["shared/fleet/log.ts"] },
+  { package: "@opentelemetry/api", places: ["services/gateway/tracing/"] },
+  { package: "@opentelemetry/exporter-trace-otlp-proto", places: ["services/gateway/tracing/"] },
+  { package: "@opentelemetry/resources", places: ["services/gateway/tracing/"] },
+  { package: "@opentelemetry/sdk-trace", places: ["services/gateway/tracing/"] },
   // Our own sockets are served and called by shared/wire/http2; these are for tests.
   { package: "@connectrpc/connect-node", places: [] },
   { package: "node:http2", places: [] },

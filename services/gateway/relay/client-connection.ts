@@ -1,7 +1,9 @@
 import type { Duplex } from "node:stream";
 import { wholeBuffer } from "#wire/http2/data-flow.ts";
 import { EndpointStream } from "#wire/http2/endpoint-stream.ts";
+import { HeaderBlockBuilder } from "#wire/http2/header-encoder.ts";
 import type { ReceivedHeaders } from "#wire/http2/header-intake.ts";
+import type { HeaderList } from "#wire/http2/header-list.ts";
 import { connectionWindowBytes } from "#wire/http2/limits.ts";
 import { defaultWindowBytes, ErrorCode } from "#wire/http2/protocol.ts";
 import type { RequestHead } from "#wire/http2/request-head.ts";
@@ -148,7 +150,9 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
       this.#answerHere(local.host, headers);
       return;
     }
-    const request = { id, rpc: head.path, method, contentType: head.contentType, block: list.block };
+    const observed = this.#options.observer?.start?.("relay", head.path, list);
+    const block = observed?.fields === undefined ? list.block : withFields(list, observed.fields);
+    const request = { id, rpc: head.path, method, contentType: head.contentType, block };
     const stream = new RelayedStream(request, this, this.#keepBudget);
     const { up, down } = stream;
     up.source = this;
@@ -157,7 +161,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
     down.sink = this;
     down.sendWindowBytes = this.peerInitialWindowBytes;
     this.addStream(stream);
-    stream.watcher = this.#options.observer?.start?.("relay", head.path, list);
+    stream.watcher = observed;
     if (denial !== undefined) {
       this.refuse(stream, Refusal.PermissionDenied, denial);
       return;
@@ -174,7 +178,7 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
     if (ready === undefined) {
       link.hold(stream);
     } else {
-      ready.take(stream, headers);
+      ready.take(stream, block === list.block ? headers : undefined);
     }
   }
 
@@ -271,4 +275,19 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
     upstream?.dropGated(stream);
     upstream?.streamGone();
   }
+}
+
+/** The header block of a request with fields of ours in place of the client's. */
+function withFields(list: HeaderList, more: readonly (readonly [name: string, value: string])[]): Buffer {
+  const block = new HeaderBlockBuilder();
+  for (let at = 0; at < list.fields.length; at += 2) {
+    const name = list.fields[at] as string;
+    if (!more.some(([replaced]) => replaced === name)) {
+      block.add(name, list.fields[at + 1] as string, 0x00);
+    }
+  }
+  for (const [name, value] of more) {
+    block.add(name, value, 0x00);
+  }
+  return block.build();
 }

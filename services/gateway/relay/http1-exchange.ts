@@ -6,6 +6,7 @@ import { HeaderBlockBuilder } from "#wire/http2/header-encoder.ts";
 import type { HeaderList } from "#wire/http2/header-list.ts";
 import { ErrorCode } from "#wire/http2/protocol.ts";
 import type { StreamEvents } from "#wire/http2/stream-events.ts";
+import type { CallWatcher } from "#wire/observe.ts";
 
 /** Headers that concern one connection only. @source RFC 9110 section 7.6.1, RFC 9113 section 8.2.2 */
 const hopHeaders = new Set([
@@ -27,6 +28,8 @@ export interface Http1Call {
   readonly response: http.ServerResponse;
   /** The whole body, if it was kept so that it can be sent again. */
   readonly kept: Buffer | undefined;
+  /** Fields that go with it in place of the client's of the same names. */
+  readonly fields: CallWatcher["fields"];
   /** Aborts when the client is gone. */
   readonly gone: AbortSignal;
 }
@@ -59,7 +62,7 @@ class Exchange implements StreamEvents {
 
   begin(session: ClientSession): void {
     const { request, kept, gone } = this.#call;
-    const stream = session.open(encodeRequestHead(request), this);
+    const stream = session.open(encodeRequestHead(request, this.#call.fields ?? []), this);
     this.#stream = stream;
     gone.addEventListener("abort", () => this.#end(true), { once: true });
     if (kept !== undefined) {
@@ -131,7 +134,7 @@ class Exchange implements StreamEvents {
   }
 }
 
-function encodeRequestHead(request: http.IncomingMessage): HeaderBytes {
+function encodeRequestHead(request: http.IncomingMessage, more: NonNullable<CallWatcher["fields"]>): HeaderBytes {
   const block = new HeaderBlockBuilder();
   block.add(":method", request.method ?? "POST", 0x00);
   block.add(":scheme", "http", 0x00);
@@ -141,9 +144,12 @@ function encodeRequestHead(request: http.IncomingMessage): HeaderBytes {
   const { rawHeaders } = request;
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase();
-    if (!hopHeaders.has(name) && !named.includes(name)) {
+    if (!hopHeaders.has(name) && !named.includes(name) && !more.some(([replaced]) => replaced === name)) {
       block.add(name, rawHeaders[at + 1] as string, 0x00);
     }
+  }
+  for (const [name, value] of more) {
+    block.add(name, value, 0x00);
   }
   return wholeBuffer(block.build());
 }

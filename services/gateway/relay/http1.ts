@@ -5,13 +5,14 @@ import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
 import { prefaceMsMax } from "#wire/http2/limits.ts";
 import { ErrorCode, FrameType, frameHeadBytes } from "#wire/http2/protocol.ts";
 import type { MessageLimits } from "#wire/message-limits.ts";
+import { type CallObserver, joinWatchers } from "#wire/observe.ts";
 import { SessionHolder } from "#wire/session-holder.ts";
 import { type ConnectionAccess, requestedCall } from "./access.ts";
 import { codeOfStatus, encodeConnectError, Refusal } from "./answer.ts";
-import { exchange } from "./http1-exchange.ts";
+import { exchange, type Http1Call } from "./http1-exchange.ts";
 import { keptRequestBytesMax, resendsMax } from "./limits.ts";
 import type { RelayCounts } from "./relay-counts.ts";
-import { describeMissingRoute, findRoute, type RelayMethod, type RelayRoutes } from "./route.ts";
+import { describeMissingRoute, findRoute, pathOf, type RelayMethod, type RelayRoutes } from "./route.ts";
 
 export interface Http1Options {
   readonly routes: RelayRoutes;
@@ -19,6 +20,8 @@ export interface Http1Options {
   readonly heldMsMax: number;
   readonly messageLimits: MessageLimits;
   readonly counts: RelayCounts;
+  /** Told of every call that is passed on. */
+  readonly observer: CallObserver | undefined;
   connectUpstream(upstream: string): Duplex;
 }
 
@@ -128,7 +131,10 @@ export class Http1Front {
       this.#refuse(response, Refusal.PermissionDenied, denial);
       return;
     }
-    const watcher = call === undefined ? undefined : access?.watch(call);
+    const observed = this.#options.observer?.start?.("relay", pathOf(target), {
+      find: (name) => [request.headers[name] ?? []].flat()[0],
+    });
+    const watcher = joinWatchers(observed, call === undefined ? undefined : access?.watch(call));
     const beganMs = performance.now();
     const gone = new AbortController();
     response.once("close", () => {
@@ -136,7 +142,7 @@ export class Http1Front {
       watcher?.end(response.headersSent ? codeOfStatus(response.statusCode) : undefined, beganMs);
     });
     try {
-      await this.#relay(method, request, response, gone.signal);
+      await this.#relay(method, { request, response, gone: gone.signal, fields: watcher?.fields });
     } catch (error) {
       if (response.headersSent) {
         response.destroy();
@@ -166,19 +172,15 @@ export class Http1Front {
     return sessions;
   }
 
-  async #relay(
-    method: RelayMethod,
-    request: IncomingMessage,
-    response: ServerResponse,
-    gone: AbortSignal,
-  ): Promise<void> {
+  async #relay(method: RelayMethod, call: Omit<Http1Call, "kept">): Promise<void> {
+    const { request, gone } = call;
     const unsaid = request.headers["transfer-encoding"] === undefined ? 0 : Number.POSITIVE_INFINITY;
     const lengthBytes = Number(request.headers["content-length"] ?? unsaid);
     const canKeep = method.repeatable && lengthBytes <= keptRequestBytesMax;
     const kept = canKeep ? Buffer.concat(await request.toArray()) : undefined;
     for (let resends = 0; ; resends++) {
       const session = await this.#sessionsTo(method.upstream).get(gone);
-      const isOver = await exchange(session, { request, response, kept, gone });
+      const isOver = await exchange(session, { ...call, kept });
       if (isOver) {
         return;
       }

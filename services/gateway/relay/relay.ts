@@ -68,6 +68,7 @@ export class Relay {
     this.#counts = options.counts ?? new RelayCounts();
     this.#http1 = new Http1Front({
       counts: this.#counts,
+      observer: options.observer,
       routes: options.routes,
       heldMsMax: this.#heldMsMax,
       messageLimits: this.#messageLimits,

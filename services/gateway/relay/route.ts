@@ -40,7 +40,8 @@ export function describeMissingRoute(routes: RelayRoutes, target: string): strin
   return `unknown service ${service}`;
 }
 
-function pathOf(target: string): string {
+/** The path that a request target names, without its query. */
+export function pathOf(target: string): string {
   const query = target.indexOf("?");
   return query === -1 ? target : target.slice(0, query);
 }

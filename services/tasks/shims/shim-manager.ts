@@ -4,6 +4,7 @@ import { readFileIfThere } from "#base/durable-file.ts";
 import { isFailure, systemErrorCode, wrapFailure } from "#base/errors.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { RuntimeInfo } from "#gen/containerd/types/introspection_pb.ts";
+import type { CallObserver } from "#wire/observe.ts";
 import type { TaskExit } from "../domain/supervisor.ts";
 import { isRuncShim } from "./binary.ts";
 import type { ShimEndpoint } from "./bootstrap.ts";
@@ -26,6 +27,8 @@ export interface ShimManagerOptions {
   readonly daemon: DaemonFacts;
   readonly timeouts: ShimTimeouts;
   readonly log: Logger;
+  /** Told of every call to a shim. */
+  readonly observer?: CallObserver | undefined;
 }
 
 const binaryFileName = "shim-binary-path";
@@ -191,6 +194,7 @@ export class ShimManager {
     { timeoutMs, log }: { readonly timeoutMs: number; readonly log?: LogPipe },
   ): Promise<Shim> {
     const surroundings = {
+      observer: this.#options.observer,
       bundle,
       shutdownTimeoutMs: this.#options.timeouts.shutdownMs,
       isShared: (address: string) => (this.#users.get(address) ?? 0) > 1,

@@ -3,6 +3,7 @@ import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } fro
 import { ErrorKind, FlotillaError, isFailure } from "#base/errors.ts";
 import { Task as TaskV2 } from "#gen/containerd/task/v2/shim_pb.ts";
 import { Task } from "#gen/containerd/task/v3/shim_pb.ts";
+import type { CallObserver } from "#wire/observe.ts";
 import { connectTtrpc, type TtrpcClient } from "#wire/ttrpc/client.ts";
 import { isConnectionClosed, ttrpcNamespaceHeader } from "#wire/ttrpc/status.ts";
 import { type SupervisorCallOptions, SupervisorGone } from "../domain/supervisor.ts";
@@ -16,6 +17,8 @@ export const sandboxVersion = 3;
 /** What a shim needs of its surroundings. */
 export interface ShimSurroundings {
   readonly bundle: Bundle;
+  /** Told of the calls to the shim. */
+  readonly observer: CallObserver | undefined;
   /** How long its end may take, in milliseconds. */
   readonly shutdownTimeoutMs: number;
   /** Whether other containers use the shim at this address. */
@@ -66,7 +69,11 @@ export class Shim {
     if (endpoint.protocol.toLowerCase() !== "ttrpc") {
       throw new FlotillaError(ErrorKind.Unknown, `unexpected protocol: "${endpoint.protocol}"`);
     }
-    return new Shim(await connectTtrpc(endpoint.address, { timeoutMs }), endpoint, surroundings);
+    return new Shim(
+      await connectTtrpc(endpoint.address, { timeoutMs, observer: surroundings.observer }),
+      endpoint,
+      surroundings,
+    );
   }
 
   /** Version of the task service that it speaks. */

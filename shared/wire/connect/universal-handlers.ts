@@ -122,7 +122,8 @@ class UniversalCall implements StreamEvents {
   }
 
   run(handler: UniversalHandler): void {
-    this.#answer(handler)
+    const run = this.#watcher?.run;
+    (run === undefined ? this.#answer(handler) : run(() => this.#answer(handler)))
       .catch(() => this.#stream.reset(ErrorCode.InternalError))
       .finally(() => {
         void this.#body.return();

@@ -16,6 +16,8 @@ export interface ClientCallOptions {
   readonly timeoutMs: number | undefined;
   readonly header: ConstructorParameters<typeof Headers>[0];
   readonly observer: CallObserver | undefined;
+  /** What the observer wants to be sent besides. */
+  readonly fields?: CallWatcher["fields"];
 }
 
 /** The fields that every call of a method begins with, encoded. */
@@ -27,7 +29,10 @@ export function pathOf(method: DescMethod): string {
 }
 
 /** Encodes the head of a request. */
-export function encodeRequestHead(method: DescMethod, { header, timeoutMs }: ClientCallOptions): HeaderBytes {
+export function encodeRequestHead(
+  method: DescMethod,
+  { header, timeoutMs, fields: more }: ClientCallOptions,
+): HeaderBytes {
   let fields = methodFields.get(method);
   if (fields === undefined) {
     fields = encodeHeaderBlock([
@@ -40,12 +45,12 @@ export function encodeRequestHead(method: DescMethod, { header, timeoutMs }: Cli
     ]);
     methodFields.set(method, fields);
   }
-  if (header === undefined && timeoutMs === undefined) {
+  if (header === undefined && timeoutMs === undefined && more === undefined) {
     return wholeBuffer(fields);
   }
   const block = new HeaderBlockBuilder();
   block.addEncoded(fields, 0, fields.length);
-  for (const [name, value] of headerEntries(header)) {
+  for (const [name, value] of [...headerEntries(header), ...(more ?? [])]) {
     block.add(name, value, 0x00);
   }
   if (timeoutMs !== undefined) {

@@ -69,8 +69,9 @@ class ClientStream<O extends DescMessage> implements StreamEvents {
 
   constructor(method: DescMethodStreaming<DescMessage, O>, options: ClientCallOptions) {
     this.#method = method;
-    this.#options = options;
     this.#watcher = watchCall(method, options);
+    const { fields } = this.#watcher ?? {};
+    this.#options = fields === undefined ? options : { ...options, fields };
     this.answers = new RequestQueue(
       (message) => fromBinary(method.output, message),
       (sizeBytes) => this.#stream?.consume(sizeBytes),

@@ -34,11 +34,12 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
   const repeatable = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
   const beganMs = performance.now();
   const watcher = watchCall(method, options);
+  const told = watcher?.fields === undefined ? options : { ...options, fields: watcher.fields };
   watcher?.requestMessage(framed.length - messagePrefixBytes);
   for (let losses = 0; ; losses++) {
     const session = sessions.find() ?? (await sessions.get(options.signal));
     const outcome = await new Promise<Outcome>((resolve) => {
-      new Exchange(method, options, resolve).begin(session, framed);
+      new Exchange(method, told, resolve).begin(session, framed);
     });
     if (outcome.kind === "answered") {
       watcher?.responseMessage(outcome.message.byteLength);

@@ -35,10 +35,12 @@ export class StreamCall extends ServerCall implements StreamEvents {
 
   /** Calls the handler; the stream tells its events to this call. */
   begin(): void {
-    this.#run().then(
-      () => this.succeed(),
-      (error: unknown) => this.fail(error),
-    );
+    const run = this.watcher?.run;
+    if (run === undefined) {
+      this.#answerAll();
+    } else {
+      run(() => this.#answerAll());
+    }
     this.watchDeadline();
   }
 
@@ -93,6 +95,13 @@ export class StreamCall extends ServerCall implements StreamEvents {
     super.abort(reason);
     this.#requests.fail(reason);
     this.#drained?.();
+  }
+
+  #answerAll(): void {
+    this.#run().then(
+      () => this.succeed(),
+      (error: unknown) => this.fail(error),
+    );
   }
 
   async #run(): Promise<void> {

@@ -42,7 +42,16 @@ export class UnaryCall extends ServerCall implements StreamEvents {
       return;
     }
     this.#message = undefined;
-    this.watcher?.requestMessage(message.byteLength);
+    const { watcher } = this;
+    watcher?.requestMessage(message.byteLength);
+    if (watcher?.run === undefined) {
+      this.#handle(message);
+    } else {
+      watcher.run(() => this.#handle(message));
+    }
+  }
+
+  #handle(message: Uint8Array): void {
     try {
       const request = decodeRequest(this.served.method, message);
       const answer = (this.served.handler as OneAnswer)(

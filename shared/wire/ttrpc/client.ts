@@ -9,9 +9,12 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { timerMsMax } from "#base/limits.ts";
 import { type Request, RequestSchema, type Response, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
+import { codeOf, codeOfSuccess } from "../errors.ts";
+import type { CallObserver } from "../observe.ts";
 import { parseSocketAddress } from "./address.ts";
 import { encodeFrame, type Frame, FrameParser, FrameType, type OversizedFrame, oversizedMessage } from "./frame.ts";
 import { connectionClosed, fromStatus } from "./status.ts";
@@ -54,16 +57,17 @@ const streamIdMax = 0xffff_ffff;
  * Connects to a ttrpc server.
  *
  * @param address - `unix:///path`, a plain path, or the name of an abstract socket.
- * @param options - `timeoutMs` bounds the connecting only; no limit unless given.
+ * @param options - `timeoutMs` bounds the connecting only; no limit unless given. `observer` is told of
+ *   every call.
  * @throws {@link FlotillaError} `unavailable` when nobody listens there or the time is up; `not_implemented` for
  *   other kinds of addresses.
  */
 export async function connectTtrpc(
   address: string,
-  options: { readonly timeoutMs?: number } = {},
+  options: { readonly timeoutMs?: number; readonly observer?: CallObserver | undefined } = {},
 ): Promise<TtrpcClient> {
   const socket = await connectSocket(parseSocketAddress(address), options.timeoutMs);
-  return new Connection(socket);
+  return new Connection(socket, options.observer);
 }
 
 /** A client over a connection that is there already, and which it takes over. */
@@ -100,13 +104,15 @@ interface PendingCall {
 class Connection implements TtrpcClient {
   readonly closed: Promise<void>;
   readonly #socket: Duplex;
+  readonly #observer: CallObserver | undefined;
   readonly #parser = new FrameParser();
   readonly #pending = new Map<number, PendingCall>();
   #nextStreamId = 1;
   #isClosed = false;
 
-  constructor(socket: Duplex) {
+  constructor(socket: Duplex, observer?: CallObserver) {
     this.#socket = socket;
+    this.#observer = observer;
     this.closed = new Promise((resolve) => {
       socket.once("close", () => {
         this.#end();
@@ -122,14 +128,28 @@ class Connection implements TtrpcClient {
     request: MessageInitShape<I>,
     options: TtrpcCallOptions = {},
   ): Promise<MessageShape<O>> {
+    const beganMs = performance.now();
+    const metadata = options.metadata ?? {};
+    const rpc = `/${options.serviceName ?? method.parent.typeName}/${method.name}`;
+    const watcher = this.#observer?.start?.("client", rpc, { find: (name) => metadata[name] });
+    const fields = [...Object.entries(metadata), ...(watcher?.fields ?? [])];
     const envelope = create(RequestSchema, {
       service: options.serviceName ?? method.parent.typeName,
       method: method.name,
       payload: toBinary(method.input, create(method.input, request)),
       timeoutNano: options.timeoutMs === undefined ? 0n : BigInt(Math.ceil(options.timeoutMs * 1e6)),
-      metadata: Object.entries(options.metadata ?? {}).map(([key, value]) => ({ key, value })),
+      metadata: fields.map(([key, value]) => ({ key, value })),
     });
-    const response = await this.#exchange(envelope, options);
+    watcher?.requestMessage(envelope.payload.byteLength);
+    let response: Response;
+    try {
+      response = await this.#exchange(envelope, options);
+    } catch (error) {
+      watcher?.end(error instanceof FlotillaError ? codeOf(error.kind) : Code.Unknown, beganMs);
+      throw error;
+    }
+    watcher?.responseMessage(response.payload.byteLength);
+    watcher?.end(response.status?.code ?? codeOfSuccess, beganMs);
     if (response.status !== undefined && response.status.code !== 0) {
       throw fromStatus(response.status);
     }

@@ -142,7 +142,8 @@ export class ServerConnection {
     const watcher = observer?.start?.("server", rpc, { find: header });
     watcher?.requestMessage(request.payload.byteLength);
     try {
-      const answer = await settleOrAbort(callMethod(served, request.payload, { header, signal }), signal);
+      const call = (): Promise<Uint8Array> => callMethod(served, request.payload, { header, signal });
+      const answer = await settleOrAbort(watcher?.run === undefined ? call() : watcher.run(call), signal);
       watcher?.responseMessage(answer.byteLength);
       watcher?.end(codeOfSuccess, beganMs);
       this.#answer(streamId, undefined, answer);

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/fleet/v1/fleet.proto.
  */
 export const file_flotilla_fleet_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiDwoNUmVsb2FkUmVxdWVzdCIxCg5SZWxvYWRSZXNwb25zZRIPCgdjaGFuZ2VkGAEgAygJEg4KBmZyb3plbhgCIAMoCSINCgtEdW1wUmVxdWVzdCIdCgxEdW1wUmVzcG9uc2USDQoFc3RhdGUYASABKAkiPwoOUHJvZmlsZVJlcXVlc3QSDAoEa2luZBgBIAEoCRIPCgdzZWNvbmRzGAIgASgBEg4KBmZvcm1hdBgDIAEoCSIgCg9Qcm9maWxlUmVzcG9uc2USDQoFcGllY2UYASABKAwiEAoOTWVhc3VyZVJlcXVlc3QiWQoPTWVhc3VyZVJlc3BvbnNlEhMKC2luY2FybmF0aW9uGAEgASgJEjEKCGZhbWlsaWVzGAIgAygLMh8uZmxvdGlsbGEuZmxlZXQudjEuTWV0cmljRmFtaWx5IlgKDE1ldHJpY0ZhbWlseRIMCgRuYW1lGAEgASgJEgwKBGhlbHAYAiABKAkSDAoEa2luZBgDIAEoCRIOCgZzZXJpZXMYBCADKAkSDgoGdmFsdWVzGAUgAygBIhEKD0Rlc2NyaWJlUmVxdWVzdCJRCg5JbnNwZWN0UmVxdWVzdBIMCgR0eXBlGAEgASgJEgoKAmlkGAIgASgJEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjYKD0luc3BlY3RSZXNwb25zZRIjCgVleHRyYRgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiUQoQRGVzY3JpYmVSZXNwb25zZRI9CgdwbHVnaW5zGAEgAygLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxLlBsdWdpbiIeCgtXYWtlUmVxdWVzdBIPCgdwcm9jZXNzGAEgASgJIg4KDFdha2VSZXNwb25zZSIPCg1TdGF0dXNSZXF1ZXN0Ir4BCg5TdGF0dXNSZXNwb25zZRIxCgdnYXRld2F5GAEgASgLMiAuZmxvdGlsbGEuZmxlZXQudjEuUHJvY2Vzc1N0YXR1cxIzCglwcm9jZXNzZXMYAiADKAsyIC5mbG90aWxsYS5mbGVldC52MS5Qcm9jZXNzU3RhdHVzEhMKC2Nvbm5lY3Rpb25zGAMgASgNEgwKBGhlbGQYBCABKAQSEAoIcmVwbGF5ZWQYBSABKAQSDwoHcmVmdXNlZBgGIAEoBCKwAQoNUHJvY2Vzc1N0YXR1cxIMCgRuYW1lGAEgASgJEgsKA3BpZBgCIAEoDRIQCghyZXN0YXJ0cxgDIAEoDRIQCghnaXZlbl91cBgEIAEoCBIRCglvbl9kZW1hbmQYBSABKAgSDQoFY2FsbHMYBiABKA0SEgoKc3VwZXJ2aXNlZBgHIAEoCBIWCg5yZXNpZGVudF9ieXRlcxgIIAEoBBISCgpzdGFydGVkX21zGAkgASgEMosECgZNZW1iZXISWAoIRGVzY3JpYmUSIi5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlcXVlc3QaIy5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlc3BvbnNlIgOQAgESTAoERHVtcBIeLmZsb3RpbGxhLmZsZWV0LnYxLkR1bXBSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuRHVtcFJlc3BvbnNlIgOQAgESVwoHUHJvZmlsZRIhLmZsb3RpbGxhLmZsZWV0LnYxLlByb2ZpbGVSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuUHJvZmlsZVJlc3BvbnNlIgOQAgEwARJVCgdNZWFzdXJlEiEuZmxvdGlsbGEuZmxlZXQudjEuTWVhc3VyZVJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVzcG9uc2UiA5ACARJVCgdJbnNwZWN0EiEuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVzcG9uc2UiA5ACARJSCgZSZWxvYWQSIC5mbG90aWxsYS5mbGVldC52MS5SZWxvYWRSZXF1ZXN0GiEuZmxvdGlsbGEuZmxlZXQudjEuUmVsb2FkUmVzcG9uc2UiA5ACAjKpAQoFRmxlZXQSUgoGU3RhdHVzEiAuZmxvdGlsbGEuZmxlZXQudjEuU3RhdHVzUmVxdWVzdBohLmZsb3RpbGxhLmZsZWV0LnYxLlN0YXR1c1Jlc3BvbnNlIgOQAgESTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiDwoNUmVsb2FkUmVxdWVzdCIxCg5SZWxvYWRSZXNwb25zZRIPCgdjaGFuZ2VkGAEgAygJEg4KBmZyb3plbhgCIAMoCSIOCgxUcmFjZVJlcXVlc3QiNwoNVHJhY2VSZXNwb25zZRImCgVzcGFucxgBIAMoCzIXLmZsb3RpbGxhLmZsZWV0LnYxLlNwYW4ikwIKBFNwYW4SEAoIdHJhY2VfaWQYASABKAkSDwoHc3Bhbl9pZBgCIAEoCRIWCg5wYXJlbnRfc3Bhbl9pZBgDIAEoCRIMCgRuYW1lGAQgASgJEgwKBGtpbmQYBSABKAkSEAoIYmVnYW5fbXMYBiABKAESEAoIZW5kZWRfbXMYByABKAESOwoKYXR0cmlidXRlcxgIIAMoCzInLmZsb3RpbGxhLmZsZWV0LnYxLlNwYW4uQXR0cmlidXRlc0VudHJ5EhQKB2ZhaWx1cmUYCSABKAlIAIgBARoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIKCghfZmFpbHVyZSINCgtEdW1wUmVxdWVzdCIdCgxEdW1wUmVzcG9uc2USDQoFc3RhdGUYASABKAkiPwoOUHJvZmlsZVJlcXVlc3QSDAoEa2luZBgBIAEoCRIPCgdzZWNvbmRzGAIgASgBEg4KBmZvcm1hdBgDIAEoCSIgCg9Qcm9maWxlUmVzcG9uc2USDQoFcGllY2UYASABKAwiEAoOTWVhc3VyZVJlcXVlc3QiWQoPTWVhc3VyZVJlc3BvbnNlEhMKC2luY2FybmF0aW9uGAEgASgJEjEKCGZhbWlsaWVzGAIgAygLMh8uZmxvdGlsbGEuZmxlZXQudjEuTWV0cmljRmFtaWx5IlgKDE1ldHJpY0ZhbWlseRIMCgRuYW1lGAEgASgJEgwKBGhlbHAYAiABKAkSDAoEa2luZBgDIAEoCRIOCgZzZXJpZXMYBCADKAkSDgoGdmFsdWVzGAUgAygBIhEKD0Rlc2NyaWJlUmVxdWVzdCJRCg5JbnNwZWN0UmVxdWVzdBIMCgR0eXBlGAEgASgJEgoKAmlkGAIgASgJEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjYKD0luc3BlY3RSZXNwb25zZRIjCgVleHRyYRgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiUQoQRGVzY3JpYmVSZXNwb25zZRI9CgdwbHVnaW5zGAEgAygLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxLlBsdWdpbiIeCgtXYWtlUmVxdWVzdBIPCgdwcm9jZXNzGAEgASgJIg4KDFdha2VSZXNwb25zZSIPCg1TdGF0dXNSZXF1ZXN0Ir4BCg5TdGF0dXNSZXNwb25zZRIxCgdnYXRld2F5GAEgASgLMiAuZmxvdGlsbGEuZmxlZXQudjEuUHJvY2Vzc1N0YXR1cxIzCglwcm9jZXNzZXMYAiADKAsyIC5mbG90aWxsYS5mbGVldC52MS5Qcm9jZXNzU3RhdHVzEhMKC2Nvbm5lY3Rpb25zGAMgASgNEgwKBGhlbGQYBCABKAQSEAoIcmVwbGF5ZWQYBSABKAQSDwoHcmVmdXNlZBgGIAEoBCKwAQoNUHJvY2Vzc1N0YXR1cxIMCgRuYW1lGAEgASgJEgsKA3BpZBgCIAEoDRIQCghyZXN0YXJ0cxgDIAEoDRIQCghnaXZlbl91cBgEIAEoCBIRCglvbl9kZW1hbmQYBSABKAgSDQoFY2FsbHMYBiABKA0SEgoKc3VwZXJ2aXNlZBgHIAEoCBIWCg5yZXNpZGVudF9ieXRlcxgIIAEoBBISCgpzdGFydGVkX21zGAkgASgEMt4ECgZNZW1iZXISWAoIRGVzY3JpYmUSIi5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlcXVlc3QaIy5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlc3BvbnNlIgOQAgESUQoFVHJhY2USHy5mbG90aWxsYS5mbGVldC52MS5UcmFjZVJlcXVlc3QaIC5mbG90aWxsYS5mbGVldC52MS5UcmFjZVJlc3BvbnNlIgOQAgEwARJMCgREdW1wEh4uZmxvdGlsbGEuZmxlZXQudjEuRHVtcFJlcXVlc3QaHy5mbG90aWxsYS5mbGVldC52MS5EdW1wUmVzcG9uc2UiA5ACARJXCgdQcm9maWxlEiEuZmxvdGlsbGEuZmxlZXQudjEuUHJvZmlsZVJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5Qcm9maWxlUmVzcG9uc2UiA5ACATABElUKB01lYXN1cmUSIS5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVxdWVzdBoiLmZsb3RpbGxhLmZsZWV0LnYxLk1lYXN1cmVSZXNwb25zZSIDkAIBElUKB0luc3BlY3QSIS5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVxdWVzdBoiLmZsb3RpbGxhLmZsZWV0LnYxLkluc3BlY3RSZXNwb25zZSIDkAIBElIKBlJlbG9hZBIgLmZsb3RpbGxhLmZsZWV0LnYxLlJlbG9hZFJlcXVlc3QaIS5mbG90aWxsYS5mbGVldC52MS5SZWxvYWRSZXNwb25zZSIDkAICMqkBCgVGbGVldBJSCgZTdGF0dXMSIC5mbG90aWxsYS5mbGVldC52MS5TdGF0dXNSZXF1ZXN0GiEuZmxvdGlsbGEuZmxlZXQudjEuU3RhdHVzUmVzcG9uc2UiA5ACARJMCgRXYWtlEh4uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlcXVlc3QaHy5mbG90aWxsYS5mbGVldC52MS5XYWtlUmVzcG9uc2UiA5ACAmIGcHJvdG8z", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
 
 /**
  * ReloadRequest is empty.
@@ -62,6 +62,119 @@ export const ReloadResponseSchema: GenMessage<ReloadResponse> = /*@__PURE__*/
   messageDesc(file_flotilla_fleet_v1_fleet, 1);
 
 /**
+ * TraceRequest is empty.
+ *
+ * @generated from message flotilla.fleet.v1.TraceRequest
+ */
+export type TraceRequest = Message<"flotilla.fleet.v1.TraceRequest"> & {
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.TraceRequest.
+ * Use `create(TraceRequestSchema)` to create a new message.
+ */
+export const TraceRequestSchema: GenMessage<TraceRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+
+/**
+ * TraceResponse carries spans that are over.
+ *
+ * @generated from message flotilla.fleet.v1.TraceResponse
+ */
+export type TraceResponse = Message<"flotilla.fleet.v1.TraceResponse"> & {
+  /**
+   * spans in the order in which they ended.
+   *
+   * @generated from field: repeated flotilla.fleet.v1.Span spans = 1;
+   */
+  spans: Span[];
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.TraceResponse.
+ * Use `create(TraceResponseSchema)` to create a new message.
+ */
+export const TraceResponseSchema: GenMessage<TraceResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+
+/**
+ * Span is something that took some time and is over.
+ *
+ * @generated from message flotilla.fleet.v1.Span
+ */
+export type Span = Message<"flotilla.fleet.v1.Span"> & {
+  /**
+   * trace_id in hexadecimal.
+   *
+   * @generated from field: string trace_id = 1;
+   */
+  traceId: string;
+
+  /**
+   * span_id in hexadecimal.
+   *
+   * @generated from field: string span_id = 2;
+   */
+  spanId: string;
+
+  /**
+   * parent_span_id in hexadecimal; empty for the first of a trace.
+   *
+   * @generated from field: string parent_span_id = 3;
+   */
+  parentSpanId: string;
+
+  /**
+   * name of it; of a call its method.
+   *
+   * @generated from field: string name = 4;
+   */
+  name: string;
+
+  /**
+   * kind: server, client or internal.
+   *
+   * @generated from field: string kind = 5;
+   */
+  kind: string;
+
+  /**
+   * began_ms is when it began, in milliseconds since 1970.
+   *
+   * @generated from field: double began_ms = 6;
+   */
+  beganMs: number;
+
+  /**
+   * ended_ms is when it ended, in milliseconds since 1970.
+   *
+   * @generated from field: double ended_ms = 7;
+   */
+  endedMs: number;
+
+  /**
+   * attributes by their names.
+   *
+   * @generated from field: map<string, string> attributes = 8;
+   */
+  attributes: { [key: string]: string };
+
+  /**
+   * failure says why it failed; absent when it did not.
+   *
+   * @generated from field: optional string failure = 9;
+   */
+  failure?: string | undefined;
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.Span.
+ * Use `create(SpanSchema)` to create a new message.
+ */
+export const SpanSchema: GenMessage<Span> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 4);
+
+/**
  * DumpRequest is empty.
  *
  * @generated from message flotilla.fleet.v1.DumpRequest
@@ -74,7 +187,7 @@ export type DumpRequest = Message<"flotilla.fleet.v1.DumpRequest"> & {
  * Use `create(DumpRequestSchema)` to create a new message.
  */
 export const DumpRequestSchema: GenMessage<DumpRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+  messageDesc(file_flotilla_fleet_v1_fleet, 5);
 
 /**
  * DumpResponse tells what a process is doing.
@@ -95,7 +208,7 @@ export type DumpResponse = Message<"flotilla.fleet.v1.DumpResponse"> & {
  * Use `create(DumpResponseSchema)` to create a new message.
  */
 export const DumpResponseSchema: GenMessage<DumpResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+  messageDesc(file_flotilla_fleet_v1_fleet, 6);
 
 /**
  * ProfileRequest says what is to be watched, and for how long.
@@ -130,7 +243,7 @@ export type ProfileRequest = Message<"flotilla.fleet.v1.ProfileRequest"> & {
  * Use `create(ProfileRequestSchema)` to create a new message.
  */
 export const ProfileRequestSchema: GenMessage<ProfileRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 4);
+  messageDesc(file_flotilla_fleet_v1_fleet, 7);
 
 /**
  * ProfileResponse carries a piece of a profile.
@@ -151,7 +264,7 @@ export type ProfileResponse = Message<"flotilla.fleet.v1.ProfileResponse"> & {
  * Use `create(ProfileResponseSchema)` to create a new message.
  */
 export const ProfileResponseSchema: GenMessage<ProfileResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 5);
+  messageDesc(file_flotilla_fleet_v1_fleet, 8);
 
 /**
  * MeasureRequest is empty.
@@ -166,7 +279,7 @@ export type MeasureRequest = Message<"flotilla.fleet.v1.MeasureRequest"> & {
  * Use `create(MeasureRequestSchema)` to create a new message.
  */
 export const MeasureRequestSchema: GenMessage<MeasureRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 6);
+  messageDesc(file_flotilla_fleet_v1_fleet, 9);
 
 /**
  * MeasureResponse carries the figures of a process as Prometheus knows them.
@@ -194,7 +307,7 @@ export type MeasureResponse = Message<"flotilla.fleet.v1.MeasureResponse"> & {
  * Use `create(MeasureResponseSchema)` to create a new message.
  */
 export const MeasureResponseSchema: GenMessage<MeasureResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 7);
+  messageDesc(file_flotilla_fleet_v1_fleet, 10);
 
 /**
  * MetricFamily is values that have a name.
@@ -243,7 +356,7 @@ export type MetricFamily = Message<"flotilla.fleet.v1.MetricFamily"> & {
  * Use `create(MetricFamilySchema)` to create a new message.
  */
 export const MetricFamilySchema: GenMessage<MetricFamily> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 8);
+  messageDesc(file_flotilla_fleet_v1_fleet, 11);
 
 /**
  * DescribeRequest is empty.
@@ -258,7 +371,7 @@ export type DescribeRequest = Message<"flotilla.fleet.v1.DescribeRequest"> & {
  * Use `create(DescribeRequestSchema)` to create a new message.
  */
 export const DescribeRequestSchema: GenMessage<DescribeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 9);
+  messageDesc(file_flotilla_fleet_v1_fleet, 12);
 
 /**
  * InspectRequest names a plugin and says what is asked of it.
@@ -293,7 +406,7 @@ export type InspectRequest = Message<"flotilla.fleet.v1.InspectRequest"> & {
  * Use `create(InspectRequestSchema)` to create a new message.
  */
 export const InspectRequestSchema: GenMessage<InspectRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 10);
+  messageDesc(file_flotilla_fleet_v1_fleet, 13);
 
 /**
  * InspectResponse carries the answer of the plugin.
@@ -314,7 +427,7 @@ export type InspectResponse = Message<"flotilla.fleet.v1.InspectResponse"> & {
  * Use `create(InspectResponseSchema)` to create a new message.
  */
 export const InspectResponseSchema: GenMessage<InspectResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 11);
+  messageDesc(file_flotilla_fleet_v1_fleet, 14);
 
 /**
  * DescribeResponse lists plugins in the order of their initialisation.
@@ -335,7 +448,7 @@ export type DescribeResponse = Message<"flotilla.fleet.v1.DescribeResponse"> & {
  * Use `create(DescribeResponseSchema)` to create a new message.
  */
 export const DescribeResponseSchema: GenMessage<DescribeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 12);
+  messageDesc(file_flotilla_fleet_v1_fleet, 15);
 
 /**
  * WakeRequest names a process of the fleet.
@@ -356,7 +469,7 @@ export type WakeRequest = Message<"flotilla.fleet.v1.WakeRequest"> & {
  * Use `create(WakeRequestSchema)` to create a new message.
  */
 export const WakeRequestSchema: GenMessage<WakeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 13);
+  messageDesc(file_flotilla_fleet_v1_fleet, 16);
 
 /**
  * WakeResponse is empty.
@@ -371,7 +484,7 @@ export type WakeResponse = Message<"flotilla.fleet.v1.WakeResponse"> & {
  * Use `create(WakeResponseSchema)` to create a new message.
  */
 export const WakeResponseSchema: GenMessage<WakeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 14);
+  messageDesc(file_flotilla_fleet_v1_fleet, 17);
 
 /**
  * StatusRequest is empty.
@@ -386,7 +499,7 @@ export type StatusRequest = Message<"flotilla.fleet.v1.StatusRequest"> & {
  * Use `create(StatusRequestSchema)` to create a new message.
  */
 export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 15);
+  messageDesc(file_flotilla_fleet_v1_fleet, 18);
 
 /**
  * StatusResponse tells of the gateway and of the processes.
@@ -442,7 +555,7 @@ export type StatusResponse = Message<"flotilla.fleet.v1.StatusResponse"> & {
  * Use `create(StatusResponseSchema)` to create a new message.
  */
 export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 16);
+  messageDesc(file_flotilla_fleet_v1_fleet, 19);
 
 /**
  * ProcessStatus tells of a process.
@@ -519,7 +632,7 @@ export type ProcessStatus = Message<"flotilla.fleet.v1.ProcessStatus"> & {
  * Use `create(ProcessStatusSchema)` to create a new message.
  */
 export const ProcessStatusSchema: GenMessage<ProcessStatus> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 17);
+  messageDesc(file_flotilla_fleet_v1_fleet, 20);
 
 /**
  * Member is served by every process of the fleet.
@@ -537,6 +650,17 @@ export const Member: GenService<{
     methodKind: "unary";
     input: typeof DescribeRequestSchema;
     output: typeof DescribeResponseSchema;
+  },
+  /**
+   * Trace answers the spans of the process as they end, each once, so that one caller alone gets them. It
+   * does not keep a process on demand running.
+   *
+   * @generated from rpc flotilla.fleet.v1.Member.Trace
+   */
+  trace: {
+    methodKind: "server_streaming";
+    input: typeof TraceRequestSchema;
+    output: typeof TraceResponseSchema;
   },
   /**
    * Dump answers what the process is doing. It does not keep a process on demand running.

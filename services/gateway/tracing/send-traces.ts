@@ -1,0 +1,25 @@
+import type { FleetConfig } from "#config/config.ts";
+import type { Tracer } from "#fleet/tracing/tracer.ts";
+import { memberNames } from "../members.ts";
+import { TraceCollector } from "./trace-collector.ts";
+import { TraceExport } from "./trace-export.ts";
+
+export interface SendTracesOptions {
+  readonly config: FleetConfig;
+  readonly tracer: Tracer;
+  /** Gets what has to be closed. */
+  readonly resources: AsyncDisposableStack;
+}
+
+/** Sends what all processes trace to the collector that the environment names, for as long as the gateway runs. */
+export function sendTraces({ config, tracer, resources }: SendTracesOptions): void {
+  const traces = resources.use(new TraceExport(process.env));
+  resources.use(
+    new TraceCollector({
+      state: config.state,
+      processes: memberNames(config.disabledPlugins),
+      tracer,
+      onSpans: (name, spans) => traces.add(name, spans),
+    }),
+  );
+}
