@@ -17,6 +17,8 @@ import { startRegistry } from "../kit/registry.ts";
 
 const namespace = "demo";
 const settleMs = 500;
+/** On the loopback device, as those who only try it have it. */
+const metricsAddress = "127.0.0.1:21338";
 
 function say(text: string): void {
   process.stdout.write(`\n\u001b[1m${text}\u001b[0m\n`);
@@ -38,6 +40,20 @@ async function showStatus(daemon: Daemon): Promise<void> {
   const launcher = fileURLToPath(new URL("../../deploy/flotilla", import.meta.url));
   const { stdout } = await execa(launcher, ["--state", daemon.state, "--address", daemon.address, "status"]);
   process.stdout.write(`${stdout}\n`);
+}
+
+/** Shows some of what Prometheus would be told. */
+async function showMetrics(): Promise<void> {
+  process.stdout.write(`$ curl http://${metricsAddress}/v1/metrics | grep …\n`);
+  const text = await (await fetch(`http://${metricsAddress}/v1/metrics`)).text();
+  const shown =
+    /^(?:flotilla_process_restarts_total|flotilla_relay|flotilla_events_taken|container_pids_current|grpc_server_started_total.*Tasks.* [1-9])/;
+  process.stdout.write(
+    `${text
+      .split("\n")
+      .filter((line) => shown.test(line))
+      .join("\n")}\n`,
+  );
 }
 
 /** Reads what any NATS user may read, with the read-only user that the daemon has made. */
@@ -63,7 +79,9 @@ process.stdout.write(`${reference}\n`);
 
 say("2. The fleet, on directories of its own");
 const startedMs = performance.now();
-const daemon = resources.use(await startFlotilla());
+const daemon = resources.use(
+  await startFlotilla({ config: `[plugins."io.containerd.server.v1.metrics"]\naddress = "${metricsAddress}"\n` }),
+);
 process.stdout.write(`serving on ${daemon.address} after ${((performance.now() - startedMs) / 1000).toFixed(2)} s\n`);
 const events: string[] = [];
 const nats = await followNats(daemon, events);
@@ -86,6 +104,7 @@ process.stdout.write(`kill -9 ${daemon.pidOf("tasks")}   # tasks\n`);
 await daemon.kill9("tasks");
 await show(daemon, "tasks", "ls");
 await showStatus(daemon);
+await showMetrics();
 await show(daemon, "tasks", "rm", "--force", "sleeper");
 await show(daemon, "containers", "rm", "sleeper");
 

@@ -4,6 +4,7 @@ import { dial } from "#wire/http2/reusing-socket.ts";
 import type { CallObserver } from "#wire/observe.ts";
 import { serveRpc } from "#wire/server.ts";
 import { Relay, type RelayRoutes } from "../../services/gateway/relay/relay.ts";
+import type { RelayCounts } from "../../services/gateway/relay/relay-counts.ts";
 import { bindEcho, type EchoHandlers, echoPath, echoRoutes, plainEcho } from "./echo-service.ts";
 import { grpcRequest, headers, RawConnection, RawServer, Type } from "./raw-http2.ts";
 import { makeTemporaryDirectory } from "./temporary-directory.ts";
@@ -21,6 +22,7 @@ export async function listenRelay(options: {
   readonly routes: RelayRoutes;
   readonly heldMsMax: number;
   readonly observer?: CallObserver;
+  readonly counts?: RelayCounts;
   socketOf(upstream: string): string;
 }): Promise<ListeningRelay> {
   const warnings: string[] = [];
@@ -28,6 +30,7 @@ export async function listenRelay(options: {
     routes: options.routes,
     heldMsMax: options.heldMsMax,
     ...(options.observer === undefined ? {} : { observer: options.observer }),
+    ...(options.counts === undefined ? {} : { counts: options.counts }),
     connectUpstream: (upstream) => dial(options.socketOf(upstream)),
     onWarning: (fields, message) => warnings.push(`${message}: ${"err" in fields ? String(fields.err) : ""}`),
   });
@@ -54,7 +57,7 @@ export interface RelayStand extends AsyncDisposable {
 
 /** Opens a relay whose only process is `echo`. */
 export async function buildRelayStand(
-  options: { readonly heldMsMax?: number; readonly observer?: CallObserver } = {},
+  options: { readonly heldMsMax?: number; readonly observer?: CallObserver; readonly counts?: RelayCounts } = {},
 ): Promise<RelayStand> {
   const directory = await makeTemporaryDirectory("relay");
   const socketPath = `${directory.path}/front.sock`;
