@@ -3,6 +3,7 @@ import { pluginUri } from "#config/manifest.ts";
 import type { ProcessContext } from "#fleet/run.ts";
 import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
+import { checkpointCall } from "./checkpoint/checkpoint-call.ts";
 import type { CriSettings } from "./config.ts";
 import { type Containers, openContainers } from "./containers/containers.ts";
 import { exploreMachine, type Machine } from "./containers/machine.ts";
@@ -118,6 +119,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       ...podCalls(podParts),
       ...containers.calls,
       ...streamingCalls({ ...streamParts, events, server }),
+      ...checkpointCall(settings),
       ...statsCalls(containers.parts),
     },
     async recover() {
