@@ -112,10 +112,12 @@ async function start(parts: ContainerParts, container: Container, signal: AbortS
     await parts.observers.start(container).catch((error: unknown) => {
       throw wrapFailure(error, "NRI container start failed");
     });
+    // Noted before: what ends at once must not have ended before it was started.
+    const startedAtNs = wallClock();
     const { pid } = await peers.tasks.start({ containerId: id }, call).catch((error: unknown) => {
       throw wrapFailure(error, `failed to start containerd task ${quote(id)}`);
     });
-    await container.update((status) => ({ ...status, pid, startedAtNs: wallClock() }));
+    await container.update((status) => ({ ...status, pid, startedAtNs }));
   } catch (error) {
     await removeTask(parts, id);
     throw error;
