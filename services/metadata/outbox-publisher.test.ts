@@ -65,6 +65,24 @@ test("events go out in order, each until it was taken", { timeout: 60_000 }, asy
   assert.deepEqual([taken.length, records.outbox.next(10).length], [5, 1], "what comes after the stop waits");
 });
 
+test("events that come one soon after the other go out by one call", { timeout: 60_000 }, async () => {
+  using opened = new TestStores();
+  const { records, namespaces } = opened.stores;
+  const calls: number[] = [];
+  const stop = new AbortController();
+  const publish: Publish = async (events) => {
+    calls.push(events.length);
+    stop.abort();
+  };
+  const running = new OutboxPublisher(records, publish, reports(), { gatherMs: 500 }).run(stop.signal);
+  await turns(1);
+  for (const name of ["a", "b", "c"]) {
+    await namespaces.create(name, {});
+  }
+  await running;
+  assert.deepEqual(calls, [3]);
+});
+
 test("an event that is never taken is told of and holds nothing up", { timeout: 60_000 }, async () => {
   using opened = new TestStores();
   const { records, namespaces } = opened.stores;
@@ -161,7 +179,7 @@ test("while too many events wait nothing can be changed, and it is told how many
   const onWaiting = (state: OutboxState): void => {
     told.push(state);
   };
-  const running = new OutboxPublisher(records, publish, reports({ onWaiting }), 0).run(stop.signal);
+  const running = new OutboxPublisher(records, publish, reports({ onWaiting }), { reportMs: 0 }).run(stop.signal);
   const firstNs = BigInt(opened.nowMs) * 1_000_000n;
   for (const name of ["a", "b", "c"]) {
     await namespaces.create(name, {});

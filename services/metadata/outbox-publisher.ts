@@ -18,6 +18,11 @@ export type Publish = (events: readonly OutgoingEvent[], signal: AbortSignal) =>
 const eventsPerCallMax = 256;
 /** Most bytes of envelopes in one call, unless a single one has more. */
 const bytesPerCallMax = 4 * 1024 * 1024;
+/**
+ * How long the first event after a pause waits for those that come with it: what a client does mostly makes several, one after the other, and a
+ * call for each would cost the events process more than all else about them.
+ */
+const gatherMsDefault = 5;
 const retryMsMin = 50;
 const retryMsMax = 5_000;
 
@@ -35,7 +40,7 @@ export interface PublisherReports {
 const reportMsDefault = 30_000;
 
 /**
- * Takes events out of the outbox, in order, each after it was published. Starts as soon as an event is committed, and tries again
+ * Takes events out of the outbox, in order, each after it was published. Starts some milliseconds after an event is committed, and tries again
  * while the events process is away; the outbox holds what waits.
  */
 export class OutboxPublisher {
@@ -44,15 +49,26 @@ export class OutboxPublisher {
   readonly #publish: Publish;
   readonly #reports: PublisherReports;
   readonly #reportMs: number;
+  readonly #gatherMs: number;
   #wake = Promise.withResolvers<void>();
   #lookedMs = performance.now();
 
-  constructor(records: Records, publish: Publish, reports: PublisherReports, reportMs = reportMsDefault) {
+  /** @param times - In place of the usual ones. */
+  constructor(
+    records: Records,
+    publish: Publish,
+    reports: PublisherReports,
+    {
+      reportMs = reportMsDefault,
+      gatherMs = gatherMsDefault,
+    }: { readonly reportMs?: number; readonly gatherMs?: number } = {},
+  ) {
     this.#records = records;
     this.#outbox = records.outbox;
     this.#publish = publish;
     this.#reports = reports;
     this.#reportMs = reportMs;
+    this.#gatherMs = gatherMs;
     records.onCommit(() => this.#wake.resolve());
   }
 
@@ -67,6 +83,7 @@ export class OutboxPublisher {
       const last = batch.at(-1);
       if (last === undefined) {
         await this.#wake.promise;
+        await delay(this.#gatherMs, undefined, { ref: false, signal }).catch(() => undefined);
         continue;
       }
       this.#reportWaiting();
