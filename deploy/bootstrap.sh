@@ -76,7 +76,7 @@ bring_test_programs() {
   bring_programs ctr=containerd docker-registry=docker-registry skopeo=skopeo umoci=umoci \
     busybox=busybox-static curl=curl setfattr=attr ip=iproute2 tar=tar xz=xz-utils python3=python3 openssl=openssl \
     mkfs.btrfs=btrfs-progs mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mkfs.erofs=erofs-utils losetup=mount \
-    iptables=iptables systemd-analyze=systemd /usr/lib/cni/bridge=containernetworking-plugins
+    iptables=iptables systemd-analyze=systemd dockerd=docker.io docker-compose=docker-compose /usr/lib/cni/bridge=containernetworking-plugins
 }
 
 bring_node

@@ -31,7 +31,7 @@ test("generated code is what proto/ makes", async () => {
 });
 
 test("shell scripts parse", async () => {
-  const packaging = ["debian/build.sh", "debian/postinst", "debian/prerm", "debian/postrm"];
+  const packaging = ["debian/build.sh", "debian/postinst", "debian/prerm", "debian/postrm", "compose/build-image.sh"];
   for (const script of ["bootstrap.sh", "environment.sh", "flotilla", "flotilla-member", ...packaging]) {
     await passes("sh", "-n", `deploy/${script}`);
   }
