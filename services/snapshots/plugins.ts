@@ -7,7 +7,7 @@ import { erofsPlugin } from "./drivers/erofs/plugin.ts";
 import { nativePlugin } from "./drivers/native/plugin.ts";
 import { overlayPlugin } from "./drivers/overlayfs/plugin.ts";
 import { zfsPlugin } from "./drivers/zfs/plugin.ts";
-import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./layers/plugin.ts";
+import { diffGrpcPlugin, diffServicePlugin, layerLimitsPlugin, walkingPlugin } from "./layers/plugin.ts";
 import { erofsHandlerPlugin, mountManagerPlugin, mountsGrpcPlugin } from "./mounts/plugin.ts";
 
 /** Known to clients that look for containerd's plugin; it has nothing of its own here. */
@@ -38,6 +38,7 @@ export const snapshotsPlugins: readonly PluginManifest[] = [
   snapshotsGrpcPlugin,
   erofsHandlerPlugin,
   mountManagerPlugin,
+  layerLimitsPlugin,
   walkingPlugin,
   diffServicePlugin,
   diffGrpcPlugin,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
+import { createCipheriv, createHash, randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import test, { type TestContext } from "node:test";
 import { gunzipSync, gzipSync, zstdDecompressSync } from "node:zlib";
@@ -67,6 +67,7 @@ async function openRig(
     blobs: connectBlobStore({ content, metadata }),
     threads: resources.use(new LayerThreads()),
     mounts: { withActivated: (mounts, use) => use(mounts) },
+    limits: { entriesMax: 0, depthMax: 0, ratioMax: 0 },
     temporaryMounts: `${path}/tmpmounts`,
     programs,
   });
@@ -351,6 +352,53 @@ test("a configured program turns a stream into a layer, with what the client sen
   assert.equal(readFileSync(`${path}/told`, "utf8"), `argument extra=value ${encrypted}\n`);
   assert.deepEqual(Buffer.from(toBinary(AnySchema, payload)), readFileSync(`${path}/payload`));
 });
+
+for (const [mediaType, returns] of [
+  ["application/vnd.oci.image.layer.v1.tar+gzip+encrypted", `${layerType}+gzip`],
+  ["application/vnd.oci.image.layer.v1.tar+encrypted", layerType],
+] as const) {
+  test(`a layer of ${mediaType} is decrypted with the key that the client sends, and with no other`, async (context) => {
+    const programs = new Map<string, StreamProcessorConfig>();
+    const { path, diff, put } = await openRig(context, programs);
+    writeFileSync(
+      `${path}/decrypt.mjs`,
+      `import { createDecipheriv } from "node:crypto";
+       import { readFileSync } from "node:fs";
+       const payload = readFileSync(3);
+       const key = payload.subarray(payload.length - 32);
+       const chunks = [];
+       for await (const chunk of process.stdin) chunks.push(chunk);
+       const sealed = Buffer.concat(chunks);
+       const decipher = createDecipheriv("aes-256-gcm", key, sealed.subarray(0, 12));
+       decipher.setAuthTag(sealed.subarray(12, 28));
+       process.stdout.write(Buffer.concat([decipher.update(sealed.subarray(28)), decipher.final()]));
+      `,
+    );
+    script(`${path}/program`, `exec ${process.execPath} ${path}/decrypt.mjs`);
+    programs.set("decrypt", { accepts: [mediaType], returns, path: `${path}/program`, args: [], env: [] });
+    mkdirSync(`${path}/root`);
+    const layer = layerOf({ name: "secret", data: "nobody knows" });
+    const key = randomBytes(32);
+    const nonce = randomBytes(12);
+    const cipher = createCipheriv("aes-256-gcm", key, nonce);
+    const plain = returns === layerType ? layer : gzipSync(layer);
+    const sealed = Buffer.concat([cipher.update(plain), cipher.final()]);
+    const digest = put(Buffer.concat([nonce, cipher.getAuthTag(), sealed]));
+    const apply = (value: Buffer) =>
+      diff.apply(
+        {
+          diff: { mediaType, digest },
+          mounts: [bind(`${path}/root`, "rw")],
+          payloads: { decrypt: create(AnySchema, { typeUrl: "test.Key", value }) },
+        },
+        { headers },
+      );
+    await assert.rejects(apply(randomBytes(32)), /unable to authenticate data/);
+    assert.deepEqual(readdirSync(`${path}/root`), []);
+    assert.equal((await apply(key)).applied?.digest, digestOf(layer));
+    assert.equal(readFileSync(`${path}/root/secret`, "utf8"), "nobody knows");
+  });
+}
 
 test("a program that fails is told with its own words", async (context) => {
   const programs = new Map<string, StreamProcessorConfig>();

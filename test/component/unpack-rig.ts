@@ -102,6 +102,7 @@ export class UnpackRig {
       blobs,
       threads: workers,
       mounts: { withActivated: (mounts, use) => use(mounts) },
+      limits: { entriesMax: 0, depthMax: 0, ratioMax: 0 },
       temporaryMounts: `${path}/mounts`,
       programs: new Map(),
     });

@@ -6,6 +6,7 @@ import { BlobSource, type ExpectedBlob } from "./blob-source.ts";
 import { decompress } from "./compression.ts";
 import { type ExtractionTarget, Extractor } from "./extractor.ts";
 import { findGzipProgram } from "./gzip-program.ts";
+import { checkRatio, type LayerLimits, LimitedSink } from "./layer-limits.ts";
 import type { ProcessorStep } from "./media-type.ts";
 
 /** A layer to apply and where to. Made of plain data, so that it can go to another thread. */
@@ -21,6 +22,7 @@ export interface ApplyJob {
   readonly target: ExtractionTarget;
   /** Write out the file system before success is told. */
   readonly syncFileSystem: boolean;
+  readonly limits: LayerLimits;
 }
 
 /** The uncompressed layer that was applied. */
@@ -44,7 +46,8 @@ const progressMs = 250;
  * pause. Reading and decompression go on meanwhile on other threads. After a failure the tree has a part of the layer.
  *
  * @param onProgress - Told how many bytes of the blob have been used, a few times a second.
- * @throws {@link FlotillaError} `failed_precondition` when the blob is not what is expected.
+ * @throws {@link FlotillaError} `failed_precondition` when the blob is not what is expected; `resource_exhausted` for a layer beyond the
+ *   limits.
  * @source containerd v2.3.4 core/diff/apply/apply.go `(*fsApplier).Apply`
  */
 export async function applyLayer(
@@ -58,11 +61,12 @@ export async function applyLayer(
   await using source = await BlobSource.open(job.blobPath, job.expected);
   const extractor = new Extractor(job.target);
   try {
-    const reader = new TarReader(extractor);
+    const reader = new TarReader(new LimitedSink(extractor, job.limits));
     for await (const chunk of openLayer(job, source, signal)) {
       signal.throwIfAborted();
       hash.update(chunk);
       sizeBytes += chunk.length;
+      checkRatio(job.limits, sizeBytes, source.usedBytes);
       reader.write(chunk);
       if (performance.now() > nextProgress) {
         onProgress(source.usedBytes);

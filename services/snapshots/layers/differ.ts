@@ -10,6 +10,7 @@ import type { AppliedLayer } from "./apply.ts";
 import type { Compression } from "./compression.ts";
 import type { ExtractionTarget } from "./extractor.ts";
 import type { ApplyOrder, LayerApplier } from "./layer-applier.ts";
+import type { LayerLimits } from "./layer-limits.ts";
 import { gzipLayerMediaType, layerMediaType, planProcessors, zstdLayerMediaType } from "./media-type.ts";
 import { findChangedDirectory, findDirectTarget } from "./mount-shape.ts";
 import type { BlobStore, ContentOwner, LayerMounts, LayerWorkers, WrittenBlob } from "./ports.ts";
@@ -48,6 +49,7 @@ export interface DifferParts {
   /** Directory of temporary mounts. */
   readonly temporaryMounts: string;
   readonly programs: ReadonlyMap<string, StreamProcessorConfig>;
+  readonly limits: LayerLimits;
 }
 
 /** Makes file systems of layers and layers of file systems. */
@@ -66,7 +68,7 @@ export class Differ implements LayerApplier {
    * @source containerd v2.3.4 core/diff/apply/apply.go `(*fsApplier).Apply`
    */
   async apply(owner: ContentOwner, order: ApplyOrder): Promise<AppliedLayer> {
-    const { blobs, threads, mounts, temporaryMounts, programs } = this.#parts;
+    const { blobs, threads, mounts, temporaryMounts, programs, limits } = this.#parts;
     const blobPath = await locateBlob(blobs, owner, order.digest);
     const steps = planProcessors(order.mediaType, programs);
     const { payloads, syncFileSystem } = order;
@@ -75,7 +77,11 @@ export class Differ implements LayerApplier {
       throw failure(ErrorKind.InvalidArgument, "there are no mounts to apply the layer to");
     }
     const applyTo = (target: ExtractionTarget): Promise<AppliedLayer> =>
-      threads.apply({ blobPath, steps, payloads, target, syncFileSystem, ...expected }, owner.signal, order.onProgress);
+      threads.apply(
+        { blobPath, steps, payloads, target, syncFileSystem, limits, ...expected },
+        owner.signal,
+        order.onProgress,
+      );
     const direct = findDirectTarget(order.mounts);
     return direct === undefined
       ? await mounts.withActivated(order.mounts, (system) =>

@@ -1,4 +1,5 @@
 import { ErrorKind, failure } from "#base/errors.ts";
+import type { FleetConfig } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
@@ -10,7 +11,8 @@ import { ChainUnpacker } from "./chains/chain-unpacker.ts";
 import { type LayersServiceParts, layersService } from "./chains/layers-service.ts";
 import { type DiffProvider, diffService, ownDiffProvider } from "./diff-service.ts";
 import { Differ } from "./differ.ts";
-import { diffGrpcPlugin, diffServicePlugin, walkingPlugin } from "./plugin.ts";
+import type { LayerLimits } from "./layer-limits.ts";
+import { diffGrpcPlugin, diffServicePlugin, layerLimitsPlugin, walkingPlugin } from "./plugin.ts";
 import type { LayerMounts, LayerWorkers } from "./ports.ts";
 import type { ProxiedDiffer } from "./proxied-differ.ts";
 
@@ -22,6 +24,15 @@ export interface LayerPluginParts {
   readonly proxied: ReadonlyMap<string, ProxiedDiffer>;
   /** See {@link LayersServiceParts.getSnapshots}. */
   readonly getSnapshots: LayersServiceParts["getSnapshots"];
+}
+
+function readLimits(config: FleetConfig): LayerLimits {
+  const settings = pluginTable(config, pluginUri(layerLimitsPlugin));
+  return {
+    entriesMax: settings.integer("entries_max"),
+    depthMax: settings.integer("depth_max"),
+    ratioMax: settings.integer("ratio_max"),
+  };
 }
 
 /**
@@ -69,6 +80,7 @@ export function layerPlugins(
           mounts,
           temporaryMounts,
           programs: config.streamProcessors,
+          limits: readLimits(config),
         });
         unpacker = new ChainUnpacker({ differ: walking, blobs, workers });
         return undefined;

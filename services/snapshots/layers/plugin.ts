@@ -28,6 +28,29 @@ export const diffServicePlugin = {
   },
 } as const satisfies PluginManifest;
 
+/** What layers may be. It is our own. */
+export const layerLimitsPlugin = {
+  type: "io.flotilla.layers.v1",
+  id: "limits",
+  settings: {
+    entries_max: {
+      type: "integer",
+      default: 10_000_000,
+      about: "Most files and directories in one layer; 0 for no limit.",
+    },
+    depth_max: {
+      type: "integer",
+      default: 2_000,
+      about: "Most directories inside each other in one layer; 0 for no limit.",
+    },
+    ratio_max: {
+      type: "integer",
+      default: 20_000,
+      about: "How many times as large as its blob a layer of more than 1 GiB may be; 0 for no limit.",
+    },
+  },
+} as const satisfies PluginManifest;
+
 /** Diff as clients call it. */
 export const diffGrpcPlugin = {
   type: "io.containerd.grpc.v1",
