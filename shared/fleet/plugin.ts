@@ -53,8 +53,8 @@ export function skipPluginBecause(reason: string): FlotillaError {
   return new FlotillaError(ErrorKind.Unknown, `${skipSuffix}: ${reason}`);
 }
 
-/** Tells whether an init error is a {@link skipPlugin}. */
-function isSkipped(message: string): boolean {
+/** Tells whether an init error is a {@link skipPlugin} or a {@link skipPluginBecause}. */
+export function isSkipped(message: string): boolean {
   return message === skipSuffix || message.endsWith(`: ${skipSuffix}`) || message.startsWith(`${skipSuffix}: `);
 }
 

@@ -2,6 +2,7 @@ import { createClient, type Transport } from "@connectrpc/connect";
 import { errorMessage } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { pluginUri } from "#config/manifest.ts";
+import { isSkipped } from "#fleet/plugin.ts";
 import { type ProcessName, privateSocketOf } from "#fleet/process-name.ts";
 import { Introspection } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Fleet, Member, type MetricFamily, type ProcessStatus } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
@@ -148,7 +149,7 @@ async function readFailures(config: FleetConfig): Promise<StatusReport["failedPl
       createClient(Introspection, transport).plugins({}, { timeoutMs: askMsMax }),
     );
     return plugins
-      .filter(({ initErr }) => initErr !== undefined && !initErr.message.endsWith("skip plugin"))
+      .filter(({ initErr }) => initErr !== undefined && !isSkipped(initErr.message))
       .map((plugin) => ({ plugin: pluginUri(plugin), reason: plugin.initErr?.message ?? "" }));
   } catch (error) {
     return [{ plugin: "io.containerd.grpc.v1.introspection", reason: errorMessage(error) }];
