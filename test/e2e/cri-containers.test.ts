@@ -172,6 +172,10 @@ test("what can't be is refused, and leaves nothing", { skip }, async () => {
     { linux: { securityContext: { seccomp: { profileType: ProfileType.Localhost, localhostRef: "/no/such" } } } },
     /cannot load seccomp profile "\/no\/such"/,
   );
+  await refuses(
+    { CDIDevices: [{ name: "vendor/class=device" }] },
+    /CDI devices \(vendor\/class=device\) requested but CDI is not supported/,
+  );
   const id = await pod.create({ metadata: { name: "taken" } });
   await refuses({ metadata: { name: "taken" } }, /^failed to reserve container name "taken_/);
   const missing = await pod.create({ command: ["/no/such/program"] });
@@ -306,6 +310,28 @@ test("mounts and devices are there as they are wished for", { skip }, async () =
   assert.equal(await run(id, "grep -c . /etc/hosts > /dev/null && cat /etc/hostname"), hostname());
   assert.equal(await run(id, "grep ' /dev/shm ' /proc/mounts | cut -d' ' -f3"), "tmpfs");
   assert.equal((await statusOf(id)).mounts.length, 3);
+});
+
+test("an image is a volume of several containers, and goes with its pod", { skip }, async () => {
+  const volumes = `${rig.daemon.state}/io.containerd.grpc.v1.cri/image-volumes`;
+  {
+    await using pod = await runPod();
+    const image = { image: "busybox:test" };
+    const mount = { image, containerPath: "/seen", readonly: true };
+    const [one, other] = [
+      await pod.start({ mounts: [mount] }),
+      await pod.start({ mounts: [{ ...mount, imageSubPath: "bin" }] }),
+    ];
+    assert.equal(await run(one, "test -e /seen/bin/busybox && echo there"), "there");
+    assert.equal(await run(other, "test -e /seen/busybox && echo there"), "there");
+    assert.equal(await run(one, "touch /seen/x 2>/dev/null && echo written || echo refused"), "refused");
+    await assert.rejects(
+      pod.create({ mounts: [{ ...mount, readonly: false }] }),
+      /readonly must be true while mount image/,
+    );
+    assert.equal((await readdir(volumes)).length, 1);
+  }
+  assert.deepEqual(await readdir(volumes), []);
 });
 
 test("lists are narrowed by id, pod, state and labels", { skip }, async () => {

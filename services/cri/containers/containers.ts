@@ -5,6 +5,7 @@ import { NameTable } from "../store/name-table.ts";
 import { containerCalls } from "./container-calls.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { Exits } from "./exits.ts";
+import { unmountImages } from "./image-volumes.ts";
 import { followOutOfMemory } from "./out-of-memory.ts";
 import { recoverContainers } from "./recover.ts";
 import { removeContainer } from "./remove.ts";
@@ -44,7 +45,10 @@ export function openContainers(
       const following = followOutOfMemory(parts);
       resources.defer(() => following);
     },
-    stopAll: (podId) => allOf(ofPod(podId), (container) => stopContainer(parts, container, { graceMs: 0 })),
+    stopAll: async (podId) => {
+      await allOf(ofPod(podId), (container) => stopContainer(parts, container, { graceMs: 0 }));
+      await unmountImages(parts, podId);
+    },
     removeAll: (podId) => allOf(ofPod(podId), (container) => removeContainer(parts, container)),
     statuses: (podId) => ofPod(podId).map((container) => containerStatus(container, parts.images.store)),
   };

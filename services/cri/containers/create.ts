@@ -23,6 +23,7 @@ import type { Pod } from "../store/pod.ts";
 import { containerLabels } from "./container-labels.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { imageVolumes } from "./host-mounts.ts";
+import { mountImages } from "./image-volumes.ts";
 import { makeSpec } from "./make-spec.ts";
 import { formatExactJson } from "./spec/exact-json.ts";
 import { hasOwnUsers, userMappings } from "./spec/namespaces.ts";
@@ -111,7 +112,15 @@ async function make(parts: ContainerParts, making: Making, undo: AsyncDisposable
     { key: id, image, snapshotter, lease: pod.id, labels: ownerLabels(config), signal },
   );
   await fillVolumes(volumes, rootMounts, `${settings.stateDirectory}/tmpmounts`);
-  const spec = await makeSpec(parts, { ...making, runtime, rootMounts, volumes: volumes.map(({ mount }) => mount) });
+  const labels = ownerLabels(config);
+  const mounted = await mountImages(parts, config, { pod, snapshotter, labels, signal });
+  const spec = await makeSpec(parts, {
+    ...making,
+    config: mounted,
+    runtime,
+    rootMounts,
+    volumes: volumes.map(({ mount }) => mount),
+  });
   const io = await openContainerIo({
     id,
     stateDirectory,

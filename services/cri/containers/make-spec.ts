@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { ErrorKind, errorMessage, FlotillaError, wrapFailure } from "#base/errors.ts";
+import { ErrorKind, errorMessage, FlotillaError, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import type { Mount as RootMount } from "#gen/containerd/types/mount_pb.ts";
 import {
@@ -54,6 +54,7 @@ export async function makeSpec(parts: ContainerParts, making: SpecMaking): Promi
 }
 
 async function gather(parts: ContainerParts, making: SpecMaking): Promise<ContainerSpecRequest> {
+  refuseCdi(parts, making.config);
   const { settings } = parts;
   const machine = await parts.machine();
   const { id, pod, config, sandboxConfig, image, runtime } = making;
@@ -175,4 +176,25 @@ async function apparmorOf(confinement: Confinement): Promise<string> {
     );
   }
   return name;
+}
+
+/** Prefix of annotations that ask for devices of the Container Device Interface. @source container-device-interface pkg/cdi/annotations.go `AnnotationPrefix` */
+const cdiAnnotationPrefix = "cdi.k8s.io/";
+
+/** Devices of the Container Device Interface can't be given yet: a container that asks for some is refused and not started without them. */
+function refuseCdi({ settings }: ContainerParts, { CDIDevices: devices, annotations }: ContainerConfig): void {
+  const names = [
+    ...devices.map(({ name }) => name),
+    ...Object.entries(annotations).flatMap(([key, value]) =>
+      key.startsWith(cdiAnnotationPrefix) ? value.split(",") : [],
+    ),
+  ];
+  if (names.length > 0) {
+    throw settings.enableCdi
+      ? failure(ErrorKind.NotImplemented, `CDI devices (${names.join(", ")}) requested but CDI is not supported`)
+      : new FlotillaError(
+          ErrorKind.Unknown,
+          `CDI devices (${names.join(", ")}) requested but CDI support is explicitly disabled`,
+        );
+  }
 }
