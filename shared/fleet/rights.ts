@@ -125,6 +125,7 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
       "/var/run/netns",
       "/var/lib/cni",
       "/var/log/pods",
+      "/var/run/nri",
     ],
     calls: ["metadata", "content", "snapshots", "tasks", "events", "transfer"],
     network: true,
