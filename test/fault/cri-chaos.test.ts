@@ -33,16 +33,20 @@ test("pods come, run to their ends and go while processes are killed, and nothin
   })();
   const numbers = Array.from({ length: pods }, (_, index) => index);
   let attempts = 0;
-  await Promise.all(
-    Array.from({ length: atATime }, async () => {
-      for (let number = numbers.shift(); number !== undefined; number = numbers.shift()) {
-        const tries = await seeThrough(rig, number);
-        attempts += tries;
-      }
-    }),
-  );
-  done.abort();
-  await killing;
+  try {
+    await Promise.all(
+      Array.from({ length: atATime }, async () => {
+        for (let number = numbers.shift(); number !== undefined; number = numbers.shift()) {
+          const tries = await seeThrough(rig, number, done.signal);
+          attempts += tries;
+        }
+      }),
+    );
+  } finally {
+    // After a failure the others give up, too.
+    done.abort();
+    await killing;
+  }
   t.diagnostic(`${pods} pods took ${attempts} attempts under ${kills} kills`);
   assert.ok(kills > 3);
   await until(
@@ -54,21 +58,21 @@ test("pods come, run to their ends and go while processes are killed, and nothin
 });
 
 /** Runs a pod with two containers as the kubelet does: what fails is cleared away and tried again. @returns How often it was tried. */
-async function seeThrough(rig: CriRig, number: number): Promise<number> {
+async function seeThrough(rig: CriRig, number: number, given: AbortSignal): Promise<number> {
   const deadline = performance.now() + podMsMax;
   for (let attempt = 0; ; attempt += 1) {
     try {
-      await runOnce(rig, number, attempt);
+      await runOnce(rig, number, attempt, given);
       return attempt + 1;
     } catch (error) {
-      if (error instanceof assert.AssertionError || performance.now() > deadline) {
+      if (error instanceof assert.AssertionError || given.aborted || performance.now() > deadline) {
         throw error;
       }
     }
   }
 }
 
-async function runOnce({ runtime }: CriRig, number: number, attempt: number): Promise<void> {
+async function runOnce({ runtime }: CriRig, number: number, attempt: number, given: AbortSignal): Promise<void> {
   const labels = { number: String(number) };
   try {
     const config = {
@@ -100,12 +104,16 @@ async function runOnce({ runtime }: CriRig, number: number, attempt: number): Pr
     const { status } = await runtime.podSandboxStatus({ podSandboxId });
     assert.equal(status?.state, PodSandboxState.SANDBOX_READY);
   } finally {
-    await removeAll(runtime, labels);
+    await removeAll(runtime, labels, given);
   }
 }
 
 /** Removes whatever there is of a pod, however often that takes. */
-async function removeAll(runtime: CriRig["runtime"], labelSelector: Record<string, string>): Promise<void> {
+async function removeAll(
+  runtime: CriRig["runtime"],
+  labelSelector: Record<string, string>,
+  given: AbortSignal,
+): Promise<void> {
   const deadline = performance.now() + podMsMax;
   for (;;) {
     try {
@@ -116,7 +124,7 @@ async function removeAll(runtime: CriRig["runtime"], labelSelector: Record<strin
       }
       return;
     } catch (error) {
-      if (performance.now() > deadline) {
+      if (given.aborted || performance.now() > deadline) {
         throw error;
       }
       await delay(200);

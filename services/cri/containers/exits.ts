@@ -8,7 +8,7 @@ import { MetricsSchema as OldMetricsSchema } from "#gen/io/containerd/cgroups/v1
 import { MetricsSchema } from "#gen/io/containerd/cgroups/v2/metrics_pb.ts";
 import { ContainerEventType } from "#gen/runtime/v1/api_pb.ts";
 import { type CriPeers, criCall } from "../peers.ts";
-import type { Container } from "../store/container.ts";
+import type { Container, ContainerStatusRecord } from "../store/container.ts";
 import type { ContainerEventSink } from "./container-event-sink.ts";
 import type { ContainerObservers } from "./container-observers.ts";
 
@@ -113,14 +113,17 @@ export class Exits {
   async #settle(container: Container, exit: Exit): Promise<void> {
     const hadTooLittle =
       exit.code === killedCode && container.status.reason === "" && (await this.#ranOutOfMemory(container.id));
-    await this.#deleteTask(container.id);
-    await this.#closeOutput(container);
-    await container.update((status) => ({
+    const ended = (status: ContainerStatusRecord): ContainerStatusRecord => ({
       ...status,
       unknown: false,
       reason: hadTooLittle ? outOfMemoryReason : status.unknown && status.reason === "" ? "Unknown" : status.reason,
       ...(status.finishedAtNs === 0n ? { pid: 0, finishedAtNs: exit.atNs, exitCode: exit.code } : {}),
-    }));
+    });
+    // Once the task is deleted nobody else knows how it ended.
+    await container.foretell(ended);
+    await this.#deleteTask(container.id);
+    await this.#closeOutput(container);
+    await container.update(ended);
     container.end();
     this.#events.publish(container.id, container.metadata.podId, ContainerEventType.CONTAINER_STOPPED_EVENT);
     await this.#observers.stopped(container);

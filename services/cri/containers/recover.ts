@@ -82,7 +82,7 @@ async function load(parts: ContainerParts, record: RecordedContainer): Promise<v
     }
     container = new Container(facts, status);
     container.io = io;
-    if (container.state === ContainerState.CONTAINER_EXITED) {
+    if (container.state === ContainerState.CONTAINER_EXITED && !isRunning) {
       container.end();
     }
     if (isRunning) {
@@ -128,8 +128,9 @@ async function compare(
       }
       return { status: written, io: await newIo(parts, facts), isRunning: false };
     case Status.STOPPED: {
-      const io = oldIo(parts, facts, task);
-      return { status: started(written, task), io, isRunning: true };
+      // How it ended may be written already, with its task still to be deleted.
+      const status = state === ContainerState.CONTAINER_EXITED ? written : started(written, task);
+      return { status, io: oldIo(parts, facts, task), isRunning: true };
     }
     case Status.RUNNING:
     case Status.PAUSED:

@@ -124,6 +124,15 @@ export class Container {
     });
   }
 
+  /**
+   * Keeps a change on disk that is to be seen later, when {@link update} makes it: should this process be killed before, the next one sees it.
+   *
+   * @throws {@link FlotillaError} when it can't be written.
+   */
+  foretell(change: (status: ContainerStatusRecord) => ContainerStatusRecord): Promise<void> {
+    return this.#turns.run(["status"], () => writeStatus(this.facts.directory, change(this.#status)));
+  }
+
   /** Changes what is not kept of the status. @param change - May throw to leave it as it is. */
   mark(change: (status: ContainerStatusRecord) => Partial<Pick<ContainerStatusRecord, "starting" | "removing">>): void {
     this.#status = { ...this.#status, ...change(this.#status) };
