@@ -3,6 +3,8 @@ import { wallClock } from "#base/times.ts";
 import { pluginRoot } from "#config/config.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { Logger } from "#fleet/log.ts";
+import { chooseContentStore } from "#fleet/proxies/content-store.ts";
+import { ProxyLinks } from "#fleet/proxies/proxy-links.ts";
 import { RemovalMarkReader } from "#fleet/removal-mark.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { BlobAccess } from "./domain/blob-access.ts";
@@ -16,6 +18,7 @@ import { IngestDirectories } from "./files/ingest-files.ts";
 import { ContentLayout } from "./files/layout.ts";
 import { connectBlobIndex } from "./index-client.ts";
 import { contentGrpcPlugin, contentPlugin } from "./plugins.ts";
+import { ProxiedBlobs } from "./proxied/proxied-blobs.ts";
 import { reconcileFiles } from "./reconcile.ts";
 import { blobsService } from "./rpc/blobs.ts";
 import { contentService } from "./rpc/content.ts";
@@ -24,35 +27,44 @@ import { contentService } from "./rpc/content.ts";
 const directoryMode = 0o755;
 
 /** Puts the content process together: files below the plugin's root, records in the metadata process. */
-export function composeContent(context: ProcessContext): ProcessParts {
+export async function composeContent(context: ProcessContext): Promise<ProcessParts> {
   const { config, log, stopping } = context;
-  const layout = new ContentLayout(pluginRoot(config, pluginUri(contentPlugin)));
+  const chosen = await chooseContentStore(config);
+  const proxy = context.proxies.find(({ manifest }) => chosen !== undefined && manifest.id === chosen.name);
+  const root = pluginRoot(config, pluginUri(contentPlugin));
+  const layout = new ContentLayout(proxy === undefined ? root : `${root}/proxied/${proxy.name}`);
   const ingests = new IngestDirectories(layout, wallClock);
   const index = connectBlobIndex(context.connect("metadata"));
   const access = new BlobAccess(index, context.resources.use(new RemovalMarkReader(config.state)));
+  const blobs = new BlobDirectories(layout);
   const parts: WriterParts = {
     index,
     ingests,
-    blobs: new BlobDirectories(layout),
+    blobs: proxy === undefined ? blobs : new ProxiedBlobs(blobs, layout, new ProxyLinks(context).get(proxy)),
     digestLocks: new KeyedLock(),
     openIngests: new OpenIngests(wallClock),
     clock: wallClock,
+  };
+  const prepareDirectories = async (): Promise<undefined> => {
+    await ensureDirectory(`${layout.blobs}/sha256`, directoryMode);
+    await ensureDirectory(layout.ingests, directoryMode);
+    const damaged = await ingests.removeDamaged();
+    if (damaged > 0) {
+      log.warn({ count: damaged }, "removed ingests that no longer told their ref");
+    }
   };
   return {
     plugins: [
       {
         manifest: contentPlugin,
         init: async () => {
-          await ensureDirectory(`${layout.blobs}/sha256`, directoryMode);
-          await ensureDirectory(layout.ingests, directoryMode);
-          const damaged = await ingests.removeDamaged();
-          if (damaged > 0) {
-            log.warn({ count: damaged }, "removed ingests that no longer told their ref");
-          }
+          await prepareDirectories();
           logReconciliation(log, await reconcileFiles(parts, stopping));
           return { exports: { root: layout.root } };
         },
       },
+      // What a store of somebody else has is not looked at: nobody is asked anything before a client does.
+      ...(proxy === undefined ? [] : [{ manifest: proxy.manifest, init: prepareDirectories }]),
       { manifest: contentGrpcPlugin, init: () => ({ services: [contentService(parts, access)] }) },
     ],
     services: [blobsService(parts, access, (removal) => logRemoval(log, removal))],

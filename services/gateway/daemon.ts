@@ -10,6 +10,7 @@ import { endOnBug, forceExitAfter } from "#fleet/ends.ts";
 import { type Logger, openLog } from "#fleet/log.ts";
 import { keepMemorySmall } from "#fleet/memory-keeper.ts";
 import type { ProcessName } from "#fleet/process-name.ts";
+import { chooseContentStore } from "#fleet/proxies/content-store.ts";
 import { readProxyPlugins } from "#fleet/proxies/proxy-plugins.ts";
 import { Reloader } from "#fleet/reload.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
@@ -145,6 +146,8 @@ async function startFleet({
   await prepareDirectories(config, "gateway", users);
   const { openPluginPrograms } = await import("./plugin-directory/plugin-programs.ts");
   const pluginPrograms = await openPluginPrograms(config, allPlugins, log);
+  // Nothing works without one, and nobody could say which of two is meant.
+  await chooseContentStore(config);
 
   /** Aborted when a process is given up. */
   const crippled = new AbortController();

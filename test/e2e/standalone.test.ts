@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
@@ -59,24 +59,43 @@ for (const [name, start] of [
   }
 }
 
-test("the real containerd uses our content store by itself as its content store", async () => {
-  const root = `${directory.path}/content`;
-  await using alone = await Standalone.start("content", `${root}.sock`, root);
-  await using daemon = await startContainerd({
-    config: `[proxy_plugins.ours]\ntype = "content"\naddress = "${alone.address}"`,
-    disabledPlugins: ["io.containerd.content.v1.content"],
+for (const [name, start] of [
+  ["the real containerd", startContainerd],
+  ["Flotilla", startFlotilla],
+] as const) {
+  test(`${name} uses our content store by itself as its content store`, async () => {
+    const root = `${directory.path}/content-${name.length}`;
+    await using alone = await Standalone.start("content", `${root}.sock`, root);
+    await using daemon = await start({
+      config: `[proxy_plugins.ours]\ntype = "content"\naddress = "${alone.address}"`,
+      disabledPlugins: ["io.containerd.content.v1.content"],
+    });
+    const image = await busyboxImage();
+    const imported = await daemon.ctr("images", "import", "--snapshotter", "native", image.tar);
+    assert.equal(imported.exitCode, 0, imported.stderr);
+    assert.ok(readdirSync(`${root}/blobs/sha256`).length >= 3);
+    if (name === "Flotilla") {
+      // What lies with us is a copy, and comes back when it is wanted.
+      const copies = `${daemon.root}/io.containerd.content.v1.content/proxied/ours/blobs/sha256`;
+      assert.ok(readdirSync(copies).length >= 3);
+      rmSync(copies, { recursive: true });
+    }
+    const run = await daemon.ctr("run", "--rm", "--snapshotter", "native", image.name, "c1", "echo", "hello");
+    assert.equal(run.stdout, "hello\n", run.stderr);
+    const { stdout } = await daemon.ctr("content", "get", image.manifest.digest);
+    assert.match(stdout, /"schemaVersion": ?2/);
+    assert.match((await daemon.ctr("plugins", "ls")).stdout, /io\.containerd\.content\.v1 +ours +\S+ +ok/);
+    const removed = await daemon.ctr("images", "rm", "--sync", image.name);
+    assert.equal(removed.exitCode, 0, removed.stderr);
+    assert.deepEqual(readdirSync(`${root}/blobs/sha256`), []);
   });
-  const image = await busyboxImage();
-  const imported = await daemon.ctr("images", "import", "--snapshotter", "native", image.tar);
-  assert.equal(imported.exitCode, 0, imported.stderr);
-  assert.ok(readdirSync(`${root}/blobs/sha256`).length >= 3);
-  const run = await daemon.ctr("run", "--rm", "--snapshotter", "native", image.name, "c1", "echo", "hello");
-  assert.equal(run.stdout, "hello\n", run.stderr);
-  const { stdout } = await daemon.ctr("content", "get", image.manifest.digest);
-  assert.match(stdout, /"schemaVersion": ?2/);
-  const removed = await daemon.ctr("images", "rm", "--sync", image.name);
-  assert.equal(removed.exitCode, 0, removed.stderr);
-  assert.deepEqual(readdirSync(`${root}/blobs/sha256`), []);
+}
+
+test("with two content stores, or none, the daemon does not start, and says why", async () => {
+  const config = `[proxy_plugins.ours]\ntype = "content"\naddress = "${directory.path}/none.sock"`;
+  await assert.rejects(startFlotilla({ config }), /multiple plugins registered for io\.containerd\.content\.v1/);
+  const disabledPlugins = ["io.containerd.content.v1.content"];
+  await assert.rejects(startFlotilla({ disabledPlugins }), /no plugins registered for io\.containerd\.content\.v1/);
 });
 
 test("our snapshotter by itself keeps its records over a crash, and rebases", async () => {

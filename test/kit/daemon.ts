@@ -75,6 +75,8 @@ export interface Daemon extends AsyncDisposable {
 export interface DaemonOptions {
   /** Lines of TOML for its configuration file. */
   readonly config?: string;
+  /** Plugins that are not loaded, besides those that tests have no use for. */
+  readonly disabledPlugins?: readonly string[];
   /** Where its directory is made, in place of `/tmp`. */
   readonly parent?: string;
 }
@@ -120,8 +122,10 @@ export async function startFlotilla({
   cri = false,
   networkNamespace,
   hasOwnUsers = process.env["FLOTILLA_TEST_OWN_USERS"] === "1",
+  disabledPlugins = [],
 }: FlotillaOptions = {}): Promise<Daemon> {
-  const disabled = cri ? "" : 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n';
+  const lists = [...(cri ? [] : ["io.containerd.grpc.v1.cri"]), ...disabledPlugins];
+  const disabled = lists.length === 0 ? "" : `disabled_plugins = ${JSON.stringify(lists)}\n`;
   return await startDaemon("f", parent, {
     config: ({ optional }) => `version = 4
 ${disabled}${config}

@@ -150,6 +150,12 @@ export interface IngestFile {
 export interface BlobFiles {
   /** Absolute path of the file that holds a blob, or would hold it. */
   path(digest: Digest): string;
+  /**
+   * Sees to it that the file of a blob is there; for stores that keep blobs elsewhere.
+   *
+   * @throws {@link FlotillaError} `not_found` when there is no such blob.
+   */
+  bring?(digest: Digest): Promise<void>;
   /** The size of a blob, or undefined when there is none. */
   findSizeBytes(digest: Digest): Promise<bigint | undefined>;
   /**

@@ -19,6 +19,7 @@ export function blobsService(
   const methods: Handlers<typeof Blobs> = {
     async openBlob({ namespace, digest }) {
       const blob = await access.get({ namespace, digest: parseDigest(digest) });
+      await parts.blobs.bring?.(blob.digest);
       return { path: parts.blobs.path(blob.digest), size: blob.sizeBytes };
     },
     async removeBlobs({ digests, backendRefs }) {
