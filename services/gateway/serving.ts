@@ -119,7 +119,7 @@ export async function serveClients({
   );
   if (tracer !== undefined) {
     const { sendTraces } = await import("./tracing/send-traces.ts");
-    sendTraces({ config, tracer, resources });
+    sendTraces({ config, log, tracer, resources });
   }
   /** Opens a socket, which a span tells of. */
   const opened = <T>(address: string, open: () => Promise<T>): Promise<T> =>

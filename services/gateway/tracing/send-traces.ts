@@ -1,4 +1,5 @@
 import type { FleetConfig } from "#config/config.ts";
+import type { Logger } from "#fleet/log.ts";
 import type { Tracer } from "#fleet/tracing/tracer.ts";
 import { memberNames } from "../members.ts";
 import { TraceCollector } from "./trace-collector.ts";
@@ -6,14 +7,15 @@ import { TraceExport } from "./trace-export.ts";
 
 export interface SendTracesOptions {
   readonly config: FleetConfig;
+  readonly log: Logger;
   readonly tracer: Tracer;
   /** Gets what has to be closed. */
   readonly resources: AsyncDisposableStack;
 }
 
 /** Sends what all processes trace to the collector that the environment names, for as long as the gateway runs. */
-export function sendTraces({ config, tracer, resources }: SendTracesOptions): void {
-  const traces = resources.use(new TraceExport(process.env));
+export function sendTraces({ config, log, tracer, resources }: SendTracesOptions): void {
+  const traces = resources.use(new TraceExport(process.env, log));
   resources.use(
     new TraceCollector({
       state: config.state,

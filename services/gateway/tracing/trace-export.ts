@@ -1,12 +1,16 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { type HrTime, SpanKind, SpanStatusCode, TraceFlags } from "@opentelemetry/api";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { type Resource, resourceFromAttributes } from "@opentelemetry/resources";
-import { BatchSpanProcessor, type ReadableSpan } from "@opentelemetry/sdk-trace";
+import { BatchSpanProcessor, type ReadableSpan, type SpanExporter } from "@opentelemetry/sdk-trace";
+import type { Logger } from "#fleet/log.ts";
 import type { SpanRecord } from "#fleet/tracing/tracer.ts";
 import { daemonVersion } from "#fleet/version.ts";
 
 /** Spans are sent after so long, so that a trace is whole soon after it has ended. */
 const delayMs = 500;
+/** How long the stop of the daemon waits for the last of them. */
+const flushMsMax = 2_000;
 
 const kinds: Readonly<Record<SpanRecord["kind"], SpanKind>> = {
   server: SpanKind.SERVER,
@@ -16,11 +20,12 @@ const kinds: Readonly<Record<SpanRecord["kind"], SpanKind>> = {
 
 /** Sends the spans of all processes to a collector, as the environment says (`OTEL_EXPORTER_OTLP_…`). */
 export class TraceExport implements AsyncDisposable {
-  readonly #processor = new BatchSpanProcessor({ exporter: new OTLPTraceExporter(), scheduledDelayMillis: delayMs });
+  readonly #processor: BatchSpanProcessor;
   readonly #resources = new Map<string, Resource>();
   readonly #attributes: Readonly<Record<string, string>>;
 
-  constructor(environment: Readonly<Record<string, string | undefined>>) {
+  constructor(environment: Readonly<Record<string, string | undefined>>, log: Logger) {
+    this.#processor = new BatchSpanProcessor({ exporter: openExporter(log), scheduledDelayMillis: delayMs });
     this.#attributes = {
       ...readAttributes(environment["OTEL_RESOURCE_ATTRIBUTES"] ?? ""),
       "service.name": environment["OTEL_SERVICE_NAME"] || "containerd",
@@ -35,9 +40,11 @@ export class TraceExport implements AsyncDisposable {
     }
   }
 
-  /** Sends what waits. */
+  /** Sends what waits, if the collector takes it soon. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#processor.shutdown();
+    // What went wrong has been told of; the stop of the daemon goes on.
+    const sent = this.#processor.shutdown().catch(() => undefined);
+    await Promise.race([sent, delay(flushMsMax, undefined, { ref: false })]);
   }
 
   #resourceOf(process: string): Resource {
@@ -48,6 +55,23 @@ export class TraceExport implements AsyncDisposable {
     }
     return resource;
   }
+}
+
+/** An exporter that tells the log of the first failure after each success. */
+function openExporter(log: Logger): SpanExporter {
+  const exporter = new OTLPTraceExporter();
+  let isFailing = false;
+  return {
+    export: (spans, done) =>
+      exporter.export(spans, (result) => {
+        if (result.error !== undefined && !isFailing) {
+          log.warn({ err: result.error, spans: spans.length }, "traces could not be sent, and are lost");
+        }
+        isFailing = result.error !== undefined;
+        done(result);
+      }),
+    shutdown: () => exporter.shutdown(),
+  };
 }
 
 /** @source OpenTelemetry specification, resource SDK, `OTEL_RESOURCE_ATTRIBUTES` */
