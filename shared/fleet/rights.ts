@@ -27,6 +27,7 @@ export type Capability =
   | "CAP_FOWNER"
   | "CAP_FSETID"
   | "CAP_KILL"
+  | "CAP_LINUX_IMMUTABLE"
   | "CAP_MKNOD"
   | "CAP_SETFCAP"
   | "CAP_SETGID"
@@ -82,6 +83,8 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
       "CAP_DAC_OVERRIDE",
       "CAP_FOWNER",
       "CAP_FSETID",
+      // The setting `set_immutable` of the EROFS snapshotter.
+      "CAP_LINUX_IMMUTABLE",
       "CAP_MKNOD",
       "CAP_SETFCAP",
       "CAP_SYS_ADMIN",
