@@ -1,4 +1,6 @@
+import { readdir, realpath } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
+import { readFileIfThere } from "#base/durable-file.ts";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { toByteString } from "./bytes.ts";
 import { closeFile, OpenFlag, openAt, succeed, workingDirectory } from "./file.ts";
@@ -49,6 +51,32 @@ export async function attachLoop(backingFile: string, options: LoopOptions = {})
     await delay(Math.random() * tries * 10);
   }
   throw new FlotillaError(ErrorKind.Unknown, "timeout creating new loopback device");
+}
+
+/** How often and how long to wait for the last mount of a file to go. */
+const attachedTries = 100;
+const attachedWaitMs = 20;
+
+/**
+ * Waits until a file is behind no loop device, which it is until all that was mounted from the device is gone and written out, for 2 s at
+ * most: a file system that is in use stays.
+ *
+ * @source Documentation/ABI/testing/sysfs-block-loop
+ */
+export async function untilDetached(backingFile: string): Promise<void> {
+  for (let tries = 0; tries < attachedTries && (await isAttached(backingFile)); tries += 1) {
+    await delay(attachedWaitMs);
+  }
+}
+
+async function isAttached(backingFile: string): Promise<boolean> {
+  const path = await realpath(backingFile);
+  for (const name of await readdir("/sys/block")) {
+    if (name.startsWith("loop") && (await readFileIfThere(`/sys/block/${name}/loop/backing_file`))?.trim() === path) {
+      return true;
+    }
+  }
+  return false;
 }
 
 /** Lets go of the file behind a device, at once or when the last user is gone. */

@@ -3,6 +3,7 @@ import { syncDirectory } from "#base/durable-file.ts";
 import { ErrorKind, errorMessage, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
 import type { PluginSettings } from "#config/settings.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
+import { untilDetached } from "#linux/loop-device.ts";
 import type { Mount } from "#linux/mount.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
@@ -77,6 +78,12 @@ class BlockfileDriver implements SnapshotDriver {
     const { type, options } = this.#mount;
     const shown = kind === "view" && parentId !== undefined ? parentId : id;
     return [{ type, source: this.#imageOf(shown), options: [...options, kind === "view" ? "ro" : "rw"] }];
+  }
+
+  /** A child copies the file, so that it has to be whole. */
+  async seal({ id }: SnapshotLocation): Promise<void> {
+    await this.#directories.require(id);
+    await untilDetached(this.#imageOf(id));
   }
 
   /** What the file takes, less what its parent's takes: most of it is the same. */
