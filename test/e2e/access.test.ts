@@ -79,11 +79,18 @@ test("ctr plugins ls -d tells the truth about every plugin", async () => {
   ]) {
     assert.ok(names.has(name), name);
   }
+  // What is not configured, or not of this machine, is skipped; nothing fails.
+  const failed = plugins.filter(({ initErr }) => initErr !== undefined);
   assert.deepEqual(
-    plugins.filter(({ initErr }) => initErr !== undefined).map(({ id, initErr }) => `${id}: ${initErr?.message}`),
-    // No address is configured.
-    ["grpc-tcp: skip plugin"],
+    failed
+      .filter(({ initErr }) => !/\bskip plugin\b/.test(initErr?.message ?? ""))
+      .map(({ id, initErr }) => [id, initErr]),
+    [],
   );
+  const skipped = failed.map(({ id }) => id);
+  for (const id of ["grpc-tcp", "blockfile", "devmapper"]) {
+    assert.ok(skipped.includes(id), id);
+  }
   const runtime = plugins.find(({ type }) => type === "io.containerd.runtime.v2");
   assert.equal(runtime?.platforms[0]?.os, "linux");
 });
@@ -180,7 +187,7 @@ test("a NATS client reads events, and may not write them", async () => {
 });
 
 test("services that are not there are unimplemented, as a containerd without them answers", async () => {
-  assert.ok(!routesByPath().has("/containerd.services.mounts.v1.Mounts/Info"));
-  const answer = await curl("/containerd.services.mounts.v1.Mounts/Info", "{}");
+  assert.ok(!routesByPath().has("/containerd.services.absent.v1.Absent/Info"));
+  const answer = await curl("/containerd.services.absent.v1.Absent/Info", "{}");
   assert.equal(JSON.parse(answer.body).code, "unimplemented");
 });
