@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import type { ByteString } from "./bytes.ts";
-import { Errno, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+import { backgroundFunction, Errno, lastErrno, nativeFunction, SystemError } from "./libc.ts";
 
 /**
  * Calls on files by a descriptor of their directory and a name, as in openat(2).
@@ -303,6 +303,13 @@ export function setTimesAt(directory: number, name: ByteString, accessed: FileTi
   return placePath(firstPath, name)
     ? outcome(utimensatCall(directory, firstPath, timeSpecs, noFollow))
     : -Errno.NameTooLong;
+}
+
+const syncCall = backgroundFunction("void sync(void)");
+
+/** Writes out all file systems, on a thread of the pool. */
+export async function syncAllFileSystems(): Promise<void> {
+  await syncCall();
 }
 
 const syncfsCall = nativeFunction("int syncfs(int descriptor)");

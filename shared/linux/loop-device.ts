@@ -19,6 +19,8 @@ const flagsOffset = 52;
 const nameOffset = 56;
 const nameBytesMax = 63;
 
+const blockDevices = "/sys/block";
+
 /** How often a free device is looked for again when somebody else was faster. @source containerd v2.3.4 core/mount/losetup_linux.go `SetupLoop` */
 const triesMax = 100;
 
@@ -53,32 +55,6 @@ export async function attachLoop(backingFile: string, options: LoopOptions = {})
   throw new FlotillaError(ErrorKind.Unknown, "timeout creating new loopback device");
 }
 
-/** How often and how long to wait for the last mount of a file to go. */
-const attachedTries = 100;
-const attachedWaitMs = 20;
-
-/**
- * Waits until a file is behind no loop device, which it is until all that was mounted from the device is gone and written out, for 2 s at
- * most: a file system that is in use stays.
- *
- * @source Documentation/ABI/testing/sysfs-block-loop
- */
-export async function untilDetached(backingFile: string): Promise<void> {
-  for (let tries = 0; tries < attachedTries && (await isAttached(backingFile)); tries += 1) {
-    await delay(attachedWaitMs);
-  }
-}
-
-async function isAttached(backingFile: string): Promise<boolean> {
-  const path = await realpath(backingFile);
-  for (const name of await readdir("/sys/block")) {
-    if (name.startsWith("loop") && (await readFileIfThere(`/sys/block/${name}/loop/backing_file`))?.trim() === path) {
-      return true;
-    }
-  }
-  return false;
-}
-
 /** Lets go of the file behind a device, at once or when the last user is gone. */
 export function detachLoop(path: string): void {
   using device = open(path, OpenFlag.ReadOnly);
@@ -96,6 +72,22 @@ export function setLoopAutoclear(path: string, autoclear: boolean): void {
     info.writeUInt32LE(after, flagsOffset);
     succeed(controlMemory(device.descriptor, request.setStatus, info), () => "failed to set loop device info");
   }
+}
+
+/**
+ * The loop device by which some mount or program may still write to a file, if there is one.
+ *
+ * @source Linux Documentation/ABI/testing/sysfs-block-loop
+ */
+export async function findWritingLoop(backingFile: string): Promise<string | undefined> {
+  const path = await realpath(backingFile);
+  for (const name of await readdir(blockDevices)) {
+    const shown = name.startsWith("loop") && (await readFileIfThere(`${blockDevices}/${name}/loop/backing_file`));
+    if (shown === `${path}\n` && (await readFileIfThere(`${blockDevices}/${name}/ro`)) === "0\n") {
+      return `/dev/${name}`;
+    }
+  }
+  return undefined;
 }
 
 function findFree(): number {

@@ -1,5 +1,5 @@
 import { lstat, mkdir, rmdir } from "node:fs/promises";
-import { untilDetached } from "#linux/loop-device.ts";
+import { findWritingLoop } from "#linux/loop-device.ts";
 import { type Mount, mountAll, unmountAll } from "#linux/mount.ts";
 
 /** A file with the file system that an active snapshot is written in: `upper` and `work` of overlayfs lie in it. */
@@ -45,8 +45,8 @@ function upperOption({ user, group }: UpperImage): string {
  * Mounts the file system of an active snapshot read-only for as long as a function runs, and gives it the directory in it that holds what was
  * written.
  *
- * What was written is in it for sure once no mount of it is left, which is waited for: the kernel writes the rest out a moment after the
- * last unmount. While a container still runs in it, it has what the container's file system has committed, since its journal is left alone.
+ * The journal is left alone. A mount that is still there, be it in the mount namespace of a container that is being started, has what was written and is not in the
+ * file yet: then that file system is shown, and not the file.
  *
  * @param fallback - Given when nothing was ever written.
  * @source containerd v2.3.4 plugins/snapshots/erofs/erofs.go `commitBlock`
@@ -55,10 +55,12 @@ export async function withImage<T>(
   { image, mountPoint, fallback }: { readonly image: string; readonly mountPoint: string; readonly fallback: string },
   use: (directory: string) => Promise<T>,
 ): Promise<T> {
-  await untilDetached(image);
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
   try {
-    await mountAll([{ type: "ext4", source: image, options: ["ro", "loop", "noload"] }], mountPoint);
+    const device = await findWritingLoop(image);
+    const shown =
+      device === undefined ? { source: image, options: ["ro", "loop", "noload"] } : { source: device, options: ["rw"] };
+    await mountAll([{ type: "ext4", ...shown }], mountPoint);
     const upper = `${mountPoint}/upper`;
     const isThere = await lstat(upper).then(
       () => true,

@@ -3,7 +3,8 @@ import { syncDirectory } from "#base/durable-file.ts";
 import { ErrorKind, errorMessage, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
 import type { PluginSettings } from "#config/settings.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
-import { untilDetached } from "#linux/loop-device.ts";
+import { syncAllFileSystems } from "#linux/file.ts";
+import { findWritingLoop } from "#linux/loop-device.ts";
 import type { Mount } from "#linux/mount.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
@@ -74,16 +75,21 @@ class BlockfileDriver implements SnapshotDriver {
     });
   }
 
+  /**
+   * What was written to the file system is in its file when it has been unmounted, but by whom? A container that is being started has all mounts of the
+   * machine until it has its own root, and keeps what was written out of the file for as long.
+   */
+  async seal({ id }: SnapshotLocation): Promise<void> {
+    await this.#directories.require(id);
+    if ((await findWritingLoop(this.#imageOf(id))) !== undefined) {
+      await syncAllFileSystems();
+    }
+  }
+
   async mounts({ id, parentIds: [parentId], kind }: SnapshotLocation): Promise<Mount[]> {
     const { type, options } = this.#mount;
     const shown = kind === "view" && parentId !== undefined ? parentId : id;
     return [{ type, source: this.#imageOf(shown), options: [...options, kind === "view" ? "ro" : "rw"] }];
-  }
-
-  /** A child copies the file, so that it has to be whole. */
-  async seal({ id }: SnapshotLocation): Promise<void> {
-    await this.#directories.require(id);
-    await untilDetached(this.#imageOf(id));
   }
 
   /** What the file takes, less what its parent's takes: most of it is the same. */
