@@ -9,7 +9,7 @@ import { parseMountInfo } from "#linux/mount-info.ts";
 import { Container, unknownStatus } from "../store/container.ts";
 import { IdTable } from "../store/id-table.ts";
 import type { Pod } from "../store/pod.ts";
-import { containerLabels } from "./container-labels.ts";
+import { recordLabels } from "../store/record-labels.ts";
 import { imageVolumes, mountBelow } from "./host-mounts.ts";
 import { readImageUsers } from "./image-users.ts";
 import { selectContainers } from "./list.ts";
@@ -17,12 +17,12 @@ import { capabilitiesOf } from "./machine.ts";
 import { containerStatus } from "./status.ts";
 
 test("labels of an image that would be taken for ours, or are too large, are left out", () => {
-  const { labels, dropped } = containerLabels(
+  const labels = recordLabels(
     { own: "1", same: "mine" },
     { same: "image", other: "2", "containerd.io/x": "3", "io.cri-containerd.kind": "sandbox", large: "x".repeat(5000) },
+    "container",
   );
   assert.deepEqual(labels, { own: "1", same: "mine", other: "2", "io.cri-containerd.kind": "container" });
-  assert.deepEqual(dropped, ["containerd.io/x", "io.cri-containerd.kind", "large"]);
 });
 
 test("the mount below a path is the innermost, and the last on its place", () => {

@@ -20,7 +20,7 @@ import {
   encodeContainerMetadata,
 } from "../store/container-record.ts";
 import type { Pod } from "../store/pod.ts";
-import { containerLabels } from "./container-labels.ts";
+import { recordLabels } from "../store/record-labels.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { imageVolumes } from "./host-mounts.ts";
 import { mountImages } from "./image-volumes.ts";
@@ -217,13 +217,12 @@ async function recordContainer(
   }: { readonly spec: OciSpec; readonly metadata: ContainerMetadata; readonly snapshotter: string },
 ): Promise<Container["facts"]["runtime"]> {
   const { type = "", options } = pod.runtime ?? {};
-  const { labels } = containerLabels(config.labels, image.config.labels);
   await peers.containers
     .create(
       {
         container: {
           id,
-          labels,
+          labels: recordLabels(config.labels, image.config.labels, "container"),
           image: image.references[0] ?? "",
           runtime: { name: type, ...(options === undefined ? {} : { options }) },
           spec: { typeUrl: specTypeUrl, value: new Uint8Array(Buffer.from(formatExactJson(spec))) },

@@ -16,7 +16,7 @@ import {
   writeStatus,
 } from "../store/container.ts";
 import { containerMetadataExtension, decodeContainerMetadata } from "../store/container-record.ts";
-import { kindLabel } from "./container-labels.ts";
+import { kindLabel } from "../store/record-labels.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { specOf } from "./container-record.ts";
 
