@@ -7,6 +7,7 @@ import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/conn
 import { execa } from "execa";
 import { connect } from "nats";
 import { routesByPath } from "#fleet/topology.ts";
+import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { Introspection } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
@@ -114,6 +115,35 @@ test("curl calls any method with JSON", async () => {
     `containerd-namespace: ${namespace}`,
   );
   assert.deepEqual([list.status, JSON.parse(list.body)], [200, {}]);
+});
+
+test("curl sees and gives what is no message: the bytes in base64, under the type's own name", async () => {
+  const header = ["-H", `containerd-namespace: ${uniqueNamespace()}`];
+  const service = "/containerd.services.containers.v1.Containers";
+  const spec = {
+    "@type": "types.containerd.io/opencontainers/runtime-spec/1/Spec",
+    value: Buffer.from('{"ociVersion":"1.2.0"}').toString("base64"),
+  };
+  const container = { id: "by-curl", runtime: { name: "io.containerd.runc.v2" }, spec };
+  const created = await curl(`${service}/Create`, JSON.stringify({ container }), ...header);
+  assert.equal(created.status, 200, created.body);
+  const list = await curl(`${service}/List`, "{}", ...header);
+  assert.deepEqual((JSON.parse(list.body) as { containers: { spec: unknown }[] }).containers[0]?.spec, spec);
+  const { containers } = await createClient(Containers, ours.transport).list(
+    {},
+    { headers: { "containerd-namespace": header[1]?.split(" ")[1] ?? "" } },
+  );
+  assert.equal(Buffer.from(containers[0]?.spec?.value ?? []).toString(), '{"ociVersion":"1.2.0"}');
+  assert.equal(containers[0]?.spec?.typeUrl, spec["@type"]);
+  const unknown = await curl(
+    `${service}/Create`,
+    JSON.stringify({ container: { ...container, id: "other", spec: { ...spec, "@type": "example.com/Nothing" } } }),
+    ...header,
+  );
+  assert.deepEqual(
+    [unknown.status, JSON.parse(unknown.body)],
+    [400, { code: "invalid_argument", message: 'type "Nothing" is not known: invalid argument' }],
+  );
 });
 
 test("curl gets Connect's errors, with containerd's texts", async () => {

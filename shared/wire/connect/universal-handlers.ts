@@ -1,4 +1,12 @@
-import { type DescMethod, type DescMethodUnary, fromBinary } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescMethodUnary,
+  fromBinary,
+  type Message,
+  type MessageInitShape,
+} from "@bufbuild/protobuf";
 import {
   Code,
   type ConnectError,
@@ -25,7 +33,7 @@ import type { MessageLimits } from "../message-limits.ts";
 import type { ManyAnswers, MethodTable, OneAnswer, ServedMethod } from "../method-table.ts";
 import type { CallUnderWay, CallWatcher } from "../observe.ts";
 import { acceptedCompression } from "./compression.ts";
-import { typeRegistry } from "./type-registry.ts";
+import { jsonRegistry, showOpaque, takeOpaque } from "./opaque-values.ts";
 
 /** What a call is told besides what Connect gives its handler. */
 interface CallSource {
@@ -49,7 +57,7 @@ export class UniversalHandlers {
     this.#context = context;
     const router = createConnectRouter({
       acceptCompression: acceptedCompression,
-      jsonOptions: { registry: typeRegistry },
+      jsonOptions: { registry: jsonRegistry },
       readMaxBytes: limits.receivedBytes,
       writeMaxBytes: limits.sentBytes,
     });
@@ -214,7 +222,11 @@ function entriesOf(headers: Headers | undefined): [name: string, value: string][
 
 function adaptHandler({ method, handler }: ServedMethod, report: (thrown: unknown) => ConnectError): unknown {
   const isManyRequests = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
-  const watched = (request: Parameters<OneAnswer>[0], source: CallSource | undefined): Parameters<OneAnswer>[0] => {
+  const watched = (request: Parameters<OneAnswer>[0], context: HandlerContext): Parameters<OneAnswer>[0] => {
+    const source = context.values.get(sourceKey);
+    if (isJson(context) && !isManyRequests) {
+      takeOpaque(method.input, request as Message);
+    }
     if (source?.watcher === undefined) {
       return request;
     }
@@ -238,10 +250,10 @@ function adaptHandler({ method, handler }: ServedMethod, report: (thrown: unknow
     return async (request: Parameters<OneAnswer>[0], context: HandlerContext) => {
       const source = context.values.get(sourceKey);
       try {
-        const answer = await (handler as OneAnswer)(watched(request, source), callOf(context));
+        const answer = await (handler as OneAnswer)(watched(request, context), callOf(context));
         source?.watcher?.responseMessage(0);
         end(source, codeOfSuccess);
-        return asMessage(method, answer);
+        return asMessage(method, answer, context);
       } catch (error) {
         throw failed(source, error);
       }
@@ -252,9 +264,9 @@ function adaptHandler({ method, handler }: ServedMethod, report: (thrown: unknow
     // Whoever stops reading has gone.
     end(source, Code.Canceled);
     try {
-      for await (const answer of (handler as ManyAnswers)(watched(request, source), callOf(context))) {
+      for await (const answer of (handler as ManyAnswers)(watched(request, context), callOf(context))) {
         source?.watcher?.responseMessage(0);
-        yield asMessage(method, answer);
+        yield asMessage(method, answer, context);
       }
       end(source, codeOfSuccess);
     } catch (error) {
@@ -270,8 +282,15 @@ async function* countRequests<T>(requests: AsyncIterable<T>, watcher: CallWatche
   }
 }
 
-function asMessage(method: DescMethod, answer: unknown): unknown {
-  return answer instanceof EncodedResponse ? fromBinary(method.output, answer.bytes) : answer;
+function asMessage(method: DescMethod, answer: unknown, context: HandlerContext): unknown {
+  const message = answer instanceof EncodedResponse ? fromBinary(method.output, answer.bytes) : answer;
+  return isJson(context)
+    ? showOpaque(method.output, create(method.output, message as MessageInitShape<DescMessage>))
+    : message;
+}
+
+function isJson({ requestHeader }: HandlerContext): boolean {
+  return requestHeader.get("content-type")?.includes("json") ?? false;
 }
 
 function callOf(context: HandlerContext): Call {
