@@ -119,9 +119,11 @@ test("a client that stalls holds up its own command, within bounds, and nobody e
   while (stdout.receivedBytes < 64 * megabyte) {
     await new Promise(setImmediate);
   }
-  assert.equal(floods[0]?.takenBytes(), takenBytes);
+  // The kernel gives a connection larger buffers as it likes.
+  const heldBytes = floods[0]?.takenBytes() ?? 0;
+  assert.ok(heldBytes < 32 * megabyte, `${heldBytes} bytes are on their way`);
   stalled.socket.resume();
-  while ((floods[0]?.takenBytes() ?? 0) < takenBytes + megabyte) {
+  while ((floods[0]?.takenBytes() ?? 0) < heldBytes + megabyte) {
     await new Promise(setImmediate);
   }
 });
