@@ -1,5 +1,6 @@
 import type { Settings } from "#config/manifest.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
+import { deprecatedImageSettings } from "./deprecated-settings.ts";
 
 const credentials: Settings = {
   username: { type: "string", default: "", about: "Name of the user." },
@@ -109,4 +110,5 @@ export const imagesPlugin = {
       about: "Encrypted images.",
     },
   },
+  deprecated: deprecatedImageSettings,
 } as const satisfies PluginManifest;

@@ -1,5 +1,4 @@
-import { pluginTable } from "#config/defaults.ts";
-import { pluginUri } from "#config/manifest.ts";
+import { findDeprecations } from "#fleet/deprecations.ts";
 import type { ProcessContext } from "#fleet/run.ts";
 import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
@@ -26,7 +25,6 @@ import { podStatus } from "./pods/pod-status.ts";
 import { recoverPods } from "./pods/recover-pods.ts";
 import { runtimePlugin } from "./runtime-plugin.ts";
 import { statsCalls } from "./stats/stats-calls.ts";
-import { findDeprecations } from "./status/deprecations.ts";
 import { runtimeConfigCall } from "./status/runtime-config-call.ts";
 import { runtimeHandlers } from "./status/runtime-handlers.ts";
 import { statusCall } from "./status/status-call.ts";
@@ -101,10 +99,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
   const server = resources.use(
     await StreamingServer.start(readStreamingSettings(config), containerStreams(streamParts, stopping)),
   );
-  const deprecations = findDeprecations(
-    pluginTable(config, pluginUri(imagesPlugin)),
-    pluginTable(config, pluginUri(runtimePlugin)),
-  );
+  const deprecations = await findDeprecations(config, [imagesPlugin, runtimePlugin]);
   return {
     handlers: {
       ...versionCall,
@@ -113,7 +108,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
         settings,
         networks,
         handlers: runtimeHandlers({ settings, peers, log }, machine),
-        deprecations: () => deprecations,
+        deprecations,
       }),
       ...updateRuntimeConfigCall(settings.network, networks, log),
       ...podCalls(podParts),

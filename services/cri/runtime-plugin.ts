@@ -1,5 +1,6 @@
 import type { Setting, Settings } from "#config/manifest.ts";
 import type { PluginManifest } from "#fleet/manifest.ts";
+import { deprecatedRuntimeSettings } from "./deprecated-settings.ts";
 
 /** @source containerd v2.3.4 internal/cri/config/config.go `Runtime` */
 const runtimeSettings: Settings = {
@@ -181,4 +182,5 @@ export const runtimePlugin = {
     containerd: containerdSettings,
     cni: networkSettings,
   },
+  deprecated: deprecatedRuntimeSettings,
 } as const satisfies PluginManifest;

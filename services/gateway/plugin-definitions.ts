@@ -3,6 +3,7 @@ import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { PluginSettings } from "#config/settings.ts";
+import { findDeprecations } from "#fleet/deprecations.ts";
 import type { Logger } from "#fleet/log.ts";
 import { type PluginDefinition, skipPlugin, skipPluginBecause } from "#fleet/plugin.ts";
 import { checkExporter, whyNotTraced } from "#fleet/tracing/open-tracer.ts";
@@ -14,6 +15,7 @@ import {
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { bindService } from "#wire/handler.ts";
+import { allPlugins } from "../plugins.ts";
 import { debugPlugin, pprofPlugin } from "./debug/plugins.ts";
 import { metricsPlugin } from "./metrics/plugins.ts";
 import { healthPlugin, introspectionPlugin, versionPlugin } from "./plugins.ts";
@@ -59,7 +61,10 @@ export function gatewayDefinitions(
       manifest: introspectionPlugin,
       init: async () => {
         const uuid = await openServerUuid(pluginRoot(config, pluginUri(introspectionPlugin)));
-        return { services: [bindService(Introspection, introspectionHandlers({ plugins, inspect, uuid }))] };
+        const deprecations = await findDeprecations(config, allPlugins);
+        return {
+          services: [bindService(Introspection, introspectionHandlers({ plugins, inspect, uuid, deprecations }))],
+        };
       },
     },
     { manifest: versionPlugin, init: () => ({ services: [bindService(Version, versionHandlers())] }) },

@@ -9,7 +9,7 @@ const grpcType = "io.containerd.grpc.v1";
 const serviceType = "io.containerd.service.v1";
 const warningType = "io.containerd.warning.v1";
 
-/** Known to clients that look for containerd's plugin; nothing is deprecated here. */
+/** Known to clients that look for containerd's plugin; `shared/fleet/deprecations.ts` finds what is told. */
 const deprecationsPlugin = { type: warningType, id: "deprecations" } as const satisfies PluginManifest;
 
 /** Known to clients that look for containerd's plugin. */

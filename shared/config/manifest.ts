@@ -1,3 +1,4 @@
+import type { PluginSettings } from "./settings.ts";
 import type { TomlTable } from "./toml-table.ts";
 
 /** What the configuration knows of a plugin: its name and what may stand in its table. Manifests say more, see `shared/fleet/manifest.ts`. */
@@ -17,6 +18,15 @@ export interface ConfigurablePlugin {
    * @param tables - Tables of all plugins that the file has, by `type.id`; changed in place.
    */
   migrate?(tables: Record<string, TomlTable>, warn: (warning: string) => void): void;
+  /** What of its settings in use containerd is going to take away. */
+  deprecated?(settings: PluginSettings): readonly Deprecation[];
+}
+
+/** Something in use that containerd is going to take away, in its words, since clients look for them. */
+export interface Deprecation {
+  /** Such as `io.containerd.deprecation/cgroup-v1`. @source containerd v2.3.4 pkg/deprecation/deprecation.go */
+  readonly id: string;
+  readonly message: string;
 }
 
 /** The settings of a plugin, or of a table within them, by their keys, in the order in which they are written. */

@@ -1,22 +1,17 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Deprecation } from "#config/manifest.ts";
 import type { RuntimeConditionSchema, RuntimeHandlerSchema, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 import type { CriSettings } from "../config.ts";
 import type { AttachedNetwork } from "../network/conf-directory.ts";
 import { commonNetwork, type PodNetworks } from "../network/pod-networks.ts";
 
-/** A setting that is going to be taken away. */
-export interface Deprecation {
-  readonly id: string;
-  readonly message: string;
-}
-
 /** What the status is made of. */
 export interface StatusParts {
   readonly settings: CriSettings;
   readonly networks: PodNetworks;
   readonly handlers: () => Promise<readonly MessageInitShape<typeof RuntimeHandlerSchema>[]>;
-  readonly deprecations: () => readonly Deprecation[];
+  readonly deprecations: readonly Deprecation[];
 }
 
 /** @source containerd v2.3.4 internal/cri/server/status.go `networkNotReadyReason` */
@@ -59,7 +54,7 @@ function deprecationCondition({
   deprecations,
 }: StatusParts): MessageInitShape<typeof RuntimeConditionSchema> {
   const type = "ContainerdHasNoDeprecationWarnings";
-  const told = deprecations().filter(({ id }) => !settings.ignoreDeprecationWarnings.includes(id));
+  const told = deprecations.filter(({ id }) => !settings.ignoreDeprecationWarnings.includes(id));
   if (told.length === 0) {
     return { type, status: true };
   }

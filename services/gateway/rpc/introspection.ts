@@ -3,6 +3,8 @@ import { mkdir, stat } from "node:fs/promises";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { readFileIfThere, replaceFile } from "#base/durable-file.ts";
 import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts";
+import { timestampNow } from "#base/times.ts";
+import type { Deprecation } from "#config/manifest.ts";
 import { compileFilters } from "#containerd/filter.ts";
 import type {
   Introspection,
@@ -18,6 +20,8 @@ export interface IntrospectionOptions {
   readonly inspect: (request: PluginInfoRequest) => Promise<Any | undefined>;
   /** Names this installation for ever, see {@link openServerUuid}. */
   readonly uuid: string;
+  /** What is in use that containerd is going to take away. */
+  readonly deprecations: readonly Deprecation[];
 }
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -31,10 +35,18 @@ export function introspectionHandlers({
   plugins,
   inspect,
   uuid,
+  deprecations,
 }: IntrospectionOptions): Handlers<typeof Introspection> {
+  // They are settings and the machine's, so that they occur when the daemon starts.
+  const lastOccurrence = timestampNow();
   return {
     plugins: ({ filters }) => ({ plugins: plugins().filter(compilePluginFilter(filters)) }),
-    server: async () => ({ uuid, pid: BigInt(process.pid), pidns: await pidNamespace(), deprecations: [] }),
+    server: async () => ({
+      uuid,
+      pid: BigInt(process.pid),
+      pidns: await pidNamespace(),
+      deprecations: deprecations.map((deprecation) => ({ ...deprecation, lastOccurrence })),
+    }),
     pluginInfo: async (request) => {
       const { type, id, options } = request;
       const plugin = plugins().find((candidate) => candidate.type === type && candidate.id === id);
