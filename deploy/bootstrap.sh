@@ -19,7 +19,8 @@ repository=$(pwd)
 # npm chooses packages by the Node.js that runs it, so the right one comes first.
 bring_node() {
   use_node
-  if [ "$(node --version)" != "v$node_version" ]; then
+  # One of that version that is in the PATH is not enough: units of systemd have another PATH.
+  if [ ! -x .node/node_modules/node/bin/node ] || [ "$(node --version)" != "v$node_version" ]; then
     say "installing Node.js $node_version in .node"
     mkdir -p .node
     printf '{ "private": true }\n' >.node/package.json
