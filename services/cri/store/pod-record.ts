@@ -1,6 +1,5 @@
 import { create } from "@bufbuild/protobuf";
 import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
-import { ErrorKind, failure } from "#base/errors.ts";
 import {
   type LinuxContainerResources,
   LinuxContainerResourcesSchema,
@@ -10,6 +9,7 @@ import { formatExactJson, parseExactJson } from "../containers/spec/exact-json.t
 import type { NetworkResult } from "../network/result.ts";
 import { fromGoJson, toGoJson } from "./go-message.ts";
 import type { Pod } from "./pod.ts";
+import { decodeVersioned, encodeVersioned } from "./versioned-metadata.ts";
 
 /** Key of the extension with {@link PodMetadata} on the record of the pause container. @source containerd v2.3.4 internal/cri/labels/labels.go */
 export const podMetadataExtension = "io.cri-containerd.sandbox.metadata";
@@ -20,7 +20,6 @@ export const updatedResourcesExtension = "updated-resources";
 
 const metadataTypeUrl = "github.com/containerd/cri/pkg/store/sandbox/Metadata";
 const resourcesTypeUrl = "io.containerd.cri.v1/UpdatedResources";
-const metadataVersion = "v1";
 
 /** What is known of a pod from its creation on. @source containerd v2.3.4 internal/cri/store/sandbox/metadata.go `Metadata` */
 export type PodMetadata = Pick<
@@ -45,8 +44,7 @@ export function podMetadataJson(pod: PodMetadata): Record<string, unknown> {
 
 /** Packs a pod's metadata as containerd does, so that it finds its pods again. */
 export function encodePodMetadata(pod: PodMetadata): Any {
-  const text = formatExactJson({ Version: metadataVersion, Metadata: podMetadataJson(pod) });
-  return create(AnySchema, { typeUrl: metadataTypeUrl, value: new Uint8Array(Buffer.from(text)) });
+  return encodeVersioned(metadataTypeUrl, podMetadataJson(pod));
 }
 
 /**
@@ -54,14 +52,8 @@ export function encodePodMetadata(pod: PodMetadata): Any {
  *
  * @throws {@link FlotillaError} `invalid_argument` when it is of another version or no metadata.
  */
-export function decodePodMetadata({ value }: Pick<Any, "value">): PodMetadata {
-  const { Version: version, Metadata: written } = parseExactJson(Buffer.from(value).toString("utf8")) as {
-    Version?: unknown;
-    Metadata?: Record<string, unknown>;
-  };
-  if (version !== metadataVersion || written === undefined) {
-    throw failure(ErrorKind.InvalidArgument, `unsupported version: ${JSON.stringify(version ?? "")}`);
-  }
+export function decodePodMetadata(metadata: Pick<Any, "value">): PodMetadata {
+  const written = decodeVersioned(metadata);
   const text = (key: string): string => (typeof written[key] === "string" ? written[key] : "");
   const { AdditionalIPs: more, CNIResult: network } = written;
   return {

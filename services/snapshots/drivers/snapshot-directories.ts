@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, readdir, rename } from "node:fs/promises";
+import { mkdir, readdir, rename } from "node:fs/promises";
 import { ErrorKind, type FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
+import { exists } from "#base/exists.ts";
 import type { SnapshotUsage } from "./driver.ts";
 import type { TreeWorkers } from "./trees.ts";
 
@@ -139,18 +140,6 @@ function missingDirectory(id: bigint, path: string, cause?: unknown): FlotillaEr
 
 function unusedName(prefix: string, id: bigint): string {
   return `${prefix}${id}-${randomBytes(6).toString("hex")}`;
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") {
-      return false;
-    }
-    throw error;
-  }
 }
 
 async function renameIfThere(from: string, to: string): Promise<boolean> {

@@ -1,6 +1,7 @@
 import { lstat, mkdir, rename, rm } from "node:fs/promises";
 import { syncDirectory } from "#base/durable-file.ts";
-import { ErrorKind, errorMessage, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
+import { ErrorKind, errorMessage, FlotillaError, wrapFailure } from "#base/errors.ts";
+import { exists } from "#base/exists.ts";
 import type { PluginSettings } from "#config/settings.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
 import { syncAllFileSystems } from "#linux/file.ts";
@@ -146,17 +147,5 @@ async function prepareScratch(path: string, settings: PluginSettings, trees: Tre
       `failed to generate scratch file: failed to copy scratch: ${errorMessage(error)}`,
       { cause: error },
     );
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") {
-      return false;
-    }
-    throw error;
   }
 }

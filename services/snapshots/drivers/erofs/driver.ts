@@ -1,5 +1,6 @@
 import { chmod, lchown, lstat, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
+import { exists } from "#base/exists.ts";
 import { enableVerity, hasVerity, setImmutable } from "#linux/file-attributes.ts";
 import type { Mount } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";
@@ -270,10 +271,6 @@ async function requireVerity(root: string): Promise<void> {
 async function ownerOf(directory: string): Promise<{ readonly user: number; readonly group: number }> {
   const { uid, gid } = await lstat(directory);
   return { user: uid, group: gid };
-}
-
-async function exists(path: string): Promise<boolean> {
-  return (await sizeOf(path)) >= 0;
 }
 
 /** @returns -1 when there is nothing. */

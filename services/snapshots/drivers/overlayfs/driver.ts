@@ -1,5 +1,6 @@
 import { chmod, lchown, lstat, mkdir, rename, rm } from "node:fs/promises";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
+import { exists } from "#base/exists.ts";
 import type { Mount } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";
 import { hasProjectQuota, joinProject, limitProject } from "#linux/project-quota.ts";
@@ -201,16 +202,4 @@ const projectBase = 1 << 30;
 
 function imagePath(directory: string): string {
   return `${directory}/rwlayer.img`;
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") {
-      return false;
-    }
-    throw error;
-  }
 }
