@@ -47,6 +47,7 @@ interface Record {
   readonly who: { readonly uid?: number; readonly certificate?: string };
   readonly namespace: string;
   readonly method: string;
+  readonly object?: { readonly [field: string]: string };
   readonly rule?: string;
   readonly outcome: string;
 }
@@ -193,10 +194,10 @@ test("a certificate is known by its name, over TCP and HTTP/1.1 as well", async 
     () => "the audit does not tell of both calls",
   );
   assert.deepEqual(
-    noted().map(({ outcome, rule }) => [outcome, rule]),
+    noted().map(({ outcome, rule, object }) => [outcome, rule, object]),
     [
-      ["ok", "ci"],
-      ["already_exists", "ci"],
+      ["ok", "ci", { "image.name": "x" }],
+      ["already_exists", "ci", { "image.name": "x" }],
     ],
   );
 });
@@ -206,7 +207,7 @@ test("two namespaces in one call are none", async () => {
   assert.equal((await callWith(client, "containerd.services.images.v1.Images/List", twice))[0], 403);
 });
 
-test("the audit tells who did what with which outcome, and nothing that was said", async () => {
+test("the audit tells who did what to what with which outcome, and nothing else that was said", async () => {
   const ofBuilder = records().filter(({ who }) => who.uid === builder);
   assert.deepEqual(
     ofBuilder.map(({ method, namespace, rule, outcome }) => [method.split(".").at(-1), namespace, rule, outcome]),
@@ -216,15 +217,20 @@ test("the audit tells who did what with which outcome, and nothing that was said
       ["Namespaces/Update", "build-1", undefined, "permission_denied"],
     ],
   );
-  assert.ok(
-    records().some(
-      ({ who, method, outcome }) => who.uid === 0 && method.endsWith("Namespaces/Create") && outcome === "ok",
-    ),
+  assert.deepEqual(
+    records()
+      .filter(({ who, method }) => who.uid === 0 && method.includes("Namespaces/"))
+      .map(({ method, outcome, object }) => [method.split("/").at(-1), outcome, object]),
+    [
+      ["Create", "ok", { "namespace.name": "build-1" }],
+      ["Create", "ok", { "namespace.name": "other" }],
+      ["Update", "ok", { "namespace.name": "build-1" }],
+    ],
   );
   // Calls that change nothing are not noted, unless they were refused.
   assert.ok(!records().some(({ method, outcome }) => method.endsWith("Images/List") && outcome === "ok"));
   const text = readFileSync(auditPath(), "utf8");
-  assert.ok(!text.includes("sha256:"), "nothing of a message is noted");
+  assert.ok(!text.includes("sha256:"), "what a message says besides the name of its object is noted");
 });
 
 test("a changed policy holds within a second, and one that cannot be read does not", async () => {

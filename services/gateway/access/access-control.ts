@@ -1,10 +1,11 @@
 import type { Socket } from "node:net";
 import { Code } from "@connectrpc/connect";
-import type { CallWatcher } from "#wire/observe.ts";
-import type { ConnectionAccess, RelayAccess, RequestedCall } from "../relay/access.ts";
+import type { AuditedCall, ConnectionAccess, RelayAccess, RequestedCall } from "../relay/access.ts";
 import type { AuditRecord } from "./audit-log.ts";
+import { ObjectReader } from "./call-object.ts";
 import { identityOf } from "./identity.ts";
-import { describeIdentity, type Identity, type Judgement, judge, type MethodFacts, type Policy } from "./policy.ts";
+import type { MethodFacts } from "./method-facts.ts";
+import { describeIdentity, type Identity, type Judgement, judge, type Policy } from "./policy.ts";
 
 /** The longest name of a namespace that is one. Longer ones are cut in the audit. @source containerd v2.3.4 pkg/identifiers/validate.go `maxLength` */
 const namespaceLengthMax = 76;
@@ -59,12 +60,14 @@ class ClientAccess implements ConnectionAccess {
     if (judgement.isAllowed) {
       return undefined;
     }
-    this.#record(method, namespace, judgement.rule, performance.now(), Code.PermissionDenied);
+    // Its request is not looked at.
+    const denied = { method, namespace, rule: judgement.rule, object: undefined };
+    this.#record(denied, performance.now(), Code.PermissionDenied);
     const where = namespace === "" ? "" : ` in namespace ${JSON.stringify(cut(namespace))}`;
     return `${method}${where} is denied to ${describeIdentity(this.#who)}: permission denied`;
   }
 
-  watch({ path, namespaces }: RequestedCall): CallWatcher | undefined {
+  watch({ path, namespaces, contentType }: RequestedCall): AuditedCall | undefined {
     const method = path.slice(1);
     const facts = this.#options.methods.get(method);
     if (facts === undefined || facts.reads) {
@@ -73,10 +76,12 @@ class ClientAccess implements ConnectionAccess {
     const [namespace = ""] = namespaces;
     const { rule } = this.#judge(method, namespace, facts);
     const beganMs = performance.now();
+    const object = new ObjectReader(facts.object, contentType);
     return {
+      requestBytes: (chunk, start, end) => object.take(chunk, start, end),
       requestMessage: () => undefined,
       responseMessage: () => undefined,
-      end: (code) => this.#record(method, namespace, rule, beganMs, code),
+      end: (code) => this.#record({ method, namespace, rule, object: object.get() }, beganMs, code),
     };
   }
 
@@ -98,12 +103,17 @@ class ClientAccess implements ConnectionAccess {
     return judgement;
   }
 
-  #record(method: string, namespace: string, rule: string | undefined, beganMs: number, code: Code | undefined): void {
+  #record(
+    { method, namespace, rule, object }: Pick<AuditRecord, "method" | "namespace" | "rule" | "object">,
+    beganMs: number,
+    code: Code | undefined,
+  ): void {
     this.#options.audit({
       time: new Date().toISOString(),
       who: shownIdentity(this.#who),
       namespace: cut(namespace),
       method,
+      object,
       rule,
       outcome: nameOfCode(code),
       durMs: Math.round(performance.now() - beganMs),

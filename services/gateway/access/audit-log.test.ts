@@ -9,6 +9,7 @@ const record: AuditRecord = {
   who: { uid: 1 },
   namespace: "default",
   method: "containerd.services.images.v1.Images/Create",
+  object: { "image.name": "docker.io/library/busybox:latest" },
   rule: undefined,
   outcome: "ok",
   durMs: 1,
@@ -32,7 +33,7 @@ const linesOf = (path: string): unknown[] =>
 test("records are appended for root alone, and a full file is put aside", (context) => {
   const path = `${makeDirectory(context)}/audit.log`;
   const failures: unknown[] = [];
-  const options = { path, bytesMax: 400, onFailure: (error: unknown) => failures.push(error) };
+  const options = { path, bytesMax: 500, onFailure: (error: unknown) => failures.push(error) };
   {
     using log = new AuditLog(options);
     log.write(record);

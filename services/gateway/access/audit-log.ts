@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, renameSync, writeSync } from "node:fs";
+import type { CallObject } from "./call-object.ts";
 
-/** One line of the audit. Nothing of a message is in it. */
+/** One line of the audit. Of a message it has what names the object of the call, and nothing else. */
 export interface AuditRecord {
   /** RFC 3339. */
   readonly time: string;
@@ -9,6 +10,8 @@ export interface AuditRecord {
   readonly namespace: string;
   /** `package.Service/Method`. */
   readonly method: string;
+  /** What the call is about, by the fields of its request; undefined for one that was refused, or whose request can't be read. */
+  readonly object: CallObject | undefined;
   /** The rule that let it in, or kept it out. */
   readonly rule: string | undefined;
   /** How it ended: the name of a gRPC code, `ok` among them. */

@@ -1,6 +1,13 @@
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
 import { routesByPath } from "#fleet/topology.ts";
-import type { MethodFacts } from "./policy.ts";
+import { type ObjectFields, objectFieldsOf } from "./call-object.ts";
+import type { JudgedMethod } from "./policy.ts";
+
+/** What is known of a method. */
+export interface MethodFacts extends JudgedMethod {
+  /** What of its request names what it is about; nothing for methods that change nothing, which the audit leaves out. */
+  readonly object: ObjectFields;
+}
 
 /** Services that tell of the daemon and not of anything in it. */
 const withoutNamespace = [
@@ -31,7 +38,8 @@ export function methodFacts(): Map<string, MethodFacts> {
   const facts = new Map<string, MethodFacts>();
   for (const [path, { method }] of routesByPath()) {
     const name = path.slice(1);
-    facts.set(name, { reads: method.idempotency === Idempotency.NO_SIDE_EFFECTS, scope: scopeOf(name) });
+    const reads = method.idempotency === Idempotency.NO_SIDE_EFFECTS;
+    facts.set(name, { reads, scope: scopeOf(name), object: reads ? new Map() : objectFieldsOf(method) });
   }
   return facts;
 }

@@ -26,8 +26,8 @@ export interface JudgedCall {
   readonly namespace: string;
 }
 
-/** What is known of a method. */
-export interface MethodFacts {
+/** What is known of a method, as far as it is judged. */
+export interface JudgedMethod {
   /** Whether it changes nothing. */
   readonly reads: boolean;
   /** What the call is about: the namespace that it names; all of them; or nothing that belongs to a namespace. */
@@ -76,7 +76,7 @@ export interface Judgement {
  * A rule that names namespaces is for calls in these, and for those that concern no namespace. Calls that reach over all namespaces, such as the making
  * of one or the stream of all events, need a rule that names none.
  */
-export function judge(policy: Policy, who: Identity, call: JudgedCall, { reads, scope }: MethodFacts): Judgement {
+export function judge(policy: Policy, who: Identity, call: JudgedCall, { reads, scope }: JudgedMethod): Judgement {
   const rule = policy.rules.find(
     ({ callers, namespaces, methods }) =>
       (callers === undefined || isAmong(who, callers)) &&

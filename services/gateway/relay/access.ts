@@ -17,7 +17,13 @@ export interface ConnectionAccess {
   /** Why a call is refused, for its client; undefined when it is let through. */
   denialOf(call: RequestedCall): string | undefined;
   /** Watches a call that was let through to its end, if anybody wants to know. */
-  watch(call: RequestedCall): CallWatcher | undefined;
+  watch(call: RequestedCall): AuditedCall | undefined;
+}
+
+/** A call that was let through, and is watched. */
+export interface AuditedCall extends CallWatcher {
+  /** A piece of the request, prefixes included, as it comes; the bytes are those of the relay. */
+  requestBytes(chunk: Buffer, start: number, end: number): void;
 }
 
 /** What can be known of a call from the head of its request. */
@@ -26,6 +32,8 @@ export interface RequestedCall {
   readonly path: string;
   /** What the client has sent as its namespace: one, unless it sends none, or wants to deceive. */
   readonly namespaces: readonly string[];
+  /** "" when the client sends none. */
+  readonly contentType: string;
 }
 
 /**
@@ -37,10 +45,14 @@ export interface RequestedCall {
 export function requestedCall(target: string, fields: readonly string[]): RequestedCall {
   const query = target.indexOf("?");
   const namespaces: string[] = [];
+  let contentType = "";
   for (let at = 0; at < fields.length; at += 2) {
-    if (fields[at]?.toLowerCase() === namespaceHeader) {
+    const name = fields[at]?.toLowerCase();
+    if (name === namespaceHeader) {
       namespaces.push(fields[at + 1] ?? "");
+    } else if (name === "content-type") {
+      contentType = fields[at + 1] ?? "";
     }
   }
-  return { path: query === -1 ? target : target.slice(0, query), namespaces };
+  return { path: query === -1 ? target : target.slice(0, query), namespaces, contentType };
 }

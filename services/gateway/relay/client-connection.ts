@@ -167,7 +167,8 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
       return;
     }
     if (call !== undefined) {
-      stream.watcher = joinWatchers(stream.watcher, access?.watch(call));
+      stream.audited = access?.watch(call);
+      stream.watcher = joinWatchers(stream.watcher, stream.audited);
     }
     if (method === undefined) {
       this.refuse(stream, Refusal.Unimplemented, describeMissingRoute(this.#options.routes, head.path));

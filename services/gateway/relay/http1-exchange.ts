@@ -7,6 +7,7 @@ import type { HeaderList } from "#wire/http2/header-list.ts";
 import { ErrorCode } from "#wire/http2/protocol.ts";
 import type { StreamEvents } from "#wire/http2/stream-events.ts";
 import type { CallWatcher } from "#wire/observe.ts";
+import type { AuditedCall } from "./access.ts";
 
 /** Headers that concern one connection only. @source RFC 9110 section 7.6.1, RFC 9113 section 8.2.2 */
 const hopHeaders = new Set([
@@ -30,6 +31,8 @@ export interface Http1Call {
   readonly kept: Buffer | undefined;
   /** Fields that go with it in place of the client's of the same names. */
   readonly fields: CallWatcher["fields"];
+  /** Looks at the request, if somebody does. */
+  readonly audited: AuditedCall | undefined;
   /** Aborts when the client is gone. */
   readonly gone: AbortSignal;
 }
@@ -48,6 +51,7 @@ class Exchange implements StreamEvents {
   #hasResponse = false;
   readonly #cancel = (): void => this.#stream?.reset(ErrorCode.Cancel);
   readonly #sendPiece = (chunk: Buffer): void => {
+    this.#call.audited?.requestBytes(chunk, 0, chunk.length);
     this.#stream?.write(chunk);
     if (this.#stream?.isSlow === true && !this.#stream.isOver) {
       this.#call.request.pause();

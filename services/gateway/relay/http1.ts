@@ -134,7 +134,8 @@ export class Http1Front {
     const observed = this.#options.observer?.start?.("relay", pathOf(target), {
       find: (name) => [request.headers[name] ?? []].flat()[0],
     });
-    const watcher = joinWatchers(observed, call === undefined ? undefined : access?.watch(call));
+    const audited = call === undefined ? undefined : access?.watch(call);
+    const watcher = joinWatchers(observed, audited);
     const beganMs = performance.now();
     const gone = new AbortController();
     response.once("close", () => {
@@ -142,7 +143,7 @@ export class Http1Front {
       watcher?.end(response.headersSent ? codeOfStatus(response.statusCode) : undefined, beganMs);
     });
     try {
-      await this.#relay(method, { request, response, gone: gone.signal, fields: watcher?.fields });
+      await this.#relay(method, { request, response, gone: gone.signal, fields: watcher?.fields, audited });
     } catch (error) {
       if (response.headersSent) {
         response.destroy();

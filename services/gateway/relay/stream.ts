@@ -5,6 +5,7 @@ import type { FrameWriter } from "#wire/http2/frame-writer.ts";
 import type { HeaderList } from "#wire/http2/header-list.ts";
 import type { CarriedStream } from "#wire/http2/stream-connection.ts";
 import type { CallUnderWay, CallWatcher } from "#wire/observe.ts";
+import type { AuditedCall } from "./access.ts";
 import { Direction } from "./flow-control.ts";
 import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
 import type { RelayMethod } from "./route.ts";
@@ -71,6 +72,8 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
   readonly beganMs: number = performance.now();
   /** Who watches the call, if somebody does. */
   watcher: CallWatcher | undefined;
+  /** Looks at the request, if somebody does. It is one of those who watch. */
+  audited: AuditedCall | undefined;
   /** The code that the call ended with, if one was seen. */
   endCode: Code | undefined;
   /** Whether it counts among those that waited for a process. */
@@ -122,6 +125,7 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
     isLast: boolean,
   ): void {
     this.keep(chunk, start, end);
+    this.audited?.requestBytes(chunk, start, end);
     this.watcher?.requestMessage(end - start);
     this.up.pass(chunk, start, end, headStart, missingBytes, isLast);
     if (isLast && this.upstream === undefined) {
