@@ -5,7 +5,7 @@ import type { Handlers } from "#wire/handler.ts";
 import type { Container } from "../store/container.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { createContainer } from "./create.ts";
-import { listedContainer, selectContainers } from "./list.ts";
+import { listedContainers, selectContainers } from "./list.ts";
 import { removeContainer } from "./remove.ts";
 import { startContainer } from "./start.ts";
 import { containerStatus } from "./status.ts";
@@ -50,12 +50,9 @@ export function containerCalls(parts: ContainerParts): ContainerCalls {
       }
       return {};
     },
-    listContainers: ({ filter }) => ({ containers: selectContainers(parts, filter).map(listedContainer) }),
+    listContainers: ({ filter }) => listedContainers.list(selectContainers(parts, filter)),
     streamContainers: async function* ({ filter }) {
-      const found = selectContainers(parts, filter);
-      for (let start = 0; start < found.length; start += pieceLength) {
-        yield { containers: found.slice(start, start + pieceLength).map(listedContainer) };
-      }
+      yield* listedContainers.pieces(selectContainers(parts, filter), pieceLength);
     },
     containerStatus: async ({ containerId, verbose }) => {
       const container = getContainer(parts, containerId);

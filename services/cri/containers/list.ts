@@ -1,6 +1,7 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ContainerFilter, ContainerSchema } from "#gen/runtime/v1/api_pb.ts";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { type ContainerFilter, ContainerSchema } from "#gen/runtime/v1/api_pb.ts";
 import type { Container, ContainerTable } from "../store/container.ts";
+import { ListedForms } from "../store/listed-forms.ts";
 import type { PodTable } from "../store/pod.ts";
 
 /** The tables that are looked into. */
@@ -45,19 +46,24 @@ function wholeId(table: { find(id: string): { readonly id: string } | undefined 
   }
 }
 
-/** A container as lists show it. @source containerd v2.3.4 internal/cri/server/container_list.go `toCRIContainer` */
-export function listedContainer({ id, metadata, status, state }: Container): MessageInitShape<typeof ContainerSchema> {
+/** Containers as lists show them. @source containerd v2.3.4 internal/cri/server/container_list.go `toCRIContainer` */
+export const listedContainers = new ListedForms(encodeContainer, ({ state }) => state);
+
+function encodeContainer({ id, metadata, status, state }: Container): Uint8Array {
   const { config, podId, imageRef } = metadata;
-  return {
-    id,
-    podSandboxId: podId,
-    ...(config.metadata === undefined ? {} : { metadata: config.metadata }),
-    ...(config.image === undefined ? {} : { image: config.image }),
-    imageRef,
-    imageId: imageRef,
-    state,
-    createdAt: status.createdAtNs,
-    labels: config.labels,
-    annotations: config.annotations,
-  };
+  return toBinary(
+    ContainerSchema,
+    create(ContainerSchema, {
+      id,
+      podSandboxId: podId,
+      ...(config.metadata === undefined ? {} : { metadata: config.metadata }),
+      ...(config.image === undefined ? {} : { image: config.image }),
+      imageRef,
+      imageId: imageRef,
+      state,
+      createdAt: status.createdAtNs,
+      labels: config.labels,
+      annotations: config.annotations,
+    }),
+  );
 }

@@ -6,7 +6,7 @@ import type { Handlers } from "#wire/handler.ts";
 import type { Pod } from "../store/pod.ts";
 import { podInfo } from "./pod-info.ts";
 import type { PodParts } from "./pod-parts.ts";
-import { filterPods, listedPod, podStatus } from "./pod-status.ts";
+import { filterPods, listedPods, podStatus } from "./pod-status.ts";
 import { removePod } from "./remove-pod.ts";
 import { runPod } from "./run-pod.ts";
 import { stopPod } from "./stop-pod.ts";
@@ -68,13 +68,9 @@ export function podCalls(parts: PodParts): PodCalls {
       }
       return { status: podStatus(pod), info: verbose ? await podInfo(peers, pod) : {} };
     },
-    listPodSandbox: ({ filter }) => ({ items: filterPods(pods, filter).map(listedPod) }),
-    async *streamPodSandboxes({ filter }) {
-      const chosen = filterPods(pods, filter);
-      for (let start = 0; start < chosen.length; start += streamedMax) {
-        yield { podSandboxes: chosen.slice(start, start + streamedMax).map(listedPod) };
-      }
-      await Promise.resolve();
+    listPodSandbox: ({ filter }) => listedPods.list(filterPods(pods, filter)),
+    streamPodSandboxes: async function* ({ filter }) {
+      yield* listedPods.pieces(filterPods(pods, filter), streamedMax);
     },
     updatePodSandboxResources: async ({ podSandboxId, overhead, resources }) => {
       let pod: Pod;

@@ -1,6 +1,5 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import {
-  type PodSandbox,
   type PodSandboxFilter,
   PodSandboxSchema,
   PodSandboxState,
@@ -8,6 +7,7 @@ import {
   PodSandboxStatusSchema,
 } from "#gen/runtime/v1/api_pb.ts";
 import { isNamespace } from "#linux/network-namespace.ts";
+import { ListedForms } from "../store/listed-forms.ts";
 import type { Pod, PodTable } from "../store/pod.ts";
 
 /**
@@ -32,18 +32,23 @@ export function podStatus(pod: Pod): PodSandboxStatus {
   });
 }
 
-/** A pod in a list. @source containerd v2.3.4 internal/cri/server/sandbox_list.go `toCRISandbox` */
-export function listedPod(pod: Pod): PodSandbox {
+/** Pods as lists show them. @source containerd v2.3.4 internal/cri/server/sandbox_list.go `toCRISandbox` */
+export const listedPods = new ListedForms(encodePod, stateOf);
+
+function encodePod(pod: Pod): Uint8Array {
   const { config } = pod;
-  return create(PodSandboxSchema, {
-    id: pod.id,
-    ...(config.metadata === undefined ? {} : { metadata: config.metadata }),
-    state: stateOf(pod),
-    createdAt: pod.createdAtNs,
-    labels: config.labels,
-    annotations: config.annotations,
-    runtimeHandler: pod.runtimeHandler,
-  });
+  return toBinary(
+    PodSandboxSchema,
+    create(PodSandboxSchema, {
+      id: pod.id,
+      ...(config.metadata === undefined ? {} : { metadata: config.metadata }),
+      state: stateOf(pod),
+      createdAt: pod.createdAtNs,
+      labels: config.labels,
+      annotations: config.annotations,
+      runtimeHandler: pod.runtimeHandler,
+    }),
+  );
 }
 
 /**

@@ -1,8 +1,8 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
 import {
   type FilesystemUsageSchema,
-  type ImageSchema,
+  ImageSchema,
   ImageService,
   type ImageStatusResponseSchema,
 } from "#gen/runtime/v1/api_pb.ts";
@@ -11,10 +11,16 @@ import type { ImagePuller } from "../images/image-puller.ts";
 import type { ImageStore } from "../images/image-store.ts";
 import { imageUser, type LocalImage, partReferences } from "../images/local-image.ts";
 import type { SnapshotUsages } from "../images/snapshot-usage.ts";
+import { ListedForms } from "../store/listed-forms.ts";
 import type { Gate } from "./gate.ts";
 
 /** How many images one piece of a list has. */
 const pieceLength = 100;
+
+/** An image that changes is another object. */
+const listedImages = new ListedForms((image: LocalImage) =>
+  toBinary(ImageSchema, create(ImageSchema, describeImage(image))),
+);
 
 export interface ImageServiceParts {
   readonly store: ImageStore;
@@ -35,12 +41,9 @@ export function imageService(parts: ImageServiceParts, gate: Gate): ServiceBindi
   return bindService(
     ImageService,
     gate.guard(ImageService, {
-      listImages: () => ({ images: store.all().map(describeImage) }),
+      listImages: () => listedImages.list(store.all()),
       streamImages: async function* () {
-        const images = store.all();
-        for (let start = 0; start < images.length; start += pieceLength) {
-          yield { images: images.slice(start, start + pieceLength).map(describeImage) };
-        }
+        yield* listedImages.pieces(store.all(), pieceLength);
       },
       imageStatus: ({ image, verbose }) => imageStatus(store, image?.image ?? "", verbose),
       pullImage: async ({ image, auth, sandboxConfig }, { signal }) => {

@@ -1,11 +1,13 @@
-import { readFileSync } from "node:fs";
+import { numberIn, readPseudoFile, tableIn } from "./pseudo-file.ts";
 
 /** Where the files of a cgroup are: one directory for all controllers, or one for each. */
 export type CgroupPlace =
   | { readonly kind: "unified"; readonly directory: string }
-  | { readonly kind: "legacy"; readonly directoryOf: (controller: string) => string | undefined };
+  | { readonly kind: "legacy"; readonly directoryOf: (controller: string) => string };
 
 const root = "/sys/fs/cgroup";
+/** Where nothing is. */
+const nowhere = "/nowhere";
 
 /**
  * Finds the cgroup of a process.
@@ -32,7 +34,7 @@ export function cgroupOfProcess(pid: number, hasUnifiedCgroups: boolean): Cgroup
     kind: "legacy",
     directoryOf: (controller) => {
       const path = paths.get(controller);
-      return path === undefined ? undefined : `${root}/${controller}${path}`;
+      return path === undefined ? nowhere : `${root}/${controller}${path}`;
     },
   };
 }
@@ -44,15 +46,11 @@ export function cgroupAt(path: string, hasUnifiedCgroups: boolean): CgroupPlace 
     : { kind: "legacy", directoryOf: (controller) => `${root}/${controller}${path}` };
 }
 
-/**
- * Reads a file of the kernel at once: it waits for no disk, and hundreds of them are read for one answer.
- *
- * @returns undefined when it is not there, or what it tells of has gone.
- */
-export function readPseudoFile(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
+/** Nanoseconds of processors that a cgroup has used; undefined for one that is gone. */
+export function readProcessorTime(place: CgroupPlace): bigint | undefined {
+  if (place.kind === "legacy") {
+    return numberIn(`${place.directoryOf("cpuacct")}/cpuacct.usage`);
   }
+  const table = tableIn(`${place.directory}/cpu.stat`);
+  return table && table("usage_usec") * 1000n;
 }

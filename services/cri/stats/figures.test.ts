@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import test from "node:test";
+import { readDetails } from "./cgroup-details.ts";
 import { readFigures } from "./cgroup-figures.ts";
+import { readProcessorTime } from "./cgroup-place.ts";
 import { metricDescriptors } from "./metric-descriptors.ts";
 import { defaultInterface, parseInterfaces } from "./network-figures.ts";
 import { UsageRates } from "./usage-rates.ts";
@@ -33,13 +35,13 @@ test("figures of a unified cgroup are read", () =>
     },
     (directory) => {
       const figures = readFigures({ kind: "unified", directory }, 1n);
-      assert.deepEqual(
-        [figures?.cpu?.totalNs, figures?.cpu?.userNs, figures?.cpu?.throttledPeriods],
-        [5000n, 3000n, 1n],
-      );
+      const details = readDetails({ kind: "unified", directory });
+      assert.equal(figures?.cpu?.totalNs, 5000n);
+      assert.deepEqual([details.cpu?.userNs, details.cpu?.throttledPeriods, details.memory?.oomKills], [3000n, 1n, 2n]);
       assert.deepEqual(figures?.cpu?.pressure?.some, { totalNs: 7000n, avg10: 1.5, avg60: 0, avg300: 0 });
       const { memory } = figures ?? {};
-      assert.deepEqual([memory?.workingSet, memory?.available, memory?.rss, memory?.oomKills], [70n, 0n, 40n, 2n]);
+      assert.deepEqual([memory?.workingSet, memory?.available, memory?.rss], [70n, 0n, 40n]);
+      assert.equal(readProcessorTime({ kind: "unified", directory }), 5000n);
       assert.equal(figures?.processes, 4n);
     },
   ));
@@ -54,8 +56,10 @@ test("figures of a cgroup with one directory for each controller are read", () =
       "memory/memory.stat": "total_inactive_file 120\ntotal_rss 3\n",
     },
     (directory) => {
-      const figures = readFigures({ kind: "legacy", directoryOf: (controller) => `${directory}/${controller}` }, 1n);
-      assert.deepEqual([figures?.cpu?.totalNs, figures?.cpu?.userNs], [9n, 20_000_000n]);
+      const place = { kind: "legacy", directoryOf: (controller: string) => `${directory}/${controller}` } as const;
+      const figures = readFigures(place, 1n);
+      assert.deepEqual([figures?.cpu?.totalNs, readProcessorTime(place)], [9n, 9n]);
+      assert.equal(readDetails(place).cpu?.userNs, 20_000_000n);
       assert.deepEqual([figures?.memory?.workingSet, figures?.memory?.available, figures?.memory?.rss], [0n, 150n, 3n]);
       assert.equal(readFigures({ kind: "unified", directory: `${directory}/gone` }, 1n), undefined);
     },

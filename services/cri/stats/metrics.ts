@@ -3,6 +3,7 @@ import { nsPerSecond, wallClock } from "#base/times.ts";
 import { type MetricSchema, MetricType, type PodSandboxMetricsSchema } from "#gen/runtime/v1/api_pb.ts";
 import type { Container } from "../store/container.ts";
 import type { Pod } from "../store/pod.ts";
+import type { CgroupDetails } from "./cgroup-details.ts";
 import type { CgroupFigures } from "./cgroup-figures.ts";
 import type { MetricName } from "./metric-descriptors.ts";
 import type { InterfaceFigures } from "./network-figures.ts";
@@ -46,22 +47,30 @@ export async function podMetrics(
 ): Promise<MessageInitShape<typeof PodSandboxMetricsSchema>> {
   const own = parts.containers.all().filter(({ metadata }) => metadata.podId === pod.id);
   const found = await Promise.all(
-    own.map(async (container) => ({ container, taken: await figures.ofContainer(container) })),
+    own.map(async (container) => ({
+      container,
+      taken: await figures.ofContainer(container),
+      details: await figures.detailsOfContainer(container),
+    })),
   );
   const { cgroup, interfaces } = await figures.ofPod(
     pod,
     found.map(({ taken }) => taken),
+  );
+  const podDetails = await figures.detailsOfPod(
+    pod,
+    found.map(({ details }) => details),
   );
   const timestamp = wallClock();
   const { name = "", namespace = "" } = pod.config.metadata ?? {};
   const labels = [name, namespace, "POD", pod.id, ""];
   return {
     podSandboxId: pod.id,
-    metrics: metricsOf([...cgroupValues(cgroup), ...networkValues(interfaces ?? [])], labels, timestamp),
-    containerMetrics: found.map(({ container, taken }) => ({
+    metrics: metricsOf([...cgroupValues(cgroup, podDetails), ...networkValues(interfaces ?? [])], labels, timestamp),
+    containerMetrics: found.map(({ container, taken, details }) => ({
       containerId: container.id,
       metrics: metricsOf(
-        containerValues(container, taken, timestamp),
+        [...cgroupValues(taken.cgroup, details), ...containerValues(container, taken, timestamp)],
         [name, namespace, ...labelsOf(container)],
         timestamp,
       ),
@@ -83,10 +92,9 @@ function metricsOf(values: Values, labels: readonly string[], timestamp: bigint)
   }));
 }
 
-function containerValues({ status, facts }: Container, { cgroup, layer }: ContainerFigures, nowNs: bigint): Values {
+function containerValues({ status, facts }: Container, { layer }: ContainerFigures, nowNs: bigint): Values {
   const limits = status.resources;
   return [
-    ...cgroupValues(cgroup),
     ["container_fs_usage_bytes", layer?.sizeBytes ?? 0n, facts.snapshotter],
     ["container_last_seen", nowNs / nsPerSecond],
     ["container_start_time_seconds", status.startedAtNs / nsPerSecond],
@@ -97,42 +105,43 @@ function containerValues({ status, facts }: Container, { cgroup, layer }: Contai
   ];
 }
 
-function cgroupValues(figures: CgroupFigures | undefined): Values {
+function cgroupValues(figures: CgroupFigures | undefined, details: CgroupDetails | undefined): Values {
   if (figures === undefined) {
     return [];
   }
-  const { cpu, memory, processes, threadsMax } = figures;
+  const { cpu, memory, processes } = figures;
+  const { cpu: times, memory: sizes, threadsMax = 0n } = details ?? {};
   return [
     ...(cpu === undefined
       ? []
       : ([
-          ["container_cpu_user_seconds_total", cpu.userNs / nsPerSecond],
-          ["container_cpu_system_seconds_total", cpu.systemNs / nsPerSecond],
+          ["container_cpu_user_seconds_total", (times?.userNs ?? 0n) / nsPerSecond],
+          ["container_cpu_system_seconds_total", (times?.systemNs ?? 0n) / nsPerSecond],
           ["container_cpu_usage_seconds_total", cpu.totalNs / nsPerSecond],
-          ["container_cpu_cfs_periods_total", cpu.periods],
-          ["container_cpu_cfs_throttled_periods_total", cpu.throttledPeriods],
-          ["container_cpu_cfs_throttled_seconds_total", cpu.throttledNs / nsPerSecond],
+          ["container_cpu_cfs_periods_total", times?.periods ?? 0n],
+          ["container_cpu_cfs_throttled_periods_total", times?.throttledPeriods ?? 0n],
+          ["container_cpu_cfs_throttled_seconds_total", (times?.throttledNs ?? 0n) / nsPerSecond],
         ] satisfies Values)),
     ...(memory === undefined
       ? []
       : ([
-          ["container_memory_cache", memory.cache],
+          ["container_memory_cache", sizes?.cache ?? 0n],
           ["container_memory_rss", memory.rss],
-          ["container_memory_kernel_usage", memory.kernel],
-          ["container_memory_mapped_file", memory.mapped],
+          ["container_memory_kernel_usage", sizes?.kernel ?? 0n],
+          ["container_memory_mapped_file", sizes?.mapped ?? 0n],
           ["container_memory_swap", memory.swap],
-          ["container_memory_failcnt", memory.failures],
+          ["container_memory_failcnt", sizes?.failures ?? 0n],
           ["container_memory_usage_bytes", memory.usage],
-          ["container_memory_max_usage_bytes", memory.maxUsage],
+          ["container_memory_max_usage_bytes", sizes?.maxUsage ?? 0n],
           ["container_memory_working_set_bytes", memory.workingSet],
-          ["container_memory_total_active_file_bytes", memory.activeFile],
-          ["container_memory_total_inactive_file_bytes", memory.inactiveFile],
+          ["container_memory_total_active_file_bytes", sizes?.activeFile ?? 0n],
+          ["container_memory_total_inactive_file_bytes", sizes?.inactiveFile ?? 0n],
           ["container_memory_failures_total", memory.pageFaults, "pgfault", "container"],
           ["container_memory_failures_total", memory.majorPageFaults, "pgmajfault", "container"],
-          ["container_oom_events_total", memory.oomKills],
+          ["container_oom_events_total", sizes?.oomKills ?? 0n],
         ] satisfies Values)),
     ["container_processes", processes],
-    ["container_threads_max", threadsMax ?? 0n],
+    ["container_threads_max", threadsMax],
   ];
 }
 

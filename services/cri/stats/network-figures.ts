@@ -1,4 +1,4 @@
-import { readPseudoFile } from "./cgroup-place.ts";
+import { readPseudoFile } from "./pseudo-file.ts";
 
 /** What has passed through a network device. */
 export interface InterfaceFigures {

@@ -6,10 +6,11 @@ import type { Machine } from "../containers/machine.ts";
 import type { Images } from "../images/images.ts";
 import type { Container, ContainerTable } from "../store/container.ts";
 import { hasHostNetwork, type Pod, type PodTable } from "../store/pod.ts";
-import { type CgroupFigures, readFigures } from "./cgroup-figures.ts";
-import { cgroupAt, cgroupOfProcess } from "./cgroup-place.ts";
-import { type InterfaceFigures, readInterfaces } from "./network-figures.ts";
-import type { ContainerFigures } from "./stats-messages.ts";
+import { type CgroupDetails, readDetails } from "./cgroup-details.ts";
+import { readFigures } from "./cgroup-figures.ts";
+import { type CgroupPlace, cgroupAt, cgroupOfProcess, readProcessorTime } from "./cgroup-place.ts";
+import { readInterfaces } from "./network-figures.ts";
+import type { ContainerFigures, WholePodFigures } from "./stats-messages.ts";
 import { UsageRates } from "./usage-rates.ts";
 
 export interface StatsParts {
@@ -30,6 +31,8 @@ export interface StatsParts {
 export class Figures {
   readonly #parts: StatsParts;
   readonly #rates = new UsageRates();
+  /** Where the cgroups of running containers are: a container that is started has one from then on. */
+  readonly #places = new WeakMap<Container, CgroupPlace>();
   #askedMs = Number.NEGATIVE_INFINITY;
   #isSampling = false;
 
@@ -41,53 +44,61 @@ export class Figures {
   async ofContainer(container: Container): Promise<ContainerFigures> {
     this.#noteAsked();
     const { images } = this.#parts;
-    const cgroup = await this.#cgroupOf(container);
+    const place = await this.#placeOf(container);
+    const cgroup = place && readFigures(place, wallClock());
     const { snapshotter } = container.facts;
     return {
       cgroup,
-      rate: this.#rateOf(container.id, cgroup),
+      rate: this.#rateOf(container.id, cgroup?.timestampNs, cgroup?.cpu?.totalNs),
       layer: images.usages.find(snapshotter, container.id),
       layerRoot: images.rootOf(snapshotter),
     };
   }
 
   /** What all of a pod takes: its cgroup, or the sum of its containers where it has none of its own. */
-  async ofPod(
-    pod: Pod,
-    containers: readonly ContainerFigures[],
-  ): Promise<{
-    readonly cgroup: CgroupFigures | undefined;
-    readonly rate: bigint | undefined;
-    readonly interfaces: readonly InterfaceFigures[] | undefined;
-  }> {
+  async ofPod(pod: Pod, containers: readonly ContainerFigures[]): Promise<WholePodFigures> {
     this.#noteAsked();
-    const cgroup = (await this.#cgroupOfPod(pod)) ?? sumOf(containers.map((figures) => figures.cgroup));
+    const place = await this.#placeOfPod(pod);
+    const cgroup = (place && readFigures(place, wallClock())) ?? sumOf(containers.map((figures) => figures.cgroup));
     return {
       cgroup,
-      rate: this.#rateOf(pod.id, cgroup),
+      rate: this.#rateOf(pod.id, cgroup?.timestampNs, cgroup?.cpu?.totalNs),
       interfaces: hasHostNetwork(pod.config) ? undefined : readInterfaces(pod.pid),
     };
   }
 
-  async #cgroupOf({ status, state }: Container): Promise<CgroupFigures | undefined> {
-    if (state !== ContainerState.CONTAINER_RUNNING) {
+  /** What is told of a container where every metric is asked for; undefined for one that does not run. */
+  async detailsOfContainer(container: Container): Promise<CgroupDetails | undefined> {
+    const place = await this.#placeOf(container);
+    return place && readDetails(place);
+  }
+
+  /** The same of a pod, which has a cgroup or is the sum of its containers. */
+  async detailsOfPod(pod: Pod, containers: readonly (CgroupDetails | undefined)[]): Promise<CgroupDetails | undefined> {
+    const place = await this.#placeOfPod(pod);
+    return place === undefined ? sumOf(containers) : readDetails(place);
+  }
+
+  async #placeOf(container: Container): Promise<CgroupPlace | undefined> {
+    if (container.state !== ContainerState.CONTAINER_RUNNING) {
       return undefined;
     }
     const { hasUnifiedCgroups } = await this.#parts.machine();
-    const place = cgroupOfProcess(status.pid, hasUnifiedCgroups);
-    return place && readFigures(place, wallClock());
+    const place = this.#places.get(container) ?? cgroupOfProcess(container.status.pid, hasUnifiedCgroups);
+    if (place !== undefined) {
+      this.#places.set(container, place);
+    }
+    return place;
   }
 
-  async #cgroupOfPod({ config }: Pod): Promise<CgroupFigures | undefined> {
+  async #placeOfPod({ config }: Pod): Promise<CgroupPlace | undefined> {
     const parent = config.linux?.cgroupParent ?? "";
     const { hasUnifiedCgroups } = await this.#parts.machine();
-    return parent === "" ? undefined : readFigures(cgroupAt(parent, hasUnifiedCgroups), wallClock());
+    return parent === "" ? undefined : cgroupAt(parent, hasUnifiedCgroups);
   }
 
-  #rateOf(id: string, cgroup: CgroupFigures | undefined): bigint | undefined {
-    return cgroup?.cpu === undefined
-      ? undefined
-      : this.#rates.note(id, { atNs: cgroup.timestampNs, usedNs: cgroup.cpu.totalNs });
+  #rateOf(id: string, atNs: bigint | undefined, usedNs: bigint | undefined): bigint | undefined {
+    return atNs === undefined || usedNs === undefined ? undefined : this.#rates.note(id, { atNs, usedNs });
   }
 
   #noteAsked(): void {
@@ -102,44 +113,40 @@ export class Figures {
 
   async #sample(): Promise<void> {
     const { settings, stopping, pods, containers } = this.#parts;
+    const note = (id: string, place: CgroupPlace | undefined) =>
+      this.#rateOf(id, wallClock(), place && readProcessorTime(place));
     while (!stopping.aborted && performance.now() - this.#askedMs < settings.statsRetentionPeriodMs) {
       await delay(settings.statsCollectPeriodMs, undefined, { signal: stopping, ref: false }).catch(() => undefined);
       for (const container of containers.all()) {
-        this.#rateOf(container.id, await this.#cgroupOf(container));
+        note(container.id, await this.#placeOf(container));
       }
       for (const pod of pods.all()) {
-        this.#rateOf(pod.id, await this.#cgroupOfPod(pod));
+        note(pod.id, await this.#placeOfPod(pod));
       }
       this.#rates.keepOnly(new Set([...containers.all(), ...pods.all()].map(({ id }) => id)));
     }
   }
 }
 
-/** The figures of several cgroups together. */
-function sumOf(all: readonly (CgroupFigures | undefined)[]): CgroupFigures | undefined {
+/** Figures of several cgroups together: their numbers are added, part by part, and times are those of the first. */
+function sumOf<T extends object>(all: readonly (T | undefined)[]): T | undefined {
   return all.reduce(
     (sum, figures) => (sum === undefined || figures === undefined ? (sum ?? figures) : add(sum, figures)),
     undefined,
   );
 }
 
-function add(one: CgroupFigures, other: CgroupFigures): CgroupFigures {
-  return {
-    timestampNs: one.timestampNs,
-    cpu: addNumbers(one.cpu, other.cpu),
-    memory: addNumbers(one.memory, other.memory),
-    processes: one.processes + other.processes,
-    threadsMax: one.threadsMax,
-  };
-}
+/** Figures that are not added: when they were read, and limits. */
+const notAdded: ReadonlySet<string> = new Set(["timestampNs", "threadsMax"]);
 
-function addNumbers<T extends object>(one: T | undefined, other: T | undefined): T | undefined {
-  if (one === undefined || other === undefined) {
-    return one ?? other;
-  }
+function add<T extends object>(one: T, other: T): T {
   const added = Object.entries(one).map(([key, value]) => {
     const more = (other as Readonly<Record<string, unknown>>)[key];
-    return [key, typeof value === "bigint" && typeof more === "bigint" ? value + more : value] as const;
+    if (typeof value === "bigint" && typeof more === "bigint" && !notAdded.has(key)) {
+      return [key, value + more] as const;
+    }
+    const isPart = typeof value === "object" && typeof more === "object" && key !== "pressure";
+    return [key, isPart ? add(value as object, more as object) : (value ?? more)] as const;
   });
   return Object.fromEntries(added) as T;
 }

@@ -1,14 +1,9 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { wallClock } from "#base/times.ts";
-import type {
-  ContainerStatsSchema,
-  PodSandboxStatsFilter,
-  PodSandboxStatsSchema,
-  RuntimeService,
-} from "#gen/runtime/v1/api_pb.ts";
-import type { Handlers } from "#wire/handler.ts";
+import type { PodSandboxStatsFilter, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import { encodeRecords } from "#wire/encoded-records.ts";
+import { EncodedResponse, type Handlers } from "#wire/handler.ts";
 import { selectContainers } from "../containers/list.ts";
 import type { Container } from "../store/container.ts";
 import type { Pod } from "../store/pod.ts";
@@ -37,18 +32,17 @@ type StatsCalls = Pick<
 export function statsCalls(parts: StatsParts): StatsCalls {
   const { pods, containers } = parts;
   const figures = new Figures(parts);
-  const describe = async (container: Container) => containerStats(container, await figures.ofContainer(container));
-  const describeAll = (found: readonly Container[]): Promise<MessageInitShape<typeof ContainerStatsSchema>[]> =>
-    Promise.all(found.map(describe));
-  const describePod = (pod: Pod) => statsOfPod(parts, figures, pod);
+  const describe = async (found: readonly Container[]): Promise<EncodedResponse> =>
+    answer(await Promise.all(found.map(async (one) => containerStats(one, await figures.ofContainer(one)))));
+  const describePods = async (found: readonly Pod[]): Promise<EncodedResponse> =>
+    answer(await Promise.all(found.map((pod) => statsOfPod(parts, figures, pod))));
   return {
-    containerStats: async ({ containerId }) => ({
-      stats: await describe(find(containers, containerId, "failed to find container")),
-    }),
-    listContainerStats: async ({ filter }) => ({ stats: await describeAll(selectContainers(parts, filter)) }),
+    containerStats: async ({ containerId }) =>
+      await describe([find(containers, containerId, "failed to find container")]),
+    listContainerStats: ({ filter }) => describe(selectContainers(parts, filter)),
     streamContainerStats: async function* ({ filter }) {
       for (const piece of pieces(selectContainers(parts, filter))) {
-        yield { containerStats: await describeAll(piece) };
+        yield await describe(piece);
       }
     },
     podSandboxStats: async ({ podSandboxId }) => {
@@ -59,14 +53,12 @@ export function statsCalls(parts: StatsParts): StatsCalls {
           `failed to decode sandbox container metrics for sandbox ${quote(podSandboxId)}: failed to get pod sandbox stats since sandbox container ${quote(pod.id)} is not in ready state`,
         );
       }
-      return { stats: await describePod(pod) };
+      return await describePods([pod]);
     },
-    listPodSandboxStats: async ({ filter }) => ({
-      stats: await Promise.all(selectPods(parts, filter).map(describePod)),
-    }),
+    listPodSandboxStats: async ({ filter }) => await describePods(selectPods(parts, filter)),
     streamPodSandboxStats: async function* ({ filter }) {
       for (const piece of pieces(selectPods(parts, filter))) {
-        yield { podSandboxStats: await Promise.all(piece.map(describePod)) };
+        yield await describePods(piece);
       }
     },
     listMetricDescriptors: () => ({ descriptors: metricDescriptors() }),
@@ -81,11 +73,12 @@ export function statsCalls(parts: StatsParts): StatsCalls {
   };
 }
 
-async function statsOfPod(
-  parts: StatsParts,
-  figures: Figures,
-  pod: Pod,
-): Promise<MessageInitShape<typeof PodSandboxStatsSchema>> {
+/** One or many in field 1, as all answers have them. */
+function answer(stats: readonly Uint8Array[]): EncodedResponse {
+  return new EncodedResponse(encodeRecords(stats));
+}
+
+async function statsOfPod(parts: StatsParts, figures: Figures, pod: Pod): Promise<Uint8Array> {
   const own = parts.containers.all().filter(({ metadata }) => metadata.podId === pod.id);
   const found = await Promise.all(
     own.map(async (container) => ({ container, taken: await figures.ofContainer(container) })),

@@ -1,15 +1,18 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type {
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import {
   ContainerStatsSchema,
-  CpuUsageSchema,
-  MemoryUsageSchema,
-  NetworkUsageSchema,
+  type CpuUsageSchema,
+  LinuxPodSandboxStatsSchema,
+  type MemoryUsageSchema,
+  type NetworkUsageSchema,
   PodSandboxStatsSchema,
-  PsiStatsSchema,
-  SwapUsageSchema,
+  type PsiStatsSchema,
+  type SwapUsageSchema,
 } from "#gen/runtime/v1/api_pb.ts";
+import { encodeRecords } from "#wire/encoded-records.ts";
 import type { SnapshotUsage } from "../images/snapshot-usage.ts";
 import type { Container } from "../store/container.ts";
+import { ListedForms } from "../store/listed-forms.ts";
 import type { Pod } from "../store/pod.ts";
 import type { CgroupFigures, CpuFigures, MemoryFigures, Pressure } from "./cgroup-figures.ts";
 import { defaultInterface, type InterfaceFigures } from "./network-figures.ts";
@@ -26,14 +29,30 @@ export interface ContainerFigures {
   readonly layerRoot: string;
 }
 
-/** What a container takes, as the kubelet is told. @source containerd v2.3.4 internal/cri/server/container_stats_list.go `linuxContainerMetrics` */
-export function containerStats(
-  container: Container,
-  { cgroup, rate, layer, layerRoot }: ContainerFigures,
-): MessageInitShape<typeof ContainerStatsSchema> {
-  const { metadata, labels, annotations } = container.metadata.config;
-  return {
-    attributes: { id: container.id, ...(metadata === undefined ? {} : { metadata }), labels, annotations },
+/** What a pod takes as a whole. */
+export interface WholePodFigures {
+  readonly cgroup: CgroupFigures | undefined;
+  readonly rate: bigint | undefined;
+  /** undefined with the network of the machine. */
+  readonly interfaces: readonly InterfaceFigures[] | undefined;
+}
+
+/** Who a container is does not change. */
+const containerAttributes = new ListedForms(({ id, metadata: { config } }: Container) => {
+  const { metadata, labels, annotations } = config;
+  const attributes = { id, ...(metadata === undefined ? {} : { metadata }), labels, annotations };
+  return toBinary(ContainerStatsSchema, create(ContainerStatsSchema, { attributes }));
+});
+
+const podAttributes = new ListedForms(({ id, config }: Pod) => {
+  const { metadata, labels, annotations } = config;
+  const attributes = { id, ...(metadata === undefined ? {} : { metadata }), labels, annotations };
+  return toBinary(PodSandboxStatsSchema, create(PodSandboxStatsSchema, { attributes }));
+});
+
+/** What a container takes, as the kubelet is told, encoded. @source containerd v2.3.4 internal/cri/server/container_stats_list.go `linuxContainerMetrics` */
+export function containerStats(container: Container, { cgroup, rate, layer, layerRoot }: ContainerFigures): Uint8Array {
+  const figures = create(ContainerStatsSchema, {
     ...usages(cgroup, rate),
     writableLayer: {
       timestamp: layer?.timestampNs ?? 0n,
@@ -41,33 +60,30 @@ export function containerStats(
       usedBytes: { value: layer?.sizeBytes ?? 0n },
       inodesUsed: { value: layer?.inodes ?? 0n },
     },
-  };
+  });
+  return Buffer.concat([containerAttributes.of(container), toBinary(ContainerStatsSchema, figures)]);
 }
 
 /** What a pod takes. */
-export interface PodFigures {
+export interface PodFigures extends WholePodFigures {
   readonly timestampNs: bigint;
-  readonly cgroup: CgroupFigures | undefined;
-  readonly rate: bigint | undefined;
-  /** undefined with the network of the machine. */
-  readonly interfaces: readonly InterfaceFigures[] | undefined;
-  readonly containers: MessageInitShape<typeof ContainerStatsSchema>[];
+  /** Encoded. */
+  readonly containers: readonly Uint8Array[];
   readonly processes: bigint;
 }
 
-/** What a pod takes, as the kubelet is told. @source containerd v2.3.4 internal/cri/server/sandbox_stats_linux.go `podSandboxStats` */
-export function podStats({ id, config }: Pod, figures: PodFigures): MessageInitShape<typeof PodSandboxStatsSchema> {
-  const { metadata, labels, annotations } = config;
+/** What a pod takes, as the kubelet is told, encoded. @source containerd v2.3.4 internal/cri/server/sandbox_stats_linux.go `podSandboxStats` */
+export function podStats(pod: Pod, figures: PodFigures): Uint8Array {
   const { timestampNs, cgroup, rate, interfaces, containers, processes } = figures;
-  return {
-    attributes: { id, ...(metadata === undefined ? {} : { metadata }), labels, annotations },
-    linux: {
-      ...usages(cgroup, rate),
-      ...(interfaces === undefined ? {} : { network: network(interfaces, timestampNs) }),
-      process: { timestamp: timestampNs, processCount: { value: processes } },
-      containers,
-    },
-  };
+  const linux = create(LinuxPodSandboxStatsSchema, {
+    ...usages(cgroup, rate),
+    ...(interfaces === undefined ? {} : { network: network(interfaces, timestampNs) }),
+    process: { timestamp: timestampNs, processCount: { value: processes } },
+  });
+  const { containers: inLinux } = LinuxPodSandboxStatsSchema.field;
+  const { linux: inPod } = PodSandboxStatsSchema.field;
+  const whole = Buffer.concat([toBinary(LinuxPodSandboxStatsSchema, linux), encodeRecords(containers, inLinux.number)]);
+  return Buffer.concat([podAttributes.of(pod), encodeRecords([whole], inPod.number)]);
 }
 
 function usages(cgroup: CgroupFigures | undefined, rate: bigint | undefined) {

@@ -1,5 +1,5 @@
+import { encodeRecords } from "#wire/encoded-records.ts";
 import { EncodedResponse } from "#wire/handler.ts";
-import { encodeRecords } from "../store/encoded-records.ts";
 
 /** A response that holds encoded records in field 1. */
 export function encodedResponse(records: readonly Uint8Array[]): EncodedResponse {

@@ -1,7 +1,7 @@
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import { compileFilters, type FieldSource, type Filter } from "#containerd/filter.ts";
+import { encodeRecords } from "#wire/encoded-records.ts";
 import { EncodedResponse } from "#wire/handler.ts";
-import { encodeRecords } from "../store/encoded-records.ts";
 
 /**
  * Compiles the filters of a list, or answers undefined when they let everything pass, so that nothing need be decoded.

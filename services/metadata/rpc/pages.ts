@@ -1,5 +1,6 @@
 import type { FieldSource, Filter } from "#containerd/filter.ts";
-import { encodeRecords, type NamedRecord } from "../store/encoded-records.ts";
+import { encodeRecords } from "#wire/encoded-records.ts";
+import type { NamedRecord } from "../store/named-record.ts";
 
 /**
  * Reads records page by page and hands on those that pass in messages of the same number of records, the last one of fewer. No message

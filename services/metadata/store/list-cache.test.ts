@@ -6,7 +6,7 @@ import {
   type Namespace,
   NamespaceSchema,
 } from "#gen/containerd/services/namespaces/v1/namespaces_pb.ts";
-import { encodeRecords } from "./encoded-records.ts";
+import { encodeRecords } from "#wire/encoded-records.ts";
 import { ListCache } from "./list-cache.ts";
 
 function record(name: string): Uint8Array {

@@ -1,4 +1,4 @@
-import { encodeRecords } from "./encoded-records.ts";
+import { encodeRecords } from "#wire/encoded-records.ts";
 
 /** Most bytes of lists that one cache keeps. Lists beyond are put together anew for each call. */
 const cachedBytesMax = 16 * 1024 * 1024;

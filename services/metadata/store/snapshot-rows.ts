@@ -1,5 +1,5 @@
 import type { Database, Statement } from "#sqlite/open.ts";
-import type { NamedRecord } from "./encoded-records.ts";
+import type { NamedRecord } from "./named-record.ts";
 
 /** A row of the table of snapshots. */
 export interface SnapshotRow {

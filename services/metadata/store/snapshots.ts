@@ -12,8 +12,8 @@ import { type Info, InfoSchema, Kind } from "#gen/containerd/services/snapshots/
 import { updateLabels } from "../domain/labelled.ts";
 import { readReferenceFacts } from "../domain/reference-labels.ts";
 import { type Resource, ResourceKind, snapshotResourceKey } from "../domain/resource.ts";
-import type { NamedRecord } from "./encoded-records.ts";
 import type { LeaseStore } from "./leases.ts";
+import type { NamedRecord } from "./named-record.ts";
 import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
 import type { ReleaseStore } from "./releases.ts";
