@@ -9,6 +9,7 @@ import { Turns } from "./domain/parallel.ts";
 import type { EventLog } from "./domain/ports.ts";
 import type { TaskExit } from "./domain/supervisor.ts";
 import type { TaskTable } from "./domain/task-table.ts";
+import { HeldOutput } from "./held-output.ts";
 import type { TaskMounts } from "./managed-mounts.ts";
 import type { Runtime, RuntimeTask, TaskCreation } from "./runtimes/runtime.ts";
 import { type Bundle, type Bundles, incarnationOf } from "./shims/bundles.ts";
@@ -19,6 +20,8 @@ export interface Task {
   readonly id: string;
   readonly bundle: Bundle;
   readonly supervisor: RuntimeTask;
+  /** What it has put out and nobody has read, until it is deleted. */
+  readonly output: HeldOutput;
   /** Whether the supervisor belongs to a sandbox and stays when the task goes. */
   readonly sandboxed: boolean;
 }
@@ -30,6 +33,9 @@ export interface NewTask extends Omit<TaskCreation, "spec"> {
   readonly spec: Any | undefined;
   readonly sandboxed: boolean;
 }
+
+/** How long a supervisor that was found again may take to say where its task writes, in milliseconds. */
+const stateMsMax = 10_000;
 
 /** How many bundles are cleaned up at the same time, since each takes programs. */
 const parallelCleanUpsMax = 16;
@@ -80,15 +86,18 @@ export class TaskLifecycle {
       table.release(namespace, id);
       throw error;
     });
+    const output = new HeldOutput();
     try {
       const rootfs = await mounts.activate(bundle, wanted.request.rootfs ?? [], () =>
         runtime.listHandledMounts(wanted.runtime),
       );
       const request = { ...wanted.request, rootfs };
+      output.hold(request.stdout ?? "", request.stderr ?? "");
       const { task: supervisor, pid } = await runtime.create(bundle, { ...wanted, request, spec: spec?.value });
-      this.#add({ namespace, id, bundle, supervisor, sandboxed });
+      this.#add({ namespace, id, bundle, supervisor, output, sandboxed });
       return pid;
     } catch (error) {
+      output.letGo();
       // Who wants the id from now on waits for it and is not refused.
       const removal = this.#logged(bundle, this.#remove(bundle));
       table.settle(bundle, removal);
@@ -119,7 +128,16 @@ export class TaskLifecycle {
 
   /** Takes up a task that a former process has made. */
   adopt(bundle: Bundle, supervisor: RuntimeTask, options: { readonly sandboxed: boolean }): void {
-    this.#add({ namespace: bundle.namespace, id: bundle.id, bundle, supervisor, sandboxed: options.sandboxed });
+    const { namespace, id } = bundle;
+    const output = new HeldOutput();
+    this.#add({ namespace, id, bundle, supervisor, output, sandboxed: options.sandboxed });
+    // Nobody waits for it: a supervisor that does not answer has its task known all the same.
+    supervisor.call(TaskService.method.state, { id }, { timeoutMs: stateMsMax }).then(
+      ({ stdout, stderr }) => output.hold(stdout, stderr),
+      (error: unknown) => {
+        this.#parts.log.debug({ ns: namespace, container: id, err: error }, "the output of a task is not held");
+      },
+    );
   }
 
   /**
@@ -162,6 +180,7 @@ export class TaskLifecycle {
       await this.#cleanUp(task.bundle, isKnown);
     } finally {
       this.#parts.table.remove(task);
+      task.output.letGo();
     }
   }
 
@@ -169,6 +188,7 @@ export class TaskLifecycle {
   #retire(task: Task): void {
     const { table } = this.#parts;
     if (table.remove(task)) {
+      task.output.letGo();
       table.settle(task, this.#logged(task, this.#clear(task)));
     }
   }

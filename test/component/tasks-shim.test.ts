@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { constants, existsSync } from "node:fs";
+import { mkdir, open, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import test from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import { execa } from "execa";
@@ -174,6 +175,40 @@ test("what lies among the bundles and is none does no harm", skip, async () => {
   rig.addContainer("link", { args: ["true"] });
   await assert.rejects(rig.tasks.create({ containerId: "link" }, rig.headers), { message: /file exists/ });
   assert.equal(await readFile(`${precious}/file`, "utf8"), "kept");
+});
+
+test("what a container has put out last waits for its client until the task is deleted", skip, async () => {
+  await using rig = await TasksRig.start();
+  const [stdout, stderr] = [`${rig.directory}/stdout`, `${rig.directory}/stderr`];
+  makeFifo(stdout, 0o700);
+  makeFifo(stderr, 0o700);
+  rig.addContainer("one", { args: ["sh", "-c", "sleep 1; echo last"] });
+  const client = await open(stdout, constants.O_RDONLY | constants.O_NONBLOCK);
+  await rig.tasks.create({ containerId: "one", ...rig.bindRootfs(), stdout, stderr }, rig.headers);
+  await rig.tasks.start({ containerId: "one" }, rig.headers);
+  await client.close();
+  // Whoever takes up its tasks holds the pipe as its predecessor did.
+  await rig.endProcess("SIGKILL");
+  await rig.startProcess();
+  const held = async (): Promise<number> => {
+    const paths = await readdir(`/proc/${rig.pid}/fd`);
+    const targets = await Promise.all(paths.map((name) => readlink(`/proc/${rig.pid}/fd/${name}`).catch(() => "")));
+    return targets.filter((target) => target === stdout).length;
+  };
+  await until(
+    async () => (await held()) === 1,
+    () => "the pipe is not held",
+    20_000,
+  );
+  await rig.tasks.wait({ containerId: "one" }, rig.headers);
+  // The shim lets its pipe go a moment after the end was told.
+  await delay(500);
+  const next = await open(stdout, constants.O_RDONLY | constants.O_NONBLOCK);
+  const { buffer, bytesRead } = await next.read(Buffer.alloc(20), 0, 20);
+  await next.close();
+  assert.equal(buffer.toString("utf8", 0, bytesRead), "last\n");
+  await rig.tasks.delete({ containerId: "one" }, rig.headers);
+  assert.equal(await held(), 0);
 });
 
 test("containers of a group share a shim, and one may go before the other", skip, async () => {

@@ -121,8 +121,11 @@ export class Exits {
     });
     // Once the task is deleted nobody else knows how it ended.
     await container.foretell(ended);
+    // The pipes live as long as the task: whoever comes after a crash reads what is left in them.
+    await this.#drainOutput(container);
     await this.#deleteTask(container.id);
-    await this.#closeOutput(container);
+    await container.io?.close();
+    container.io = undefined;
     await container.update(ended);
     container.end();
     this.#events.publish(container.id, container.metadata.podId, ContainerEventType.CONTAINER_STOPPED_EVENT);
@@ -158,14 +161,13 @@ export class Exits {
     }
   }
 
-  async #closeOutput(container: Container): Promise<void> {
-    const { io } = container;
-    if (io === undefined) {
-      return;
-    }
-    await Promise.race([io.drained(), delay(drainMsMax, undefined, { ref: false })]);
-    await io.close();
-    container.io = undefined;
+  async #drainOutput({ io }: Container): Promise<void> {
+    const waiting = new AbortController();
+    await Promise.race([
+      io?.drained(),
+      delay(drainMsMax, undefined, { ref: false, signal: waiting.signal }).catch(() => undefined),
+    ]);
+    waiting.abort();
   }
 }
 

@@ -108,6 +108,21 @@ test("what a container puts out while nobody reads is there for the next who doe
   assert.deepEqual(entriesOf(log), ["stdout F before", "stdout F after"]);
 });
 
+test("what a container has put out last is read when it has ended before, and its output ends then", async (t) => {
+  const { io, log } = await openIo(t);
+  const { stdout, stderr } = await holdOutputs(t, io.paths);
+  // As `tasks` does until the task is deleted.
+  const held = await open(io.paths.stdout, constants.O_RDONLY | constants.O_NONBLOCK);
+  await stdout.write("last\n");
+  await stdout.close();
+  await stderr.close();
+  const next = recoverContainerIo(io.paths, { onLogFailure });
+  await held.close();
+  next.startLog(log, lineBytesMax);
+  await next.drained();
+  assert.deepEqual(entriesOf(log), ["stdout F last"]);
+});
+
 test("a log that was moved away goes on in a new file", async (t) => {
   const { io, log } = await openIo(t);
   const { stdout, stderr } = await holdOutputs(t, io.paths);

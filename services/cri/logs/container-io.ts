@@ -29,7 +29,8 @@ export interface ContainerIoOptions {
  * Input and output of one container: the named pipes that its shim knows, the log, and the clients that are attached.
  *
  * The shim holds both ends of the pipes as well, so that a container neither gets a signal nor loses output when this process dies: it waits
- * as soon as the pipe is full, until {@link recoverContainerIo} goes on reading. Output is read as fast as the log and the clients take it.
+ * as soon as the pipe is full, until {@link recoverContainerIo} goes on reading. What a container puts out last waits there too, since `tasks` holds the
+ * pipes until the task is deleted. Output is read as fast as the log and the clients take it.
  *
  * @source containerd v2.3.4 internal/cri/io/container_io.go `ContainerIO`; cmd/containerd-shim-runc-v2/process/io.go `copyPipes`
  */
@@ -44,15 +45,18 @@ export class ContainerIo {
   #isStdinEnded = false;
   #isStarted = false;
   #isOver = false;
-  /** @throws When one of the pipes is not there. */
-  constructor(paths: FifoPaths, onLogFailure: (error: unknown) => void) {
+  /**
+   * @param hadWriter - Whether the shim has opened the pipes already.
+   * @throws When one of the pipes is not there.
+   */
+  constructor(paths: FifoPaths, onLogFailure: (error: unknown) => void, hadWriter: boolean) {
     this.paths = paths;
     this.#onLogFailure = onLogFailure;
     const readers = new Map<LogStream, FifoReader>();
     try {
       for (const stream of ["stdout", "stderr"] as const) {
         if (paths[stream] !== "") {
-          readers.set(stream, openFifoReader(paths[stream]));
+          readers.set(stream, openFifoReader(paths[stream], { hadWriter }));
         }
       }
     } catch (error) {
@@ -241,7 +245,7 @@ export async function openContainerIo(options: ContainerIoOptions): Promise<Cont
     stdin: options.stdin,
   });
   try {
-    return new ContainerIo(paths, options.onLogFailure);
+    return new ContainerIo(paths, options.onLogFailure, false);
   } catch (error) {
     await removeFifoSet(paths);
     throw error;
@@ -249,11 +253,11 @@ export async function openContainerIo(options: ContainerIoOptions): Promise<Cont
 }
 
 /**
- * Opens the pipes of a container that was there before this process.
+ * Opens the pipes of a container that was started before this process. Where it has ended since, what is left in them is read.
  *
  * @param paths - As its task tells them.
  * @throws When they are not there.
  */
 export function recoverContainerIo(paths: FifoPaths, options: Pick<ContainerIoOptions, "onLogFailure">): ContainerIo {
-  return new ContainerIo(paths, options.onLogFailure);
+  return new ContainerIo(paths, options.onLogFailure, true);
 }

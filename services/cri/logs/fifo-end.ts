@@ -24,13 +24,18 @@ export interface FifoReader extends FifoEnd {
 export interface FifoWriter extends FifoEnd, ByteSink {}
 
 /**
- * Opens a named pipe to read what a shim writes. The shim may come later: the pipe does not end before somebody has written to it.
+ * Opens a named pipe to read what a shim writes. The shim may come later: the pipe does not end before somebody has had it open to write.
  *
+ * @param options.hadWriter - Whether somebody has had it open already, who may have gone since: then it may end at once.
  * @throws When there is no such pipe, or {@link FlotillaError} `unknown` when something else has its name.
  * @source fifo(7), poll(2) on POLLHUP
  */
-export function openFifoReader(path: string): FifoReader {
+export function openFifoReader(path: string, { hadWriter = false }: { readonly hadWriter?: boolean } = {}): FifoReader {
   const descriptor = openFifo(path, constants.O_RDONLY);
+  if (hadWriter) {
+    // The kernel tells a reader of the writers that have gone since it came, and this is one.
+    closeSync(openFifo(path, constants.O_WRONLY));
+  }
   let socket: net.Socket | undefined;
   let isClosed = false;
   return {
