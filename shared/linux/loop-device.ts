@@ -1,4 +1,4 @@
-import { readdir, realpath } from "node:fs/promises";
+import { readdir, realpath, stat } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { readFileIfThere } from "#base/durable-file.ts";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
@@ -15,6 +15,10 @@ const flag = { readOnly: 1, autoclear: 4, directIo: 16 } as const;
 const configBytes = 304;
 const infoOffset = 8;
 const infoBytes = 232;
+const deviceOffset = 0;
+const inodeOffset = 8;
+const startOffset = 24;
+const sizeLimitOffset = 32;
 const flagsOffset = 52;
 const nameOffset = 56;
 const nameBytesMax = 63;
@@ -75,19 +79,45 @@ export function setLoopAutoclear(path: string, autoclear: boolean): void {
 }
 
 /**
- * The loop device by which some mount or program may still write to a file, if there is one.
+ * Opens the loop device by which some mount or program may still write to a file, if there is one. It keeps the file for as long as it is open.
  *
- * @source Linux Documentation/ABI/testing/sysfs-block-loop
+ * @source Linux Documentation/ABI/testing/sysfs-block-loop, loop(4)
  */
-export async function findWritingLoop(backingFile: string): Promise<string | undefined> {
+export async function openWritingLoop(backingFile: string): Promise<LoopDevice | undefined> {
   const path = await realpath(backingFile);
   for (const name of await readdir(blockDevices)) {
     const shown = name.startsWith("loop") && (await readFileIfThere(`${blockDevices}/${name}/loop/backing_file`));
-    if (shown === `${path}\n` && (await readFileIfThere(`${blockDevices}/${name}/ro`)) === "0\n") {
-      return `/dev/${name}`;
+    if (shown === `${path}\n`) {
+      const device = openIfWriting(`/dev/${name}`, await stat(path, { bigint: true }));
+      if (device !== undefined) {
+        return device;
+      }
     }
   }
   return undefined;
+}
+
+/** The device may have let go of the file, and have got another one, until it is open. */
+function openIfWriting(path: string, file: { readonly dev: bigint; readonly ino: bigint }): LoopDevice | undefined {
+  const descriptor = openAt(workingDirectory, toByteString(path), OpenFlag.ReadOnly);
+  if (descriptor < 0) {
+    return undefined;
+  }
+  using opened = new DisposableStack();
+  opened.adopt(descriptor, closeFile);
+  const info = Buffer.alloc(infoBytes);
+  if (
+    controlMemory(descriptor, request.getStatus, info) < 0 ||
+    info.readBigUInt64LE(deviceOffset) !== file.dev ||
+    info.readBigUInt64LE(inodeOffset) !== file.ino ||
+    info.readBigUInt64LE(startOffset) !== 0n ||
+    info.readBigUInt64LE(sizeLimitOffset) !== 0n ||
+    (info.readUInt32LE(flagsOffset) & flag.readOnly) !== 0
+  ) {
+    return undefined;
+  }
+  const kept = opened.move();
+  return { path, [Symbol.dispose]: () => kept.dispose() };
 }
 
 function findFree(): number {

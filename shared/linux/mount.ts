@@ -7,7 +7,7 @@ import { toByteString } from "./bytes.ts";
 import { OpenFlag, openInRoot } from "./file.ts";
 import { mountByOptions } from "./file-system-context.ts";
 import { backgroundFunction, checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
-import { attachLoop } from "./loop-device.ts";
+import { attachLoop, openWritingLoop } from "./loop-device.ts";
 import { readMountInfo } from "./mount-info.ts";
 import {
   type Mount,
@@ -60,8 +60,11 @@ export async function mountOne(mount: Mount, target: string): Promise<void> {
   }
   if (options.loop && (options.flags & MountFlag.Remount) === 0) {
     const readOnly = (options.flags & MountFlag.ReadOnly) !== 0;
+    // Some mount namespace may still have the file system mounted: by a second device neither would know what the other writes.
+    const writing = readOnly ? undefined : await openWritingLoop(mount.source);
     // The mount keeps the device, and the device the file, once we have closed it.
-    using device = await attachLoop(mount.source, { readOnly, autoclear: true, directIo: options.directIo });
+    using device =
+      writing ?? (await attachLoop(mount.source, { readOnly, autoclear: true, directIo: options.directIo }));
     mountBelow({ ...mount, source: device.path }, options, target);
     return;
   }

@@ -15,6 +15,7 @@ import { quotaLabel } from "../../services/snapshots/drivers/quota.ts";
 import { TreeThreads } from "../../services/snapshots/threads/tree-threads.ts";
 import { makeMounts } from "../conformance/snapshot-driver.suite.ts";
 import { lacksFileSystem } from "../kit/file-systems.ts";
+import { holdMounts } from "../kit/held-mounts.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const location = (id: bigint, parentIds: bigint[], labels = {}): SnapshotLocation => ({
@@ -72,13 +73,16 @@ for (const definition of [overlayDriver, erofsDriver]) {
     await driver.seal?.(base);
     const child = location(2n, [1n], limited);
     await driver.create(child);
+    await using held = new AsyncDisposableStack();
     await within(child, async (root) => {
+      held.use(await holdMounts());
       await assert.rejects(writeFile(`${root}/large`, Buffer.alloc(17 << 20, 1)), isFull);
       await rm(`${root}/large`);
       await writeFile(`${root}/small`, "small");
       await rm(`${root}/below`);
     });
     await within(child, async (root) => assert.equal(await readFile(`${root}/small`, "utf8"), "small", "it stays"));
+    await held.disposeAsync();
     assert.ok((await driver.measure(child)).sizeBytes < 32n << 20n);
     await driver.seal?.(child);
     const grandchild = location(3n, [2n, 1n]);

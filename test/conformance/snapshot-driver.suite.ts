@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmod, chown, link, mkdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, chown, link, mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import test, { type TestContext } from "node:test";
 import { execa } from "execa";
 import { ErrorKind, isFailure, systemErrorCode } from "#base/errors.ts";
@@ -17,11 +17,9 @@ import { format } from "../../services/snapshots/mounts/transformers/format.ts";
 import { makeDirectories } from "../../services/snapshots/mounts/transformers/mkdir.ts";
 import { makeFileSystem } from "../../services/snapshots/mounts/transformers/mkfs.ts";
 import { TreeThreads } from "../../services/snapshots/threads/tree-threads.ts";
-import { until } from "../kit/processes.ts";
+import { holdMounts } from "../kit/held-mounts.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 import { describeTree } from "../kit/tree.ts";
-
-const mountNamespaceOf = (process: number | "self"): Promise<string> => readlink(`/proc/${process}/ns/mnt`);
 
 /** Deeper than what fits into the page of mount options that mount(2) takes. */
 const deepLayers = 64;
@@ -233,28 +231,25 @@ export function snapshotDriverSuite(
     }
   });
 
-  check("what was written is committed, though another mount namespace has not let go of it", async (tree) => {
-    const active = await tree.prepare();
-    // As a container does that is being started meanwhile: it has all mounts until it has its own root.
-    const [keeper] = await tree.within(active, async (root) => {
-      const child = execa("unshare", ["--mount", "--propagation", "private", "sleep", "60"], { reject: false });
-      await until(
-        async () => (await mountNamespaceOf(child.pid ?? 0)) !== (await mountNamespaceOf("self")),
-        () => "there is no second mount namespace",
-      );
-      await writeFile(`${root}/written`, "last");
-      return [child];
-    });
-    try {
+  check(
+    "what was written is shown again and committed, though another mount namespace has not let go of it",
+    async (tree) => {
+      await using resources = new AsyncDisposableStack();
+      const active = await tree.prepare();
+      await tree.within(active, async (root) => {
+        resources.use(await holdMounts());
+        await writeFile(`${root}/written`, "first");
+      });
+      await tree.within(active, async (root) => {
+        assert.equal(await readFile(`${root}/written`, "utf8"), "first");
+        await writeFile(`${root}/written`, "last");
+      });
       const child = await tree.prepare(await tree.commit(active));
       await tree.within(child, async (root) => {
         assert.equal(await readFile(`${root}/written`, "utf8"), "last");
       });
-    } finally {
-      keeper.kill("SIGKILL");
-      await keeper;
-    }
-  });
+    },
+  );
 
   check("usage counts blocks and inodes, each file once", async (tree) => {
     const base = await tree.prepare();

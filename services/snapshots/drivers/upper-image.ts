@@ -1,5 +1,5 @@
 import { lstat, mkdir, rmdir } from "node:fs/promises";
-import { findWritingLoop } from "#linux/loop-device.ts";
+import { openWritingLoop } from "#linux/loop-device.ts";
 import { type Mount, mountAll, unmountAll } from "#linux/mount.ts";
 
 /** A file with the file system that an active snapshot is written in: `upper` and `work` of overlayfs lie in it. */
@@ -57,10 +57,14 @@ export async function withImage<T>(
 ): Promise<T> {
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
   try {
-    const device = await findWritingLoop(image);
-    const shown =
-      device === undefined ? { source: image, options: ["ro", "loop", "noload"] } : { source: device, options: ["rw"] };
-    await mountAll([{ type: "ext4", ...shown }], mountPoint);
+    {
+      using device = await openWritingLoop(image);
+      const shown =
+        device === undefined
+          ? { source: image, options: ["ro", "loop", "noload"] }
+          : { source: device.path, options: ["rw"] };
+      await mountAll([{ type: "ext4", ...shown }], mountPoint);
+    }
     const upper = `${mountPoint}/upper`;
     const isThere = await lstat(upper).then(
       () => true,

@@ -5,7 +5,7 @@ import { exists } from "#base/exists.ts";
 import type { PluginSettings } from "#config/settings.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
 import { syncAllFileSystems } from "#linux/file.ts";
-import { findWritingLoop } from "#linux/loop-device.ts";
+import { openWritingLoop } from "#linux/loop-device.ts";
 import type { Mount } from "#linux/mount.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
@@ -82,7 +82,8 @@ class BlockfileDriver implements SnapshotDriver {
    */
   async seal({ id }: SnapshotLocation): Promise<void> {
     await this.#directories.require(id);
-    if ((await findWritingLoop(this.#imageOf(id))) !== undefined) {
+    using device = await openWritingLoop(this.#imageOf(id));
+    if (device !== undefined) {
       await syncAllFileSystems();
     }
   }
