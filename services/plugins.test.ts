@@ -3,7 +3,7 @@ import test from "node:test";
 import { parse } from "smol-toml";
 import { parseDuration } from "#base/duration.ts";
 import { formatDocument } from "#config/format-document.ts";
-import { pluginUri, type Setting } from "#config/manifest.ts";
+import { pluginUri, type Setting, type Settings } from "#config/manifest.ts";
 import { completeTables } from "#config/plugin-tables.ts";
 import { allPlugins } from "./plugins.ts";
 
@@ -15,6 +15,19 @@ test("no two plugins have the same name", () => {
 test("every default is a value that TOML holds", () => {
   const plugins = completeTables({}, allPlugins);
   assert.deepEqual(structuredClone(parse(formatDocument({ plugins }))), { plugins });
+});
+
+test("what changes while the daemon runs is a setting", () => {
+  const keysOf = (settings: Settings, prefix = ""): string[] =>
+    Object.entries(settings).flatMap(([key, setting]) => [
+      `${prefix}${key}`,
+      ...("settings" in setting ? keysOf(setting.settings, `${prefix}${key}.`) : []),
+    ]);
+  for (const plugin of allPlugins) {
+    const known = keysOf(plugin.settings ?? {});
+    const unknown = (plugin.reloads ?? []).filter((key) => !known.includes(key));
+    assert.deepEqual(unknown, [], pluginUri(plugin));
+  }
 });
 
 test("defaults have the type of their setting, and every setting says in a sentence what it is for", () => {

@@ -9,6 +9,8 @@ const introduction = `<!-- Made by \`npm run gen\` from the manifests of plugins
 What may stand in \`[plugins."TYPE.ID"]\` of the configuration file. Durations are written as Go does, such as \`"1m30s"\`. \`NAME\` stands for a key of
 your choice. A key that is not here is warned of and left out; \`flotilla config default\` prints all of them, and \`flotilla config dump\` what a file
 comes to.
+
+What has a ↻ changes while the daemon runs, with all that stands in it, when it gets a SIGHUP; everything else holds from the next start on.
 `;
 
 /** The text of SETTINGS.md. */

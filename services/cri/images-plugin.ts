@@ -13,6 +13,13 @@ const credentials: Settings = {
 export const imagesPlugin = {
   type: "io.containerd.cri.v1",
   id: "images",
+  reloads: [
+    "discard_unpacked_layers",
+    "image_pull_progress_timeout",
+    "image_pull_with_sync_fs",
+    "runtime_platforms",
+    "registry",
+  ],
   settings: {
     snapshotter: { type: "string", default: "overlayfs", about: "Snapshotter that images are unpacked into." },
     disable_snapshot_annotations: {

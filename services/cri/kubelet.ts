@@ -3,7 +3,7 @@ import type { ProcessContext } from "#fleet/run.ts";
 import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 import { checkpointCall } from "./checkpoint/checkpoint-call.ts";
-import type { CriSettings } from "./config.ts";
+import { type CriSettings, readCriSettings } from "./config.ts";
 import { type Containers, openContainers } from "./containers/containers.ts";
 import { exploreMachine, type Machine } from "./containers/machine.ts";
 import { ContainerEvents } from "./events/container-events.ts";
@@ -57,6 +57,14 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
   const { settings, peers, images } = sources;
   const machine = await exploreMachine(settings);
   const networks = new PodNetworks(settings.network, settings.runtimes.values(), cniCacheDirectory);
+  context.onReload((next) => {
+    const changed = readCriSettings(next);
+    return () => {
+      // All parts read it each time that they need something of it.
+      Object.assign(settings, changed);
+      networks.configure(settings.network, settings.runtimes.values());
+    };
+  });
   const pods: PodTable = new IdTable<Pod>();
   const events = new ContainerEvents({
     describe: (id) => {
@@ -110,7 +118,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
         handlers: runtimeHandlers({ settings, peers, log }, machine),
         deprecations,
       }),
-      ...updateRuntimeConfigCall(settings.network, networks, log),
+      ...updateRuntimeConfigCall(settings, networks, log),
       ...podCalls(podParts),
       ...containers.calls,
       ...streamingCalls({ ...streamParts, events, server }),

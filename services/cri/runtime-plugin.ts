@@ -104,6 +104,21 @@ const networkSettings: Setting = {
 export const runtimePlugin = {
   type: "io.containerd.cri.v1",
   id: "runtime",
+  reloads: [
+    "max_container_log_line_size",
+    "disable_proc_mount",
+    "unset_seccomp_profile",
+    "device_ownership_from_security_context",
+    "ignore_image_defined_volumes",
+    "enable_unprivileged_ports",
+    "enable_unprivileged_icmp",
+    "ignore_deprecation_warnings",
+    "stats_collect_period",
+    "stats_retention_period",
+    "containerd.default_runtime_name",
+    "containerd.runtimes",
+    "cni",
+  ],
   settings: {
     enable_selinux: { type: "boolean", default: false, about: "Whether containers get labels of SELinux." },
     selinux_category_range: { type: "integer", default: 1024, about: "Categories of SELinux to choose from." },

@@ -72,7 +72,8 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
   const stop = watchSignals(log);
   // Until the fleet can tell its state. Where nobody listened, the signal would open a debugger to whoever can reach the loopback address.
   process.on("SIGUSR1", () => undefined);
-  const reloader = new Reloader({ config, log, load: async () => (await loadConfig(flags, allPlugins)).config });
+  const load = async (): Promise<FleetConfig> => (await loadConfig(flags, allPlugins)).config;
+  const reloader = new Reloader({ config, log, load, plugins: allPlugins });
   let running: RunningMembers = () => [];
   process.on("SIGHUP", () => void reloadFleet({ config, log, reloader, running: () => running() }));
   await using resources = new AsyncDisposableStack();

@@ -3,7 +3,7 @@ import { errorMessage } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import type { Logger } from "#fleet/log.ts";
 import { type ProcessName, privateSocketOf } from "#fleet/process-name.ts";
-import type { Reloader } from "#fleet/reload.ts";
+import { type Reloader, tellReload } from "#fleet/reload.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { connectRpc } from "#wire/client.ts";
 
@@ -25,7 +25,7 @@ export interface FleetReloadOptions {
  */
 export async function reloadFleet({ config, log, reloader, running }: FleetReloadOptions): Promise<void> {
   try {
-    const { changed, frozen } = await reloader.reload();
+    const report = await reloader.reload();
     await Promise.all(
       running().map(async (name) => {
         try {
@@ -35,10 +35,7 @@ export async function reloadFleet({ config, log, reloader, running }: FleetReloa
         }
       }),
     );
-    log.info({ changed }, "configuration reloaded");
-    if (frozen.length > 0) {
-      log.warn({ settings: frozen }, "these settings have changed and hold from the next start on");
-    }
+    tellReload(log, report);
   } catch (error) {
     log.error({ err: error }, "configuration is not reloaded");
   }

@@ -38,6 +38,7 @@ export const schedulerPlugin = {
   type: collectorType,
   id: "scheduler",
   requires: [metadataType],
+  reloads: ["pause_threshold", "deletion_threshold", "mutation_threshold", "schedule_delay"],
   settings: {
     pause_threshold: {
       type: "number",

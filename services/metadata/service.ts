@@ -159,6 +159,10 @@ function schedulerDefinition(context: ProcessContext, loaded: Loaded): PluginDef
       );
       loaded.scheduler = resources.use(scheduler);
       stores.records.onMutation((deletions) => scheduler.noteMutation(deletions));
+      context.onReload((next) => {
+        const changed = readSchedulerConfig(next);
+        return () => scheduler.configure(changed);
+      });
       return {
         exports: {
           PauseThreshold: String(schedule.pauseThreshold),

@@ -34,6 +34,7 @@ export const shimPlugin = {
   type: shimType,
   id: "manager",
   requires: [eventType, metadataType],
+  reloads: ["env"],
   settings: {
     env: { type: "strings", default: [], about: "Added to the environment of every shim, each as NAME=value." },
     socket_dir: {
@@ -69,6 +70,7 @@ export const cgroupsPlugin = {
   formerly: "io.containerd.monitor.v1.cgroups",
   requires: [eventType],
   platformDependent: true,
+  reloads: ["no_prometheus"],
   settings: {
     no_prometheus: {
       type: "boolean",
@@ -104,6 +106,7 @@ export const restartPlugin = {
   formerly: "io.containerd.internal.v1.restart",
   requires: [eventType, serviceType],
   capabilities: ["no", "always", "on-failure", "unless-stopped"],
+  reloads: ["interval"],
   settings: {
     interval: {
       type: "duration",

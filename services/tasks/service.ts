@@ -47,6 +47,10 @@ import { openSocketDirectory } from "./shims/socket-directory.ts";
 /** Time between two looks for containers to start again where none is set. @source containerd v2.3.4 plugins/restart/monitor.go `run` */
 const restartIntervalMs = 10_000;
 
+function restartIntervalOf(config: FleetConfig): number {
+  return pluginTable(config, pluginUri(restartPlugin)).durationMs("interval") || restartIntervalMs;
+}
+
 /** Puts the tasks process together: shims on this machine, records in metadata, bytes in content, the rest of events in events. */
 export function composeTasks(context: ProcessContext): ProcessParts {
   const { config, log, stopping, resources } = context;
@@ -121,7 +125,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
               daemonBinary: launcherPath(),
               daemonVersion: daemonVersion(),
               socketDirectory,
-              environment: settings.strings("env"),
+              get environment() {
+                return pluginTable(config, pluginUri(shimPlugin)).strings("env");
+              },
               get logLevel() {
                 return config.log.level;
               },
@@ -178,15 +184,19 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             throw new Error(`plugin ${directory} is not loaded`);
           }
           const parts = { lifecycle, records, blobs };
-          const settings = pluginTable(config, pluginUri(restartPlugin));
-          restarts = new RestartMonitor({
-            intervalMs: settings.durationMs("interval") || restartIntervalMs,
+          const monitor = new RestartMonitor({
+            intervalMs: restartIntervalOf(config),
             records: connectRestartRecords(metadata, mounts),
             table,
             lifecycle,
             createTask: (namespace, request, signal) => createTask(parts, { namespace, request, signal }),
             log,
             stopping,
+          });
+          restarts = monitor;
+          context.onReload((next) => {
+            const intervalMs = restartIntervalOf(next);
+            return () => monitor.setInterval(intervalMs);
           });
           return undefined;
         },

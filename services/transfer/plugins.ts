@@ -18,6 +18,7 @@ export const streamingGrpcPlugin = {
 export const verifierPlugin = {
   type: "io.containerd.image-verifier.v1",
   id: "bindir",
+  reloads: ["bin_dir", "max_verifiers", "per_verifier_timeout"],
   settings: {
     bin_dir: {
       type: "string",
@@ -38,6 +39,15 @@ export const localTransferPlugin = {
     "io.containerd.metadata.v1",
     "io.containerd.differ.v1",
     "io.containerd.image-verifier.v1",
+  ],
+  reloads: [
+    "max_concurrent_downloads",
+    "concurrent_layer_fetch_buffer",
+    "max_concurrent_uploaded_layers",
+    "check_platform_supported",
+    "unpack_config",
+    "config_path",
+    "max_concurrent_unpacks",
   ],
   settings: {
     max_concurrent_downloads: {

@@ -1,4 +1,5 @@
 import { createClient } from "@connectrpc/connect";
+import type { FleetConfig } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
@@ -11,7 +12,7 @@ import { localTransferPlugin, streamingGrpcPlugin, transferGrpcPlugin, verifierP
 import { UnderWay } from "./progress/under-way.ts";
 import { Registries } from "./registry/registry.ts";
 import { streamingService } from "./rpc/streaming.ts";
-import { transferService } from "./rpc/transfer.ts";
+import { type TransferServiceOptions, transferService } from "./rpc/transfer.ts";
 import { transfersService } from "./rpc/transfers.ts";
 import { ContentPeers } from "./store/content.ts";
 import { connectLeases, type TransferLeases } from "./store/leases.ts";
@@ -51,47 +52,69 @@ interface TransferParts {
   readonly underWay: UnderWay;
 }
 
+/** What transfers are made by, until the configuration is read again. */
+type LoadedTransfers = ReturnType<TransferServiceOptions["current"]>;
+
 function transferDefinitions(
   context: ProcessContext,
   { streams, leases, underWay }: TransferParts,
 ): PluginDefinition[] {
   const { config, log } = context;
   const verifiers = new Map<string, ImageVerifier>();
-  let loaded: { readonly transfers: LocalTransfers; readonly hostDirectories: readonly string[] } | undefined;
+  const openVerifier = (current: FleetConfig): ImageVerifier => {
+    const settings = pluginTable(current, pluginUri(verifierPlugin));
+    return new DirectoryVerifier({
+      directory: settings.string("bin_dir"),
+      verifiersMax: settings.integer("max_verifiers"),
+      timeoutMs: settings.durationMs("per_verifier_timeout"),
+      onOutput: (fields, text) => log.info(fields, `image verifier: ${text}`),
+    });
+  };
+  let loaded: LoadedTransfers | undefined;
   return [
     {
       manifest: verifierPlugin,
       init: () => {
-        const settings = pluginTable(config, pluginUri(verifierPlugin));
-        const verifier = new DirectoryVerifier({
-          directory: settings.string("bin_dir"),
-          verifiersMax: settings.integer("max_verifiers"),
-          timeoutMs: settings.durationMs("per_verifier_timeout"),
-          onOutput: (fields, text) => log.info(fields, `image verifier: ${text}`),
+        verifiers.set(verifierPlugin.id, openVerifier(config));
+        context.onReload((next) => {
+          const verifier = openVerifier(next);
+          return () => {
+            verifiers.set(verifierPlugin.id, verifier);
+          };
         });
-        verifiers.set(verifierPlugin.id, verifier);
         return undefined;
       },
     },
     {
       manifest: localTransferPlugin,
       init: async () => {
-        const settings = readTransferSettings(config);
         const snapshots = context.connect("snapshots");
         const { plugins } = await createClient(Member, snapshots.transport).describe({}, { timeoutMs: describeMsMax });
-        const registries = new Registries(settings.registries, `containerd/${daemonVersion()}`);
         const metadata = context.connect("metadata");
-        const transfers = new LocalTransfers({
-          content: new ContentPeers({ content: context.connect("content"), metadata }),
-          metadata,
-          snapshots,
-          leases,
-          openRegistry: (request) => registries.open(request),
-          verifiers,
-          unpackTargets: findUnpackTargets(settings.unpackRules, plugins, settings),
-          sideBySideMax: settings.sideBySideMax,
+        const content = new ContentPeers({ content: context.connect("content"), metadata });
+        const openTransfers = (current: FleetConfig): LoadedTransfers => {
+          const settings = readTransferSettings(current);
+          const registries = new Registries(settings.registries, `containerd/${daemonVersion()}`);
+          const transfers = new LocalTransfers({
+            content,
+            metadata,
+            snapshots,
+            leases,
+            openRegistry: (request) => registries.open(request),
+            verifiers,
+            unpackTargets: findUnpackTargets(settings.unpackRules, plugins, settings),
+            sideBySideMax: settings.sideBySideMax,
+          });
+          return { transfers, hostDirectories: settings.hostDirectories };
+        };
+        loaded = openTransfers(config);
+        // Transfers that are under way go on as they began.
+        context.onReload((next) => {
+          const reopened = openTransfers(next);
+          return () => {
+            loaded = reopened;
+          };
         });
-        loaded = { transfers, hostDirectories: settings.hostDirectories };
         return undefined;
       },
     },
@@ -101,8 +124,9 @@ function transferDefinitions(
         if (loaded === undefined) {
           throw new Error(`plugin ${pluginUri(localTransferPlugin)} is not loaded`);
         }
+        const first = loaded;
         const service = transferService({
-          ...loaded,
+          current: () => loaded ?? first,
           streams,
           underWay,
           onExchange: (text) => log.info({ http: text }, "request to a registry"),

@@ -23,24 +23,26 @@ function sections(plugins: readonly ConfigurablePlugin[]): string[] {
     .filter(({ settings }) => Object.keys(settings ?? {}).length > 0)
     .toSorted((a, b) => (pluginUri(a) < pluginUri(b) ? -1 : 1))
     .map((plugin) => {
-      const rows = rowsOf(plugin.settings ?? {}, "");
+      const rows = rowsOf(plugin.settings ?? {}, "", new Set(plugin.reloads));
       return `### \`${pluginUri(plugin)}\`\n\n| key | type | default | |\n| --- | --- | --- | --- |\n${rows.join("\n")}\n`;
     });
 }
 
-function rowsOf(settings: Settings, prefix: string): string[] {
-  return Object.entries(settings).flatMap(([key, setting]) => settingRows(setting, `${prefix}${key}`));
+function rowsOf(settings: Settings, prefix: string, reloads: ReadonlySet<string>): string[] {
+  return Object.entries(settings).flatMap(([key, setting]) => settingRows(setting, `${prefix}${key}`, reloads));
 }
 
-function settingRows(setting: Setting, key: string): string[] {
-  const own = `| \`${key}\` | ${typeText(setting)} | ${defaultText(setting)} | ${setting.about} |`;
+/** @param reloads - Keys that change while the daemon runs. */
+function settingRows(setting: Setting, key: string, reloads: ReadonlySet<string>): string[] {
+  const mark = reloads.has(key) ? " ↻" : "";
+  const own = `| \`${key}\`${mark} | ${typeText(setting)} | ${defaultText(setting)} | ${setting.about} |`;
   switch (setting.type) {
     case "table":
-      return [own, ...rowsOf(setting.settings, `${key}.`)];
+      return [own, ...rowsOf(setting.settings, `${key}.`, reloads)];
     case "tables":
-      return [own, ...rowsOf(setting.settings, `${key}[].`)];
+      return [own, ...rowsOf(setting.settings, `${key}[].`, reloads)];
     case "names":
-      return [own, ...settingRows(setting.each, `${key}.NAME`)];
+      return [own, ...settingRows(setting.each, `${key}.NAME`, reloads)];
     default:
       return [own];
   }

@@ -9,6 +9,11 @@ export interface ConfigurablePlugin {
   readonly id: string;
   /** Absent when the plugin has no table in the configuration. */
   readonly settings?: Settings;
+  /**
+   * Keys of settings that hold as soon as the configuration is read again, each with all that stands in it, such as `["env", "cni.conf_dir"]`. Others hold
+   * from the next start on.
+   */
+  readonly reloads?: readonly string[];
   /** `type.id` under which older files know the plugin. */
   readonly formerly?: string;
   /**

@@ -1,9 +1,13 @@
 import type { FleetConfig } from "#config/config.ts";
-import { type ReloadReport, reloadConfig } from "#config/reload.ts";
+import type { ConfigurablePlugin } from "#config/manifest.ts";
+import { planReload, type ReloadReport } from "#config/reload.ts";
 import { type Logger, setLogLevel } from "./log.ts";
 
-/** Called when the configuration was read again, with what it says now; for what a part reads once and can read again. */
-export type ReloadListener = (fresh: FleetConfig) => void;
+/**
+ * Takes part in a reload: looks at what the configuration is going to be, throws when that can't be, and returns what has to be done about it once all
+ * parts of the process can. For what a part keeps of the configuration; who reads it each time goes by the new one anyway.
+ */
+export type ReloadListener = (next: FleetConfig) => () => void | Promise<void>;
 
 /** What reading the configuration again takes. */
 export interface ReloaderOptions {
@@ -12,6 +16,8 @@ export interface ReloaderOptions {
   readonly log: Logger;
   /** Reads the files and flags again. */
   readonly load: () => Promise<FleetConfig>;
+  /** The plugins whose tables the process reads. */
+  readonly plugins: readonly ConfigurablePlugin[];
 }
 
 /** The reading of the configuration while a process runs, one time after the other. */
@@ -24,7 +30,7 @@ export class Reloader {
     this.#options = options;
   }
 
-  /** Has a part told of each reload. */
+  /** Has a part take part in each reload. */
   onReload(listener: ReloadListener): void {
     this.#listeners.push(listener);
   }
@@ -32,7 +38,7 @@ export class Reloader {
   /**
    * Reads the configuration again and takes over what may change.
    *
-   * @throws What is wrong with the files; everything is as it was then.
+   * @throws What is wrong with the files, or with what a part makes of them; everything is as it was then.
    */
   reload(): Promise<ReloadReport> {
     const run = this.#last.then(() => this.#reload());
@@ -41,11 +47,26 @@ export class Reloader {
   }
 
   async #reload(): Promise<ReloadReport> {
-    const { config, log, load } = this.#options;
-    const fresh = await load();
-    const report = reloadConfig(config, fresh);
+    const { config, log, load, plugins } = this.#options;
+    const { report, next, takeOver } = planReload(config, await load(), plugins);
+    const steps = this.#listeners.map((listener) => listener(next));
+    takeOver();
     setLogLevel(log, config.log.level);
-    this.#listeners.forEach((listener) => listener(fresh));
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        log.error({ err: error }, "a part of this process does not go by the new configuration");
+      }
+    }
     return report;
+  }
+}
+
+/** Tells of a reload: what has changed in one entry, and what takes a start in one for each setting. */
+export function tellReload(log: Logger, { changed, frozen }: ReloadReport): void {
+  log.info({ changed }, "configuration reloaded");
+  for (const setting of frozen) {
+    log.warn({ setting }, "this setting has changed and holds from the next start on");
   }
 }

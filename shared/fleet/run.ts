@@ -28,7 +28,7 @@ import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, privateSocketOf, publicSocketOf, stateDirectoryOf } from "./process-name.ts";
 import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
 import { withRegisteredPlugins } from "./proxies/registered-plugins.ts";
-import { Reloader, type ReloadListener } from "./reload.ts";
+import { Reloader, type ReloadListener, tellReload } from "./reload.ts";
 import { keepWatchdog, notifyServiceManager } from "./service-manager.ts";
 import { showSourcePlaces } from "./source-places.ts";
 import { idleVariable, onDemandProcesses } from "./startup.ts";
@@ -50,7 +50,7 @@ export interface ProcessContext {
   readonly resources: AsyncDisposableStack;
   /** Aborts when the process begins to stop. */
   readonly stopping: AbortSignal;
-  /** Has a part told when the configuration was read again. Level, timeouts and stream processors have changed in `config` by then. */
+  /** Has a part take part when the configuration is read again. */
   onReload(listener: ReloadListener): void;
   /** The plugins that are behind sockets of others and answered by way of this process; disabled ones left out. */
   readonly proxies: readonly ProxyPlugin[];
@@ -118,10 +118,10 @@ export async function runProcess(
   const calls = (): readonly CallUnderWay[] => server?.calls() ?? [];
   // Where nobody listened, the signal would open a debugger to whoever can reach the loopback address.
   process.on("SIGUSR1", () => log.info({ state: processState(name, calls()) }, `state of process ${name}`));
-  const reloader = new Reloader({ config, log, load });
+  const reloader = new Reloader({ config, log, load, plugins: manifests });
   process.on("SIGHUP", () => {
     reloader.reload().then(
-      (report) => log.info(report, "configuration reloaded"),
+      (report) => tellReload(log, report),
       (error: unknown) => log.error({ err: error }, "configuration is not reloaded"),
     );
   });

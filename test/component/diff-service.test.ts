@@ -71,7 +71,7 @@ async function openRig(
     temporaryMounts: `${path}/tmpmounts`,
     programs,
   });
-  const service = diffService([ownDiffProvider(differ, { syncFileSystem: false })]);
+  const service = diffService(() => [ownDiffProvider(differ, { syncFileSystem: false })]);
   const diff = createClient(Diff, open(await serve("snapshots", service)).transport);
   return {
     path,

@@ -105,12 +105,13 @@ oom_score = ${score + 1}
   "io.containerd.timeout.task.state" = "9s"
 [plugins."io.containerd.gc.v1.scheduler"]
   deletion_threshold = 7
+  startup_delay = "2s"
 `,
-    /these settings have changed and hold from the next start on/,
+    /startup_delay.*this setting has changed and holds from the next start on/,
   );
   const told = daemon.log();
-  assert.match(told, /debug\.level.*io\.containerd\.timeout\.task\.state.*configuration reloaded/);
-  assert.match(told, /oom_score.*io\.containerd\.gc\.v1\.scheduler.*hold from the next start on/);
+  assert.match(told, /debug\.level.*io\.containerd\.timeout\.task\.state.*deletion_threshold.*configuration reloaded/);
+  assert.match(told, /oom_score.*this setting has changed and holds from the next start on/);
   assert.deepEqual(members.map(pidOf), pids, "nobody was started again");
   // The processes tell of failed calls at that level.
   await daemon.ctr("tasks", "kill", "nobody");
@@ -118,6 +119,30 @@ oom_score = ${score + 1}
 
   await reload('version = 4\n[debug]\n  level = "loud"\n', /not a valid logrus Level.*configuration is not reloaded/);
   assert.equal((await daemon.ctr("version")).exitCode, 0);
+  await reload("version = 4\n", /configuration reloaded/);
+});
+
+test("the collector goes by what is read again", async () => {
+  const scheduler = (delay: string): string =>
+    `version = 4\n[plugins."io.containerd.gc.v1.scheduler"]\n  deletion_threshold = 1\n  schedule_delay = "${delay}"\n`;
+  await reload(scheduler("1h0m0s"), /schedule_delay.*configuration reloaded/);
+  const blobs = async (): Promise<string> => (await daemon.ctr("content", "ls", "-q")).stdout;
+  await daemon.ctr("containers", "rm", "scored");
+  const image = await busyboxImage();
+  await daemon.ctr("images", "rm", image.name);
+  assert.notEqual(await blobs(), "");
+  await reload(scheduler("0s"), /schedule_delay.*configuration reloaded/);
+  await until(
+    async () => (await blobs()) === "",
+    () => "nothing is collected",
+  );
+});
+
+test("what a process can't make anything of changes nothing there, and is told", async () => {
+  const differ = '[plugins."io.containerd.service.v1.diff-service"]\n  default = ["nobody"]\n';
+  await reload(`version = 4\n${differ}`, /needed differ not loaded: nobody.*a process has not reloaded/);
+  const image = await busyboxImage();
+  assert.equal((await daemon.ctr("images", "import", image.tar)).exitCode, 0);
   await reload("version = 4\n", /configuration reloaded/);
 });
 

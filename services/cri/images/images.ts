@@ -26,14 +26,22 @@ export interface Images {
  * @throws {@link FlotillaError} `invalid_argument` for settings that can't be.
  */
 export function openImages(
-  { config, log, stopping, resources }: ProcessContext,
+  context: ProcessContext,
   peers: CriPeers,
   snapshottersOfRuntimes: () => readonly string[],
 ): Images {
+  const { config, log, stopping, resources } = context;
   const settings = readImageSettings(config);
   for (const reason of settings.ineffective) {
     log.warn({ reason }, "this setting has no effect");
   }
+  context.onReload((next) => {
+    const changed = readImageSettings(next);
+    return () => {
+      // Whoever needs something of it reads it each time.
+      Object.assign(settings, changed);
+    };
+  });
   const store = new ImageStore({ peers, pinned: settings.pinned, log });
   const rootOf = (snapshotter: string): string => pluginRoot(config, `io.containerd.snapshotter.v1.${snapshotter}`);
   const puller = new ImagePuller({ peers, store, settings, rootOf });

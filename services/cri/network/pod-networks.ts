@@ -45,20 +45,31 @@ const notInitialized = "cni plugin not initialized";
  * @source containerd v2.3.4 internal/cri/server/sandbox_run.go `setupPodNetwork`, sandbox_stop.go `teardownPodNetwork`; containerd/go-cni cni.go
  */
 export class PodNetworks {
-  readonly #settings: NetworkSettings;
-  readonly #tools: NetworkTools;
+  readonly #cache: ResultCache;
   readonly #directories = new Map<string, ConfDirectory>();
+  #settings: NetworkSettings;
 
   /** @param cacheDirectory - Where results are kept. */
   constructor(settings: NetworkSettings, runtimes: Iterable<RuntimeSettings>, cacheDirectory: string) {
     this.#settings = settings;
-    this.#tools = { directories: settings.binaryDirectories, cache: new ResultCache(cacheDirectory) };
+    this.#cache = new ResultCache(cacheDirectory);
+    this.configure(settings, runtimes);
+  }
+
+  /** Goes by other settings from now on. What pods are attached to already is left as it is, since results tell how it was done. */
+  configure(settings: NetworkSettings, runtimes: Iterable<RuntimeSettings>): void {
+    this.#settings = settings;
+    this.#directories.clear();
     this.#directories.set(commonNetwork, new ConfDirectory(settings.confDirectory, settings.confNumMax));
     for (const { name, cniConfDir, cniMaxConfNum } of runtimes) {
       if (cniConfDir !== "") {
         this.#directories.set(name, new ConfDirectory(cniConfDir, cniMaxConfNum || settings.confNumMax));
       }
     }
+  }
+
+  get #tools(): NetworkTools {
+    return { directories: this.#settings.binaryDirectories, cache: this.#cache };
   }
 
   /**

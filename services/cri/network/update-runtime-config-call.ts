@@ -19,14 +19,14 @@ const confFileName = "10-containerd-net.conflist";
  * @source containerd v2.3.4 internal/cri/server/update_runtime_config.go
  */
 export function updateRuntimeConfigCall(
-  settings: NetworkSettings,
+  settings: { readonly network: NetworkSettings },
   networks: PodNetworks,
   log: Logger,
 ): Pick<Handlers<typeof RuntimeService>, "updateRuntimeConfig"> {
   return {
     updateRuntimeConfig: async ({ runtimeConfig }) => {
       const text = runtimeConfig?.networkConfig?.podCidr ?? "";
-      const { confTemplate, confDirectory } = settings;
+      const { confTemplate, confDirectory } = settings.network;
       if (text === "") {
         return {};
       }

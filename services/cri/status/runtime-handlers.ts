@@ -38,6 +38,8 @@ export function runtimeHandlers(
   support: MachineSupport,
 ): () => Promise<readonly Handler[]> {
   let asked: Promise<readonly Handler[]> | undefined;
+  /** Which runtimes were asked. There are others once the configuration is read again. */
+  let known: CriSettings["runtimes"] | undefined;
   const ask = async (): Promise<readonly Handler[]> => {
     const handlers = await Promise.all(
       [...settings.runtimes.values()].map(async (runtime): Promise<Handler> => {
@@ -55,7 +57,13 @@ export function runtimeHandlers(
       (one.name ?? "") < (other.name ?? "") ? -1 : 1,
     );
   };
-  return () => (asked ??= ask());
+  return () => {
+    if (asked === undefined || settings.runtimes !== known) {
+      known = settings.runtimes;
+      asked = ask();
+    }
+    return asked;
+  };
 }
 
 async function inspect({ tasksMember }: CriPeers, { type, path, options }: RuntimeSettings): Promise<OciFeatures> {

@@ -167,3 +167,13 @@ test("stopping waits for the collection that runs and lets nobody wait", async (
   await stand.pass(60_000);
   assert.equal(stand.runs, 1);
 });
+
+test("another configuration holds at once, also for what has been waiting", async (context) => {
+  const stand = new Stand(context, { startupDelayMs: 0, deletionThreshold: 1, scheduleDelayMs: 3_600_000 });
+  stand.scheduler.noteMutation(1);
+  await stand.pass(60_000);
+  assert.equal(stand.runs, 0);
+  stand.scheduler.configure({ ...defaults, deletionThreshold: 1 });
+  await stand.pass(1_000);
+  assert.equal(stand.runs, 1);
+});

@@ -43,7 +43,7 @@ const retryMs = 1_000;
  * @source containerd v2.3.4 plugins/gc/scheduler.go `gcScheduler.run`
  */
 export class CollectionScheduler implements Collector, AsyncDisposable {
-  readonly #config: SchedulerConfig;
+  #config: SchedulerConfig;
   readonly #run: () => Promise<RunOutcome>;
   readonly #onFailure: (error: unknown) => void;
   #timer: { readonly handle: NodeJS.Timeout; readonly dueMs: number } | undefined;
@@ -71,6 +71,12 @@ export class CollectionScheduler implements Collector, AsyncDisposable {
     if (this.#config.startupDelayMs > 0) {
       this.#schedule(this.#config.startupDelayMs);
     }
+  }
+
+  /** Goes by another configuration from now on. */
+  configure(config: SchedulerConfig): void {
+    this.#config = config;
+    this.#consider();
   }
 
   /** Counts a change. @param deletions - What it removed. */

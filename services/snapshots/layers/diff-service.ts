@@ -17,13 +17,13 @@ export type DiffProvider = Handlers<typeof Diff>;
 /**
  * The public Diff service: every provider is asked in turn until one can do what is wanted.
  *
- * @param providers - At least one.
+ * @param providers - At least one, those of the moment.
  * @source containerd v2.3.4 plugins/services/diff/local.go
  */
-export function diffService(providers: readonly DiffProvider[]): ServiceBinding {
+export function diffService(providers: () => readonly DiffProvider[]): ServiceBinding {
   return bindService(Diff, {
-    apply: (request, call) => firstThatCan(providers, (provider) => provider.apply(request, call)),
-    diff: (request, call) => firstThatCan(providers, (provider) => provider.diff(request, call)),
+    apply: (request, call) => firstThatCan(providers(), (provider) => provider.apply(request, call)),
+    diff: (request, call) => firstThatCan(providers(), (provider) => provider.diff(request, call)),
   } satisfies DiffProvider);
 }
 

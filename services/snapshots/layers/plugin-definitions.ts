@@ -55,6 +55,22 @@ export function layerPlugins(
     Array.from(proxied, ([id, differ]) => [id, new ChainUnpacker({ differ, blobs, workers })] as const),
   );
   let loaded: readonly DiffProvider[] | undefined;
+  const findProviders = (current: FleetConfig): DiffProvider[] => {
+    const settings = pluginTable(current, pluginUri(diffServicePlugin));
+    const syncFileSystem = settings.boolean("sync_fs");
+    const providers = settings.strings("default").map((id) => {
+      const found =
+        id === walkingPlugin.id ? walking && ownDiffProvider(walking, { syncFileSystem }) : proxied.get(id)?.provider;
+      if (found === undefined) {
+        throw new Error(`needed differ not loaded: ${id}`);
+      }
+      return found;
+    });
+    if (providers.length === 0) {
+      throw new Error("no differs are named");
+    }
+    return providers;
+  };
   const layers = layersService({
     getSnapshots,
     getUnpacker: (differ) => {
@@ -80,7 +96,9 @@ export function layerPlugins(
           mounts,
           temporaryMounts,
           programs: config.streamProcessors,
-          limits: readLimits(config),
+          get limits() {
+            return readLimits(config);
+          },
         });
         unpacker = new ChainUnpacker({ differ: walking, blobs, workers });
         return undefined;
@@ -89,22 +107,13 @@ export function layerPlugins(
     {
       manifest: diffServicePlugin,
       init: () => {
-        const settings = pluginTable(config, pluginUri(diffServicePlugin));
-        const syncFileSystem = settings.boolean("sync_fs");
-        const providers = settings.strings("default").map((id) => {
-          const found =
-            id === walkingPlugin.id
-              ? walking && ownDiffProvider(walking, { syncFileSystem })
-              : proxied.get(id)?.provider;
-          if (found === undefined) {
-            throw new Error(`needed differ not loaded: ${id}`);
-          }
-          return found;
+        loaded = findProviders(config);
+        context.onReload((next) => {
+          const providers = findProviders(next);
+          return () => {
+            loaded = providers;
+          };
         });
-        if (providers.length === 0) {
-          throw new Error("no differs are named");
-        }
-        loaded = providers;
         return undefined;
       },
     },
@@ -114,7 +123,8 @@ export function layerPlugins(
         if (loaded === undefined) {
           throw new Error(`plugin ${pluginUri(diffServicePlugin)} is not loaded`);
         }
-        return { services: [diffService(loaded)] };
+        const first = loaded;
+        return { services: [diffService(() => loaded ?? first)] };
       },
     },
   ];

@@ -13,6 +13,7 @@ export const diffServicePlugin = {
   type: "io.containerd.service.v1",
   id: "diff-service",
   requires: ["io.containerd.differ.v1"],
+  reloads: ["default", "sync_fs"],
   settings: {
     default: {
       type: "strings",
@@ -32,6 +33,7 @@ export const diffServicePlugin = {
 export const layerLimitsPlugin = {
   type: "io.flotilla.layers.v1",
   id: "limits",
+  reloads: ["entries_max", "depth_max", "ratio_max"],
   settings: {
     entries_max: {
       type: "integer",

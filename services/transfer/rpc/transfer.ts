@@ -41,10 +41,13 @@ export interface TransferCall {
 
 export interface TransferServiceOptions {
   readonly streams: StreamTable;
-  readonly transfers: Transfers;
+  /** What makes transfers at the moment. */
+  readonly current: () => {
+    readonly transfers: Transfers;
+    /** Directories with a folder for each registry, where a client names none. */
+    readonly hostDirectories: readonly string[];
+  };
   readonly underWay: UnderWay;
-  /** Directories with a folder for each registry, where a client names none. */
-  readonly hostDirectories: readonly string[];
   readonly onExchange: (text: string) => void;
   readonly onWarning: (reference: string, text: string) => void;
 }
@@ -114,10 +117,11 @@ interface Chosen extends Pick<TransferFacts, "kind" | "subject"> {
 
 /** @returns undefined when nothing goes from the one to the other. */
 function chooseTransfer(options: TransferServiceOptions, from: TransferEnd, to: TransferEnd): Chosen | undefined {
-  const { transfers } = options;
+  const { transfers, hostDirectories } = options.current();
   const requestOf = (registry: OCIRegistry, { running, openStream }: RunTools): RegistryRequest =>
     registryRequest(registry, {
       ...options,
+      hostDirectories,
       openStream,
       onWarning: (text) => options.onWarning(registry.reference, text),
       onWaiting: (digest, count) => running.noteWaiting(digest, count),

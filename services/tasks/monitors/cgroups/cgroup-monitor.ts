@@ -21,14 +21,15 @@ export interface CgroupMonitorOptions {
 export class CgroupMonitor {
   readonly definition: PluginDefinition;
   readonly #options: CgroupMonitorOptions;
-  #isWanted = false;
+  #isLoaded = false;
 
   constructor(options: CgroupMonitorOptions) {
     this.#options = options;
     this.definition = {
       manifest: cgroupsPlugin,
       init: () => {
-        this.#isWanted = !pluginTable(options.config, pluginUri(cgroupsPlugin)).boolean("no_prometheus");
+        this.#isWanted();
+        this.#isLoaded = true;
         return undefined;
       },
     };
@@ -39,11 +40,16 @@ export class CgroupMonitor {
     const { log, timeoutMs } = this.#options;
     const tasks = this.#options.tasks();
     const count = new FamilyBuilder("gauge", "flotilla_tasks", "Containers that have a task.").add({}, tasks.length);
-    if (!this.#isWanted) {
+    if (!this.#isLoaded || !this.#isWanted()) {
       return [count];
     }
     const told = await collectStats(tasks, { log, timeoutMs });
     const known = told.flatMap(({ namespace, id, stats }) => (stats === undefined ? [] : [{ namespace, id, stats }]));
     return [count, ...containerFamilies(known)];
+  }
+
+  /** Read each time, since a reload may change it. */
+  #isWanted(): boolean {
+    return !pluginTable(this.#options.config, pluginUri(cgroupsPlugin)).boolean("no_prometheus");
   }
 }

@@ -1,6 +1,6 @@
 export interface BackOffOptions {
   /** The wait after the first quick end, in milliseconds; each further one doubles it. */
-  readonly stepMs: number;
+  readonly stepMs: () => number;
   /** The longest wait, in milliseconds. */
   readonly maxMs: number;
   /** Who has run this long, in milliseconds, starts from nothing again. */
@@ -36,7 +36,7 @@ export class BackOff {
     start.foundMs ??= now();
     return (
       start.foundMs - start.startedMs >= steadyMs ||
-      now() - start.foundMs >= Math.min(stepMs * 2 ** (start.count - 1), maxMs)
+      now() - start.foundMs >= Math.min(stepMs() * 2 ** (start.count - 1), maxMs)
     );
   }
 

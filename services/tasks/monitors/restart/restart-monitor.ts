@@ -14,7 +14,7 @@ import type { RestartRecords } from "./restart-records.ts";
 import { restartRequest } from "./restart-request.ts";
 
 export interface RestartMonitorOptions {
-  /** Time between two looks, in milliseconds. */
+  /** Time between two looks, in milliseconds, until it is set to another. */
   readonly intervalMs: number;
   readonly records: RestartRecords;
   readonly table: TaskTable<Task>;
@@ -48,18 +48,34 @@ const steadyMs = 10_000;
 export class RestartMonitor {
   readonly #options: RestartMonitorOptions;
   readonly #backOff: BackOff;
+  #intervalMs: number;
+  /** Aborts when the time to the next look has changed. */
+  #intervalChanged = new AbortController();
   /** Containers that had no running task at the last look and may be about to be started by somebody. */
   #unsettled: ReadonlySet<string> | undefined;
 
   constructor(options: RestartMonitorOptions) {
     this.#options = options;
-    const { intervalMs } = options;
-    this.#backOff = new BackOff({ stepMs: intervalMs, maxMs: backOffMsMax, steadyMs, now: () => performance.now() });
+    this.#intervalMs = options.intervalMs;
+    this.#backOff = new BackOff({
+      stepMs: () => this.#intervalMs,
+      maxMs: backOffMsMax,
+      steadyMs,
+      now: () => performance.now(),
+    });
+  }
+
+  /** Changes the time between two looks. The next one comes at once. */
+  setInterval(intervalMs: number): void {
+    if (intervalMs !== this.#intervalMs) {
+      this.#intervalMs = intervalMs;
+      this.#intervalChanged.abort();
+    }
   }
 
   /** Looks again and again until the process stops. Never rejects. */
   async run(): Promise<void> {
-    const { intervalMs, stopping, log } = this.#options;
+    const { stopping, log } = this.#options;
     while (!stopping.aborted) {
       try {
         await this.#look();
@@ -68,7 +84,9 @@ export class RestartMonitor {
           log.error({ err: error }, "containers are not looked at");
         }
       }
-      await delay(intervalMs, undefined, { signal: stopping, ref: false }).catch(() => undefined);
+      this.#intervalChanged = new AbortController();
+      const signal = AbortSignal.any([stopping, this.#intervalChanged.signal]);
+      await delay(this.#intervalMs, undefined, { signal, ref: false }).catch(() => undefined);
     }
   }
 

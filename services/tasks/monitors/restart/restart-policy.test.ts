@@ -35,7 +35,7 @@ test("labels that make no sense are told in containerd's words", () => {
 
 test("who fails at once waits twice as long each time, up to a bound, until it has run for a while", () => {
   let nowMs = 0;
-  const backOff = new BackOff({ stepMs: 1000, maxMs: 5000, steadyMs: 10_000, now: () => nowMs });
+  const backOff = new BackOff({ stepMs: () => 1000, maxMs: 5000, steadyMs: 10_000, now: () => nowMs });
   const waits: number[] = [];
   for (let start = 0; start < 6; start += 1) {
     const foundMs = nowMs;
