@@ -94,6 +94,10 @@ export function mergePaxRecords(header: RawHeader, records: PaxRecords): void {
       case "atime":
         header.accessed = parsePaxTime(value);
         break;
+      case "ctime":
+        // It cannot be set, but has to be a time.
+        parsePaxTime(value);
+        break;
       default:
         break;
     }

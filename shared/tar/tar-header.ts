@@ -60,7 +60,9 @@ export function parseHeader(block: Buffer, offset: number): RawHeader {
 function addVariantFields(header: RawHeader, block: Buffer, offset: number, magic: string): void {
   let prefix = asByteString("");
   if (magic === "ustar  \0") {
-    header.accessed = findGnuAccessTime(block, offset);
+    const accessed = findGnuAccessTime(block, offset);
+    header.accessed = accessed === "no time" ? undefined : accessed;
+    prefix = accessed === "no time" ? asciiPrefix(block, offset) : prefix;
   } else if (block.toString("latin1", offset + 508, offset + 512) === "tar\0") {
     prefix = parseText(block, offset + 345, 131);
     header.accessed = { seconds: parseNumber(block, offset + 476, 12), nanoseconds: 0 };
@@ -72,16 +74,25 @@ function addVariantFields(header: RawHeader, block: Buffer, offset: number, magi
   }
 }
 
-/** Old Go programs wrote other things in this place, so what is no number there is passed over. */
-function findGnuAccessTime(block: Buffer, offset: number): FileTime | undefined {
-  if (block[offset + 345] === 0) {
-    return undefined;
-  }
+/** The time of the last access, if the header has one. That of the last change comes after it and has to be a time as well. */
+function findGnuAccessTime(block: Buffer, offset: number): FileTime | "no time" | undefined {
   try {
-    return { seconds: parseNumber(block, offset + 345, 12), nanoseconds: 0 };
+    const accessed = findTime(block, offset + 345);
+    findTime(block, offset + 357);
+    return accessed;
   } catch {
-    return undefined;
+    return "no time";
   }
+}
+
+function findTime(block: Buffer, start: number): FileTime | undefined {
+  return block[start] === 0 ? undefined : { seconds: parseNumber(block, start, 12), nanoseconds: 0 };
+}
+
+/** Old Go programs wrote the prefix of a name in the place of the times, and names in ASCII alone. */
+function asciiPrefix(block: Buffer, offset: number): ByteString {
+  const prefix = parseText(block, offset + 345, 155);
+  return /[\x80-\xff]/.test(prefix) ? asByteString("") : prefix;
 }
 
 function checkSum(block: Buffer, offset: number): void {

@@ -7,6 +7,7 @@ import { MemberType } from "#tar/tar-format.ts";
 import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 import { describeTree, type Tree } from "../kit/tree.ts";
+import { archiveOf, base256 } from "./layer-corpus/raw-member.ts";
 import { applyFile, layerOf, type Member } from "./layer-rig.ts";
 
 interface HostileLayer {
@@ -112,6 +113,11 @@ const hostileLayers: readonly HostileLayer[] = [
   {
     name: "a device that no kernel has",
     layer: [{ name: "dev", type: MemberType.Character, deviceMajor: 0o7777777, deviceMinor: 0o7777777 }],
+    error: /invalid argument/,
+  },
+  {
+    name: "a device whose number becomes that mark when it is cut",
+    layer: archiveOf({ name: "dev", type: "3", magic: "gnu", major: base256(2n ** 40n, 8), minor: base256(0n, 8) }),
     error: /invalid argument/,
   },
   { name: "the mark of a removal as a device", layer: [{ name: "dev", type: MemberType.Character }], leaves: ["dev"] },

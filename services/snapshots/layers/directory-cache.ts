@@ -1,4 +1,3 @@
-import { readlinkSync } from "node:fs";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { joinPath, splitPath } from "#linux/byte-path.ts";
 import { asByteString, type ByteString, fromByteString, toByteString } from "#linux/bytes.ts";
@@ -33,7 +32,7 @@ const defaultMode = 0o755;
 export class Directory {
   readonly descriptor: number;
   #passesOnNothing: boolean | undefined;
-  #realPath: ByteString | undefined;
+  #identity: string | undefined;
 
   constructor(descriptor: number) {
     this.descriptor = descriptor;
@@ -47,11 +46,33 @@ export class Directory {
     return this.#passesOnNothing;
   }
 
-  /** Path from the host's root, without symbolic links. */
-  get realPath(): ByteString {
-    this.#realPath ??= asByteString(readlinkSync(`/proc/self/fd/${this.descriptor}`, { encoding: "latin1" }));
-    return this.#realPath;
+  /** The same whatever path led here, and no other's as long as this one is there. */
+  get identity(): string {
+    if (this.#identity === undefined) {
+      const status = findStatusAt(this.descriptor, itself);
+      this.#identity = `${status?.deviceMajor}:${status?.deviceMinor}:${status?.inode}`;
+    }
+    return this.#identity;
   }
+
+  /**
+   * Path from the host's root, without symbolic links.
+   *
+   * @throws {@link SystemError} `ENAMETOOLONG` when it has more bytes than a path may have.
+   */
+  get realPath(): ByteString {
+    return readSymlinkAt(workingDirectory, toByteString(`/proc/self/fd/${this.descriptor}`));
+  }
+}
+
+/** A directory that was made because a path needs it. */
+export interface MadeDirectory {
+  /** Cleaned, from the root of the tree. */
+  readonly path: ByteString;
+  readonly parent: Directory;
+  readonly base: ByteString;
+  /** The status of its model in the lower trees. */
+  readonly lower: FileStatus | undefined;
 }
 
 const setGroupId = 0o2000;
@@ -69,18 +90,14 @@ export class DirectoryCache {
   readonly #kept = new Map<ByteString, Directory>();
   #expired = false;
   readonly #lowers: LowerDirectories;
-  readonly #onMade: (path: ByteString, directory: Directory, lower: FileStatus | undefined) => void;
+  readonly #onMade: (made: MadeDirectory) => void;
 
   /**
    * @param root - Path of the tree.
    * @param lowers - Trees below this one in an overlay, topmost first; a directory that is missing here gets its attributes from them.
-   * @param onMade - Told of every directory that was made because a path needs it, with the status of its model in the lower trees.
+   * @param onMade - Told of every directory that was made because a path needs it.
    */
-  constructor(
-    root: ByteString,
-    lowers: readonly ByteString[],
-    onMade: (path: ByteString, directory: Directory, lower: FileStatus | undefined) => void,
-  ) {
+  constructor(root: ByteString, lowers: readonly ByteString[], onMade: (made: MadeDirectory) => void) {
     this.root = new Directory(
       succeed(openAt(workingDirectory, root, openDirectory), () => `open ${fromByteString(root)}`),
     );
@@ -104,6 +121,9 @@ export class DirectoryCache {
     const opened = openResolved(this.root.descriptor, path, openDirectory, Resolve.InRoot);
     if (opened >= 0) {
       return this.keep(path, opened);
+    }
+    if (opened === -Errno.Loop) {
+      throw tooManyLinks();
     }
     if (opened !== -Errno.NoEntry) {
       throw new SystemError(-opened, `mkparent ${this.#shown(path)}`);
@@ -162,11 +182,10 @@ export class DirectoryCache {
       openAt(above.descriptor, base, openDirectory | OpenFlag.NoFollow),
       () => `open ${this.#shown(path)}`,
     );
-    this.#letGo(parent);
     const directory = this.keep(path, descriptor);
     succeed(changeMode(descriptor, defaultMode), () => `chmod ${this.#shown(path)}`);
-    const lower = this.#lowers.copyAttributes(path, descriptor);
-    this.#onMade(path, directory, lower);
+    this.#onMade({ path, parent: above, base, lower: this.#lowers.copyAttributes(path, descriptor) });
+    this.#letGo(parent);
     return directory;
   }
 
@@ -182,7 +201,7 @@ export class DirectoryCache {
   /** A symbolic link whose target does not exist yet: the target is what has to be made. */
   #followDangling(above: Directory, base: ByteString, linksFollowed: number): Directory {
     if (linksFollowed >= linksMax) {
-      throw new FlotillaError(ErrorKind.Unknown, "failed to get root path: too many links");
+      throw tooManyLinks();
     }
     const target = readSymlinkAt(above.descriptor, base);
     const inside = asByteString(above.realPath.slice(this.root.realPath.length));
@@ -193,4 +212,9 @@ export class DirectoryCache {
   #shown(path: ByteString): string {
     return fromByteString(joinPath(this.root.realPath, path));
   }
+}
+
+/** @source containerd/continuity v0.4.5 fs/path.go `errTooManyLinks` */
+function tooManyLinks(): FlotillaError {
+  return new FlotillaError(ErrorKind.Unknown, "failed to get root path: too many links");
 }

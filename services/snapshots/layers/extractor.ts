@@ -1,6 +1,6 @@
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { joinPath, splitPath } from "#linux/byte-path.ts";
+import { splitPath } from "#linux/byte-path.ts";
 import { type ByteString, fromByteString, toByteString } from "#linux/bytes.ts";
 import { listDirectory, removeTreeAt } from "#linux/directory.ts";
 import {
@@ -32,7 +32,7 @@ import { FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { setAttribute, setAttributeAt } from "#linux/xattr.ts";
 import { MemberType, type TarMember } from "#tar/tar-format.ts";
 import type { TarSink } from "#tar/tar-reader.ts";
-import { type Directory, DirectoryCache } from "./directory-cache.ts";
+import { Directory, DirectoryCache } from "./directory-cache.ts";
 import { cleanLayerPath } from "./layer-path.ts";
 import { findWhiteout, isOverlayWhiteout, opaqueAttribute, opaqueValue, type Whiteout } from "./whiteout.ts";
 
@@ -53,8 +53,8 @@ const permissionBits = 0o7777;
 /** Setuid and setgid, which a change of owner clears. */
 const privilegeBits = 0o6000;
 const epoch: FileTime = { seconds: 0, nanoseconds: 0 };
-/** Last time that can be set; later ones become the epoch. @source containerd v2.3.4 pkg/archive/time.go `boundTime` */
-const lastSecond = 9_223_372_036;
+/** Last time that can be set, the largest number of nanoseconds in 63 bits; later ones become the epoch. @source containerd v2.3.4 pkg/archive/time.go `boundTime` */
+const latestTime: FileTime = { seconds: 9_223_372_036, nanoseconds: 854_775_807 };
 
 const nodeTypes: ReadonlyMap<string, number> = new Map([
   [MemberType.Character, FileType.Character],
@@ -93,7 +93,7 @@ export class Extractor implements TarSink {
   /** Directories get their times at the end, since every file that is made in one changes them. */
   readonly #directoryTimes: { readonly path: ByteString; readonly accessed: FileTime; readonly modified: FileTime }[] =
     [];
-  /** Real paths of what this layer has brought, which its own opaque marks do not hide. Kept for `remove` alone. */
+  /** What this layer has brought, which its own whiteouts do not hide: names below the {@link Directory.identity} they are in. Kept for `remove` alone. */
   readonly #brought: Set<string> | undefined;
   /** Directories that were made because a path needs them, and had no model in lower trees. Kept for `overlay` alone. */
   readonly #implied: Set<ByteString> | undefined;
@@ -106,8 +106,8 @@ export class Extractor implements TarSink {
     this.#directories = new DirectoryCache(
       toByteString(target.root),
       target.lowers.map(toByteString),
-      (path, directory, lower) => {
-        this.#brought?.add(directory.realPath);
+      ({ path, parent, base, lower }) => {
+        this.#brought?.add(broughtName(parent.identity, base));
         if (lower === undefined) {
           this.#implied?.add(path);
         } else {
@@ -135,7 +135,7 @@ export class Extractor implements TarSink {
       return;
     }
     this.#make(member, path, directory, base);
-    this.#brought?.add(joinPath(directory.realPath, base));
+    this.#brought?.add(broughtName(directory.identity, base));
   }
 
   content(data: Buffer): void {
@@ -258,7 +258,8 @@ export class Extractor implements TarSink {
     for (const [key, value] of member.attributes) {
       this.#checkAttribute(isTrusted(key) ? -Errno.NotSupported : setAttribute(descriptor, key, value), key, path);
     }
-    if (!directory.passesOnNothing || (member.mode & privilegeBits) !== 0) {
+    // An access list among the attributes has changed the mode.
+    if (!directory.passesOnNothing || (member.mode & privilegeBits) !== 0 || member.attributes.size > 0) {
       succeed(changeMode(descriptor, member.mode & permissionBits), () => `chmod ${this.#shown(path)}`);
     }
     const { accessed, modified } = timesOf(member);
@@ -331,9 +332,14 @@ export class Extractor implements TarSink {
 
   #makeNode(member: TarMember, path: ByteString, directory: Directory, base: ByteString): void {
     const mode = (nodeTypes.get(member.type) ?? 0) | (member.mode & permissionBits);
-    const device = member.type === MemberType.Fifo ? 0n : deviceNumber(member.deviceMajor, member.deviceMinor);
-    const make = (): number => makeNodeAt(directory.descriptor, base, mode, device);
-    this.#replace(directory, base, make, () => `mknod ${this.#shown(path)}`);
+    const { type, deviceMajor, deviceMinor } = member;
+    const context = (): string => `mknod ${this.#shown(path)}`;
+    // Beyond 32 bits the system call would be given another device.
+    if (isDevice(member) && !isDeviceNumber(deviceMajor, deviceMinor)) {
+      throw new SystemError(Errno.Invalid, context());
+    }
+    const device = type === MemberType.Fifo ? 0n : deviceNumber(deviceMajor, deviceMinor);
+    this.#replace(directory, base, () => makeNodeAt(directory.descriptor, base, mode, device), context);
   }
 
   /** Sets what a member has that is not opened: links and devices. */
@@ -374,29 +380,29 @@ export class Extractor implements TarSink {
     }
     this.#directories.expire();
     if (whiteout.kind === "opaque") {
-      this.#removeOlder(directory.descriptor, directory.realPath, this.#brought);
+      this.#removeOlder(directory, this.#brought);
     } else {
-      this.#removeOlderAt(directory.descriptor, directory.realPath, whiteout.name, this.#brought);
+      this.#removeOlderAt(directory, whiteout.name, this.#brought);
     }
   }
 
   /** Deletes all in a directory that this layer has not brought. */
-  #removeOlder(descriptor: number, realPath: ByteString, brought: ReadonlySet<string>): void {
-    for (const name of listDirectory(descriptor)) {
-      this.#removeOlderAt(descriptor, realPath, name, brought);
+  #removeOlder(directory: Directory, brought: ReadonlySet<string>): void {
+    for (const name of listDirectory(directory.descriptor)) {
+      this.#removeOlderAt(directory, name, brought);
     }
   }
 
-  #removeOlderAt(parent: number, parentPath: ByteString, name: ByteString, brought: ReadonlySet<string>): void {
-    const path = joinPath(parentPath, name);
-    if (!brought.has(path)) {
-      removeTreeAt(parent, name);
+  #removeOlderAt(parent: Directory, name: ByteString, brought: ReadonlySet<string>): void {
+    if (!brought.has(broughtName(parent.identity, name))) {
+      removeTreeAt(parent.descriptor, name);
       return;
     }
-    const descriptor = openAt(parent, name, OpenFlag.ReadOnly | OpenFlag.Directory | OpenFlag.NoFollow);
+    const flags = OpenFlag.ReadOnly | OpenFlag.Directory | OpenFlag.NoFollow;
+    const descriptor = openAt(parent.descriptor, name, flags);
     if (descriptor >= 0) {
       try {
-        this.#removeOlder(descriptor, path, brought);
+        this.#removeOlder(new Directory(descriptor), brought);
       } finally {
         closeFile(descriptor);
       }
@@ -422,6 +428,15 @@ export class Extractor implements TarSink {
   #shown(path: ByteString): string {
     return `${this.#target.root}/${fromByteString(path)}`;
   }
+}
+
+/** @source linux include/linux/kdev_t.h `MINORBITS` */
+function isDeviceNumber(major: number, minor: number): boolean {
+  return major >= 0 && major < 2 ** 12 && minor >= 0 && minor < 2 ** 20;
+}
+
+function broughtName(identity: string, base: ByteString): string {
+  return `${identity}/${base}`;
 }
 
 function isDevice({ type }: TarMember): boolean {
@@ -479,5 +494,5 @@ function isBefore(left: FileTime, right: FileTime): boolean {
 }
 
 function boundTime(time: FileTime): FileTime {
-  return time.seconds < 0 || time.seconds > lastSecond ? epoch : time;
+  return time.seconds < 0 || isBefore(latestTime, time) ? epoch : time;
 }
