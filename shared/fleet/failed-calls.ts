@@ -15,7 +15,7 @@ const causesMax = 16;
 /** Logs failed calls, each once. */
 export function logFailures(log: Logger): CallObserver {
   return {
-    failed: ({ rpc, error }) => log[levelOf(error)]({ rpc, err: error.cause ?? error }, "call failed"),
+    failed: ({ rpc, error }) => log[levelOf(error)]({ rpc, err: error.cause }, "call failed"),
   };
 }
 
@@ -32,7 +32,7 @@ export function levelOf(error: FailedCall["error"]): FailureLevel {
     }
     ({ cause } = cause);
   }
-  switch (kindOf(error.code, error.rawMessage)) {
+  switch (kindOf(error.code, error.message)) {
     case ErrorKind.Internal:
     case ErrorKind.DataLoss:
       return "warn";

@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 
 /**
  * The one table from classes of errors to codes on the wire. Three classes share FAILED_PRECONDITION;
@@ -70,26 +70,50 @@ export function kindOf(code: number, message: string): ErrorKind {
   return kindOfCode[code as Code] ?? ErrorKind.Unknown;
 }
 
+/** How a call failed. */
+export interface CallFailure {
+  readonly code: Code;
+  /** What the client is told. */
+  readonly message: string;
+  /** What was thrown, or what that had as its cause; never sent. */
+  readonly cause: unknown;
+}
+
 /**
- * Turns whatever a handler threw into what goes on the wire. A {@link FlotillaError} keeps class and text,
- * a ConnectError passes untouched, everything else is a bug or an unmapped failure: UNKNOWN with its text.
+ * Turns whatever was thrown into what goes on the wire. A {@link FlotillaError} keeps class and text, a ConnectError its code and text,
+ * everything else is a bug or an unmapped failure: UNKNOWN with its text.
+ *
+ * No ConnectError is made: it has `Headers`, whose first use loads the whole of fetch, 50 ms and 9 MiB.
  */
+export function failureOf(thrown: unknown): CallFailure {
+  if (thrown instanceof FlotillaError) {
+    return { code: codeOf(thrown.kind), message: thrown.message, cause: thrown };
+  }
+  if (thrown instanceof ConnectError) {
+    return { code: thrown.code, message: thrown.rawMessage, cause: thrown.cause ?? thrown };
+  }
+  return { code: Code.Unknown, message: errorMessage(thrown), cause: thrown };
+}
+
+/** As {@link failureOf}, for the handlers of Connect. */
 export function toConnectError(thrown: unknown): ConnectError {
   if (thrown instanceof ConnectError) {
     return thrown;
   }
-  if (thrown instanceof FlotillaError) {
-    return new ConnectError(thrown.message, codeOf(thrown.kind), undefined, undefined, thrown);
-  }
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  return new ConnectError(message, Code.Unknown, undefined, undefined, thrown);
+  const { code, message, cause } = failureOf(thrown);
+  return new ConnectError(message, code, undefined, undefined, cause);
 }
 
-/** Turns what a client call threw back into the class that the other side meant. */
+/** Turns what a client call threw back into the class that the other side meant. What was aborted counts as canceled, as in Connect. */
 export function fromConnectError(thrown: unknown): FlotillaError {
   if (thrown instanceof FlotillaError) {
     return thrown;
   }
-  const error = ConnectError.from(thrown);
-  return new FlotillaError(kindOf(error.code, error.rawMessage), error.rawMessage, { cause: thrown });
+  const { code, message } = failureOf(thrown);
+  const kind = isAbort(thrown) ? ErrorKind.Canceled : kindOf(code, message);
+  return new FlotillaError(kind, message, { cause: thrown });
+}
+
+function isAbort(thrown: unknown): boolean {
+  return thrown instanceof Error && (thrown.name === "AbortError" || thrown.name === "TimeoutError");
 }

@@ -1,11 +1,11 @@
-import type { Code, ConnectError } from "@connectrpc/connect";
+import type { Code } from "@connectrpc/connect";
+import type { CallFailure } from "./errors.ts";
 
 /** A call that ended in an error. */
 export interface FailedCall {
   /** Path of the method, `/package.Service/Method`. */
   readonly rpc: string;
-  /** What the client is told; its cause is what was thrown. */
-  readonly error: ConnectError;
+  readonly error: CallFailure;
 }
 
 /** Which part of the fleet sees a call: who answers it, who makes it, or who passes it on. */

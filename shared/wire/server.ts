@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
-import { toConnectError } from "./errors.ts";
+import { failureOf } from "./errors.ts";
 import { trailersOnly } from "./grpc/answers.ts";
 import type { CallContext } from "./grpc/server-call.ts";
 import { StreamCall } from "./grpc/stream-call.ts";
@@ -135,7 +135,7 @@ class Host implements RpcHost, StreamAcceptor, CallContext {
       this.#serveUniversally(stream, request);
     } else if (served === undefined) {
       stream.events = new HeldBody(stream);
-      stream.endWithHeaders(trailersOnly(toConnectError(unansweredMethod(path))));
+      stream.endWithHeaders(trailersOnly(failureOf(unansweredMethod(path))));
     } else if (served.method.methodKind === "unary") {
       stream.events = new UnaryCall(stream, served, request, this);
     } else {

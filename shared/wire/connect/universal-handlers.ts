@@ -18,7 +18,7 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { codeOfSuccess, toConnectError } from "../errors.ts";
+import { codeOfSuccess, failureOf, toConnectError } from "../errors.ts";
 import { canceled, trailersOnly } from "../grpc/answers.ts";
 import { RequestQueue } from "../grpc/request-queue.ts";
 import type { CallContext } from "../grpc/server-call.ts";
@@ -63,9 +63,8 @@ export class UniversalHandlers {
     });
     for (const served of methods.values()) {
       const report = (thrown: unknown): ConnectError => {
-        const error = toConnectError(thrown);
-        context.observer?.failed?.({ rpc: served.path, error });
-        return error;
+        context.observer?.failed?.({ rpc: served.path, error: failureOf(thrown) });
+        return toConnectError(thrown);
       };
       router.rpc(served.method as DescMethodUnary, adaptHandler(served, report) as never);
     }
@@ -83,7 +82,7 @@ export class UniversalHandlers {
     if (handler === undefined) {
       stream.events = ignoredBody(stream);
       stream.endWithHeaders(
-        trailersOnly(toConnectError(new FlotillaError(ErrorKind.NotImplemented, "unknown service or method"))),
+        trailersOnly(failureOf(new FlotillaError(ErrorKind.NotImplemented, "unknown service or method"))),
       );
       return;
     }

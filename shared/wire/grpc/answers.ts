@@ -7,8 +7,8 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import type { ConnectError } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import type { CallFailure } from "../errors.ts";
 import { BorrowedResponse, EncodedResponse } from "../handler.ts";
 import { type HeaderBytes, wholeBuffer } from "../http2/data-flow.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
@@ -27,21 +27,21 @@ export const answerHead: HeaderBytes = wholeBuffer(
 export const okTrailers: HeaderBytes = wholeBuffer(encodeHeaderBlock([["grpc-status", "0"]]));
 
 /** The fields that end an answer that failed. */
-export function failureTrailers(error: ConnectError): HeaderBytes {
+export function failureTrailers(error: CallFailure): HeaderBytes {
   return wholeBuffer(encodeHeaderBlock(failureFields(error)));
 }
 
 /** The whole answer to a call that failed before it answered anything. */
-export function trailersOnly(error: ConnectError): HeaderBytes {
+export function trailersOnly(error: CallFailure): HeaderBytes {
   return wholeBuffer(
     encodeHeaderBlock([[":status", "200"], ["content-type", "application/grpc"], ...failureFields(error)]),
   );
 }
 
-function failureFields(error: ConnectError): [name: string, value: string][] {
+function failureFields(error: CallFailure): [name: string, value: string][] {
   return [
     ["grpc-status", String(error.code)],
-    ["grpc-message", encodeGrpcMessage(error.rawMessage)],
+    ["grpc-message", encodeGrpcMessage(error.message)],
   ];
 }
 

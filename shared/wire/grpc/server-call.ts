@@ -1,8 +1,8 @@
-import { Code, type ConnectError } from "@connectrpc/connect";
+import { Code } from "@connectrpc/connect";
 import type { FlotillaError } from "#base/errors.ts";
 import { ErrorKind, FlotillaError as Failure } from "#base/errors.ts";
 import { timerMsMax } from "#base/limits.ts";
-import { codeOfSuccess, toConnectError } from "../errors.ts";
+import { codeOfSuccess, failureOf } from "../errors.ts";
 import type { Call } from "../handler.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
 import type { HeaderList } from "../http2/header-list.ts";
@@ -106,7 +106,7 @@ export abstract class ServerCall implements Call, CallUnderWay {
     if (this.isOver) {
       return;
     }
-    const error: ConnectError = toConnectError(thrown);
+    const error = failureOf(thrown);
     this.#context.observer?.failed?.({ rpc: this.served.path, error });
     this.#finish(error.code);
     this.stream.endWithHeaders(this.hasResponded ? failureTrailers(error) : trailersOnly(error));

@@ -5,7 +5,7 @@ import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { timerMsMax } from "#base/limits.ts";
 import type { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { type Request, RequestSchema, ResponseSchema } from "#gen/ttrpc/ttrpc_pb.ts";
-import { codeOf, codeOfSuccess, toConnectError } from "../errors.ts";
+import { codeOf, codeOfSuccess, failureOf } from "../errors.ts";
 import type { Call } from "../handler.ts";
 import { namespaceHeader } from "../headers.ts";
 import type { CallObserver } from "../observe.ts";
@@ -148,10 +148,10 @@ export class ServerConnection {
       watcher?.end(codeOfSuccess, beganMs);
       this.#answer(streamId, undefined, answer);
     } catch (thrown) {
-      const error = toConnectError(thrown);
+      const error = failureOf(thrown);
       observer?.failed?.({ rpc, error });
       watcher?.end(error.code, beganMs);
-      this.#answer(streamId, { code: error.code, message: error.rawMessage });
+      this.#answer(streamId, { code: error.code, message: error.message });
     } finally {
       clearTimeout(deadline);
       this.#running.delete(controller);
