@@ -16,13 +16,14 @@ function native(): NonNullable<typeof loaded> {
 }
 
 /** What a native call takes and gives. */
-type NativeArgument = number | bigint | string | Uint8Array | null;
+type NativeArgument = number | bigint | string | Uint8Array | readonly (string | null)[] | null;
 type Native = (...args: NativeArgument[]) => number;
 
 /**
  * Defines a function of the C library that gives a number. It is looked up at its first call.
  *
- * @param prototype - The C prototype, such as `int chdir(const char *path)`. Text goes in as UTF-8, memory as `const void *`.
+ * @param prototype - The C prototype, such as `int chdir(const char *path)`. Text goes in as UTF-8, memory as `const void *`,
+ *   a list of texts as `const char **` with a null at its end.
  */
 export function nativeFunction(prototype: string): Native {
   let bound: Native | undefined;

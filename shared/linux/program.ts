@@ -1,7 +1,12 @@
-import { spawn } from "node:child_process";
+import { accessSync, closeSync, constants as fsConstants, openSync, statSync } from "node:fs";
+import net from "node:net";
 import { constants } from "node:os";
-import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { errnoText } from "#linux/libc.ts";
+import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
+import { errnoText, SystemError } from "./libc.ts";
+import { openMemoryFile, openPipe } from "./program-streams.ts";
+import { reap, spawnInSession } from "./spawn.ts";
+
+const { signals } = constants;
 
 /** Most that is read of what a program prints; what comes after that ends it. */
 const outputBytesMax = 4 * 1024 * 1024;
@@ -15,7 +20,7 @@ export interface ProgramRun {
   readonly environment: NodeJS.ProcessEnv;
   /** What it reads from standard input; nothing unless given. */
   readonly input?: Uint8Array | undefined;
-  /** After this it is killed. */
+  /** After this it is killed, in milliseconds. */
   readonly timeoutMs: number;
 }
 
@@ -39,65 +44,105 @@ export class ProgramFailure extends FlotillaError {
 /**
  * Runs a program to its end in a session of its own, so that what it leaves behind outlives this process and its signals.
  *
- * Node's own `spawn` and not execa: a task's time from create to running is mostly programs, and execa adds 2 ms to each.
+ * A program without a slash in its path is looked for in the `PATH` of its environment.
  *
  * @throws {@link ProgramFailure} when it ends with a status that is not 0, by a signal, or not in time.
  */
-export function runProgram(run: ProgramRun): Promise<ProgramOutput> {
-  return new Promise((resolve, reject) => {
-    const stdout: Buffer[] = [];
-    const stderr: Buffer[] = [];
-    let outputBytes = 0;
-    const output = (): ProgramOutput => ({ stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) });
-    const fail = (kind: ErrorKind, message: string, cause?: unknown): void =>
-      reject(new ProgramFailure(kind, message, output(), { cause }));
-
-    const program = spawn(run.path, run.args, {
-      cwd: run.directory,
-      env: run.environment,
-      detached: true,
-      stdio: ["pipe", "pipe", "pipe"],
-    });
-    let deadline: NodeJS.Timeout | undefined;
-    program.once("error", (error: NodeJS.ErrnoException) => {
-      clearTimeout(deadline);
-      fail(ErrorKind.Unknown, `fork/exec ${run.path}: ${errnoText(-(error.errno ?? 0))}`, error);
-    });
-    // Without descriptors or memory Node gives a child that has no streams, and tells the error later.
-    if (program.pid === undefined) {
-      return;
-    }
-    const kill = (): void => {
-      program.kill("SIGKILL");
-      program.stdout.destroy();
-      program.stderr.destroy();
-    };
-    deadline = setTimeout(() => {
-      kill();
-      fail(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded);
-    }, run.timeoutMs);
-    const collect = (into: Buffer[]) => (chunk: Buffer) => {
-      into.push(chunk);
-      outputBytes += chunk.length;
-      if (outputBytes > outputBytesMax) {
-        kill();
-        fail(ErrorKind.ResourceExhausted, `${run.path} prints more than ${outputBytesMax} bytes`);
-      }
-    };
-    program.stdout.on("data", collect(stdout));
-    program.stderr.on("data", collect(stderr));
-    // A program that does not read its input breaks the pipe; its exit says whether that matters.
-    program.stdin.on("error", () => undefined);
-    program.stdin.end(run.input ?? new Uint8Array());
-    program.once("close", (status, signal) => {
-      clearTimeout(deadline);
-      if (status === 0) {
-        resolve(output());
-      } else {
-        fail(ErrorKind.Unknown, status === null ? `signal: ${goSignalName(signal)}` : `exit status ${status}`);
-      }
-    });
+export async function runProgram(run: ProgramRun): Promise<ProgramOutput> {
+  const { pid, stdout, stderr } = start(run);
+  const printed = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
+  const output = (): ProgramOutput => ({
+    stdout: Buffer.concat(printed.stdout),
+    stderr: Buffer.concat(printed.stderr),
   });
+  const givenUp = Promise.withResolvers<never>();
+  const giveUp = (kind: ErrorKind, message: string): void => {
+    givenUp.reject(new ProgramFailure(kind, message, output()));
+    // As long as the streams are open it has not been waited for, so that nobody else has its id.
+    process.kill(pid, "SIGKILL");
+    stdout.destroy();
+    stderr.destroy();
+  };
+  let printedBytes = 0;
+  const collect = (stream: net.Socket, into: Buffer[]): Promise<void> =>
+    new Promise((resolve) => {
+      stream.on("data", (chunk: Buffer) => {
+        into.push(chunk);
+        printedBytes += chunk.length;
+        if (printedBytes > outputBytesMax) {
+          giveUp(ErrorKind.ResourceExhausted, `${run.path} prints more than ${outputBytesMax} bytes`);
+        }
+      });
+      stream.once("error", () => undefined);
+      stream.once("close", () => resolve());
+    });
+  const deadline = setTimeout(() => giveUp(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded), run.timeoutMs);
+  const ended = Promise.all([collect(stdout, printed.stdout), collect(stderr, printed.stderr)]).then(() => reap(pid));
+  try {
+    const end = await Promise.race([ended, givenUp.promise]);
+    if ("signal" in end || end.status !== 0) {
+      const how = "signal" in end ? `signal: ${goSignalName(end.signal)}` : `exit status ${end.status}`;
+      throw new ProgramFailure(ErrorKind.Unknown, how, output());
+    }
+    return output();
+  } finally {
+    clearTimeout(deadline);
+  }
+}
+
+interface RunningProgram {
+  readonly pid: number;
+  readonly stdout: net.Socket;
+  readonly stderr: net.Socket;
+}
+
+function start({ path, args, directory, environment, input }: ProgramRun): RunningProgram {
+  const ours: number[] = [];
+  const theirs: number[] = [];
+  try {
+    theirs.push(input === undefined ? openSync("/dev/null", "r") : openMemoryFile(input));
+    for (let pipes = 0; pipes < 2; pipes++) {
+      const { reader, writer } = openPipe();
+      ours.push(reader);
+      theirs.push(writer);
+    }
+    const pid = spawnInSession({
+      path: findProgram(path, environment["PATH"] ?? ""),
+      args: [path, ...args],
+      environment: Object.entries(environment).flatMap(([name, value]) =>
+        value === undefined ? [] : `${name}=${value}`,
+      ),
+      directory,
+      streams: theirs,
+    });
+    const [stdout, stderr] = ours.map((fd) => new net.Socket({ fd, readable: true, writable: false }));
+    return { pid, stdout: stdout as net.Socket, stderr: stderr as net.Socket };
+  } catch (error) {
+    ours.forEach((descriptor) => closeSync(descriptor));
+    const text = error instanceof SystemError ? errnoText(error.errno) : errorMessage(error);
+    const nothing = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) };
+    throw new ProgramFailure(ErrorKind.Unknown, `fork/exec ${path}: ${text}`, nothing, { cause: error });
+  } finally {
+    theirs.forEach((descriptor) => closeSync(descriptor));
+  }
+}
+
+/** Where a program is, as execvp(3) finds it; what is nowhere stays as it is. */
+function findProgram(name: string, path: string): string {
+  if (name.includes("/")) {
+    return name;
+  }
+  const candidates = path.split(":").map((directory) => `${directory || "."}/${name}`);
+  return candidates.find(isExecutable) ?? name;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, fsConstants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }
 
 /** @source Go syscall/zerrors_linux_amd64.go `signals` */
@@ -115,7 +160,7 @@ const goSignalNames: Partial<Record<NodeJS.Signals, string>> = {
   SIGTERM: "terminated",
 };
 
-function goSignalName(signal: NodeJS.Signals | null): string {
-  const name = signal === null ? undefined : goSignalNames[signal];
-  return name ?? `signal ${signal === null ? 0 : constants.signals[signal]}`;
+function goSignalName(number: number): string {
+  const name = (Object.keys(signals) as NodeJS.Signals[]).find((each) => signals[each] === number);
+  return (name === undefined ? undefined : goSignalNames[name]) ?? `signal ${number}`;
 }
