@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { execa } from "execa";
 import { NamespaceMode, Protocol } from "#gen/runtime/v1/api_pb.ts";
 import { CriRig, cniDirectory, nothingLeft, podConfig } from "../kit/cri-rig.ts";
-import { until } from "../kit/processes.ts";
+import { sendSignal, until } from "../kit/processes.ts";
 
 const skip = existsSync(`${cniDirectory}/bridge`)
   ? false
@@ -269,4 +269,30 @@ test("a pod with users of its own owns its network, with that of the machine too
     10_000,
   );
   assert.deepEqual(await rig.leftovers(), nothingLeft);
+});
+
+test("a configuration that is read again changes where networks are looked for, and what pods run on", {
+  skip,
+}, async () => {
+  await using rig = await CriRig.start({ network: "" });
+  const { daemon } = rig;
+  const isReady = async (): Promise<boolean | undefined> =>
+    (await rig.runtime.status({})).status?.conditions.find(({ type }) => type === "NetworkReady")?.status;
+  assert.equal(await isReady(), false);
+  await mkdir(`${rig.directory}/net.other`);
+  await writeFile(
+    `${rig.directory}/net.other/10-lo.conflist`,
+    '{"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "loopback"}]}',
+  );
+  const path = `${dirname(daemon.root)}/config.toml`;
+  const text = (await readFile(path, "utf8")).replace(`${rig.directory}/net.d`, `${rig.directory}/net.other`);
+  const runtimes = '[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.other]\n';
+  await writeFile(path, `${text}\n${runtimes}runtime_type = "io.containerd.runc.v2"\n`);
+  sendSignal(daemon.pidOf("gateway") ?? assert.fail(), "SIGHUP");
+  await until(
+    async () => (await isReady()) === true,
+    () => `the network is not ready:\n${daemon.log()}`,
+  );
+  const { runtimeHandlers } = await rig.runtime.status({});
+  assert.ok(runtimeHandlers.some(({ name }) => name === "other"));
 });
