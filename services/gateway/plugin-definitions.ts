@@ -1,4 +1,5 @@
 import type { Any } from "@bufbuild/protobuf/wkt";
+import { ErrorKind, failure } from "#base/errors.ts";
 import { type FleetConfig, pluginRoot } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
@@ -25,6 +26,7 @@ import { versionHandlers } from "./rpc/version.ts";
 import { tcpPlugin } from "./sockets/plugins.ts";
 import type { TcpListener } from "./sockets/tcp-listener.ts";
 import { otlpPlugin, tracingPlugin } from "./tracing/plugins.ts";
+import type { TraceExporter } from "./tracing/trace-export.ts";
 
 /** What the gateway's own plugins answer about the fleet. */
 export interface FleetState {
@@ -41,6 +43,8 @@ export interface PreparedSockets {
   tcp?: TcpListener;
   /** The table of the debug socket. */
   debug?: PluginSettings;
+  /** What sends traces. */
+  exporter?: TraceExporter;
   /** Whether traces are to be sent. */
   hasTraces?: boolean;
   /** Whether figures are served. */
@@ -94,12 +98,14 @@ export function gatewayDefinitions(
     },
     {
       manifest: otlpPlugin,
-      init: () => {
+      init: async () => {
         const obstacle = whyNotTraced(process.env);
         if (obstacle !== undefined) {
           throw skipPluginBecause(obstacle);
         }
         checkExporter(process.env);
+        const { openExporter } = await import("./tracing/trace-export.ts");
+        sockets.exporter = await openExporter(process.env);
         return undefined;
       },
     },
@@ -111,6 +117,12 @@ export function gatewayDefinitions(
           throw skipPluginBecause(obstacle);
         }
         checkExporter(process.env);
+        if (sockets.exporter === undefined) {
+          throw failure(
+            ErrorKind.NotFound,
+            `failed to get tracing processors: no plugins registered for ${otlpPlugin.type}: plugin`,
+          );
+        }
         sockets.hasTraces = true;
         return undefined;
       },

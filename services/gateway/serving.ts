@@ -117,9 +117,9 @@ export async function serveClients({
     logFailures(log),
     ...[calls?.observer, tracer?.observer].filter((each) => each !== undefined),
   );
-  if (tracer !== undefined) {
+  if (tracer !== undefined && sockets.exporter !== undefined) {
     const { sendTraces } = await import("./tracing/send-traces.ts");
-    sendTraces({ config, log, tracer, resources });
+    sendTraces({ config, log, tracer, exporter: sockets.exporter, resources });
   }
   /** Opens a socket, which a span tells of. */
   const opened = <T>(address: string, open: () => Promise<T>): Promise<T> =>

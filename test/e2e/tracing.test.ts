@@ -5,13 +5,19 @@ import http from "node:http";
 import { after, before, test } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
+import { Introspection } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { type Daemon, startFlotilla } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
 import { until } from "../kit/processes.ts";
-import { type CollectedSpan, startTraceCollector, type TraceCollector } from "../kit/trace-collector.ts";
+import {
+  type CollectedSpan,
+  startGrpcTraceCollector,
+  startTraceCollector,
+  type TraceCollector,
+} from "../kit/trace-collector.ts";
 
 let leaks: LeakSnapshot;
 let collector: TraceCollector;
@@ -172,4 +178,27 @@ test("ctr plugins ls shows the plugins of tracing", async () => {
   const { stdout } = await daemon.ctr("plugins", "ls");
   assert.match(stdout, /io\.containerd\.tracing\.processor\.v1 +otlp +\S+ +ok/);
   assert.match(stdout, /io\.containerd\.internal\.v1 +tracing +\S+ +ok/);
+});
+
+test("traces go by gRPC where the environment says so, and settings of traces in files are told to be deprecated", async () => {
+  await using grpc = await startGrpcTraceCollector();
+  await using traced = await startFlotilla({
+    env: { OTEL_EXPORTER_OTLP_ENDPOINT: grpc.endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" },
+    config: `[plugins."io.containerd.tracing.processor.v1.otlp"]
+endpoint = "elsewhere"
+[plugins."io.containerd.internal.v1.tracing"]
+sampling_ratio = 0.5
+`,
+  });
+  const processes = (): Set<string | undefined> => new Set(grpc.spans.map(processOf));
+  await until(
+    () => ["gateway", "metadata", "content", "snapshots", "tasks"].every((name) => processes().has(name)),
+    () => `spans have come of ${[...processes()].join(", ")}`,
+  );
+  const { deprecations } = await createClient(Introspection, traced.transport).server({});
+  const told = deprecations.map(({ id }) => id).filter((id) => id.includes("tracing"));
+  assert.deepEqual(told.toSorted(), [
+    "io.containerd.deprecation/tracing-processor-config",
+    "io.containerd.deprecation/tracing-service-config",
+  ]);
 });

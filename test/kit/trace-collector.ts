@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import http from "node:http";
+import http2 from "node:http2";
 import type net from "node:net";
 import { gunzipSync } from "node:zlib";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
@@ -50,6 +51,61 @@ export async function startTraceCollector(): Promise<TraceCollector> {
     spans,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
+
+/** A collector of traces by gRPC. */
+export interface GrpcTraceCollector extends TraceCollector {
+  /** The head of each request. */
+  readonly heads: readonly http2.IncomingHttpHeaders[];
+  /** Codes that the next requests are answered with, in their order; 0 for those after them. */
+  readonly answers: number[];
+}
+
+/** Starts a collector that speaks gRPC, in the clear unless certificates are given. It stands on Node.js's own HTTP/2. */
+export async function startGrpcTraceCollector(secure?: http2.SecureServerOptions): Promise<GrpcTraceCollector> {
+  const spans: CollectedSpan[] = [];
+  const heads: http2.IncomingHttpHeaders[] = [];
+  const answers: number[] = [];
+  const sessions = new Set<http2.ServerHttp2Session>();
+  const server = secure === undefined ? http2.createServer() : http2.createSecureServer(secure);
+  server.on("session", (session) => {
+    sessions.add(session);
+    session.once("close", () => sessions.delete(session));
+  });
+  server.on("stream", (stream: http2.ServerHttp2Stream, head: http2.IncomingHttpHeaders) => {
+    heads.push(head);
+    stream.on("error", () => undefined);
+    stream.toArray().then(
+      (chunks: Buffer[]) => {
+        const body = Buffer.concat(chunks);
+        const message = body.subarray(5);
+        const code = answers.shift() ?? 0;
+        if (code === 0) {
+          spans.push(...readRequest(body[0] === 1 ? gunzipSync(message) : message));
+        }
+        stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+        stream.on("wantTrailers", () =>
+          stream.sendTrailers({ "grpc-status": String(code), "grpc-message": `code%20${code}` }),
+        );
+        stream.end(Buffer.alloc(5));
+      },
+      () => stream.close(),
+    );
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as net.AddressInfo;
+  return {
+    endpoint: `${secure === undefined ? "http" : "https"}://127.0.0.1:${port}`,
+    spans,
+    heads,
+    answers,
+    [Symbol.asyncDispose]: async () => {
+      sessions.forEach((session) => session.destroy());
       server.close();
       await once(server, "close");
     },

@@ -11,6 +11,16 @@ export const otlpPlugin = {
     protocol: { type: "string", about: "Without effect; `OTEL_EXPORTER_OTLP_PROTOCOL` says how they go there." },
     insecure: { type: "boolean", about: "Without effect; the scheme of the endpoint says it." },
   },
+  deprecated: (settings) =>
+    settings.keys().length === 0
+      ? []
+      : [
+          {
+            id: "io.containerd.deprecation/tracing-processor-config",
+            message:
+              'The `otlp` property of `[plugins."io.containerd.tracing.processor.v1".otlp]` is deprecated since containerd v1.6 and will be removed in containerd v2.4. Use OTLP environment variables instead: https://opentelemetry.io/docs/specs/otel/protocol/exporter/',
+          },
+        ],
 } as const satisfies PluginManifest;
 
 /** Traces what the fleet does. @source containerd v2.3.4 pkg/tracing/plugin/otlp.go */
@@ -25,6 +35,16 @@ export const tracingPlugin = {
       about: "Without effect; `OTEL_TRACES_SAMPLER` says which calls are traced.",
     },
   },
+  deprecated: (settings) =>
+    settings.keys().length === 0
+      ? []
+      : [
+          {
+            id: "io.containerd.deprecation/tracing-service-config",
+            message:
+              'The `tracing` property of `[plugins."io.containerd.internal.v1".tracing]` is deprecated since containerd v1.6 and will be removed in containerd v2.4. Use OTEL environment variables instead: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/',
+          },
+        ],
 } as const satisfies PluginManifest;
 
 /** Calls are traced where they are passed on, made and answered. @source containerd v2.3.4 plugins/server/grpc/metrics.go */

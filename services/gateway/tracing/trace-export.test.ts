@@ -5,7 +5,7 @@ import type net from "node:net";
 import test from "node:test";
 import type { Logger } from "#fleet/log.ts";
 import { newSpanId, newTraceId } from "#fleet/tracing/trace-context.ts";
-import { TraceExport } from "./trace-export.ts";
+import { openExporter, TraceExport } from "./trace-export.ts";
 
 test("a collector that takes nothing is told of once, and nothing waits for it", async () => {
   const server = http.createServer((request, response) => {
@@ -18,7 +18,7 @@ test("a collector that takes nothing is told of once, and nothing waits for it",
   const warnings: string[] = [];
   const log = { warn: (_fields: object, message: string) => warnings.push(message) } as unknown as Logger;
   try {
-    const traces = new TraceExport({ OTEL_RESOURCE_ATTRIBUTES: "host.name=a%20b,broken" }, log);
+    const traces = new TraceExport(await openExporter({}), { OTEL_RESOURCE_ATTRIBUTES: "host.name=a%20b,broken" }, log);
     const nowMs = Date.now();
     const span = {
       name: "n",

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type HrTime, SpanKind, SpanStatusCode, TraceFlags } from "@opentelemetry/api";
-import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { type Resource, resourceFromAttributes } from "@opentelemetry/resources";
 import { BatchSpanProcessor, type ReadableSpan, type SpanExporter } from "@opentelemetry/sdk-trace";
 import type { Logger } from "#fleet/log.ts";
+import { otlpProtocol } from "#fleet/tracing/open-tracer.ts";
 import type { SpanRecord } from "#fleet/tracing/tracer.ts";
 import { daemonVersion } from "#fleet/version.ts";
 
@@ -18,14 +18,20 @@ const kinds: Readonly<Record<SpanRecord["kind"], SpanKind>> = {
   internal: SpanKind.INTERNAL,
 };
 
+/** What sends spans to a collector. */
+export type TraceExporter = SpanExporter;
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /** Sends the spans of all processes to a collector, as the environment says (`OTEL_EXPORTER_OTLP_…`). */
 export class TraceExport implements AsyncDisposable {
   readonly #processor: BatchSpanProcessor;
   readonly #resources = new Map<string, Resource>();
   readonly #attributes: Readonly<Record<string, string>>;
 
-  constructor(environment: Readonly<Record<string, string | undefined>>, log: Logger) {
-    this.#processor = new BatchSpanProcessor({ exporter: openExporter(log), scheduledDelayMillis: delayMs });
+  /** @param exporter - As {@link openExporter} makes it. */
+  constructor(exporter: TraceExporter, environment: Environment, log: Logger) {
+    this.#processor = new BatchSpanProcessor({ exporter: tellTrouble(exporter, log), scheduledDelayMillis: delayMs });
     this.#attributes = {
       ...readAttributes(environment["OTEL_RESOURCE_ATTRIBUTES"] ?? ""),
       "service.name": environment["OTEL_SERVICE_NAME"] || "containerd",
@@ -57,9 +63,25 @@ export class TraceExport implements AsyncDisposable {
   }
 }
 
+/**
+ * What sends spans by the protocol that the environment names. Only that one is loaded.
+ *
+ * @throws {@link FlotillaError} `invalid_argument` for settings of the environment that make no sense; why a certificate can't be read.
+ */
+export async function openExporter(environment: Environment): Promise<TraceExporter> {
+  if (otlpProtocol(environment) === "grpc") {
+    const [{ GrpcExporter }, { readOtlpSettings }] = await Promise.all([
+      import("./grpc-exporter.ts"),
+      import("./otlp-settings.ts"),
+    ]);
+    return new GrpcExporter(readOtlpSettings(environment));
+  }
+  const { OTLPTraceExporter } = await import("@opentelemetry/exporter-trace-otlp-proto");
+  return new OTLPTraceExporter();
+}
+
 /** An exporter that tells the log of the first failure after each success. */
-function openExporter(log: Logger): SpanExporter {
-  const exporter = new OTLPTraceExporter();
+function tellTrouble(exporter: SpanExporter, log: Logger): SpanExporter {
   let isFailing = false;
   return {
     export: (spans, done) =>

@@ -42,11 +42,17 @@ export function checkExporter(environment: Environment): void {
   if (exporter !== "" && exporter !== "otlp") {
     throw failure(ErrorKind.InvalidArgument, `unsupported traces exporter ${quote(exporter)}`);
   }
-  const protocol =
-    environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] || environment["OTEL_EXPORTER_OTLP_PROTOCOL"] || "";
-  if (protocol !== "" && protocol !== "http/protobuf") {
+  const protocol = otlpProtocol(environment);
+  if (protocol !== "http/protobuf" && protocol !== "grpc") {
     throw failure(ErrorKind.NotImplemented, `OpenTelemetry protocol ${quote(protocol)} `);
   }
+}
+
+/** How traces are sent, as the environment says it. @source containerd v2.3.4 pkg/tracing/plugin/otlp.go `newExporter` */
+export function otlpProtocol(environment: Environment): string {
+  return (
+    environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] || environment["OTEL_EXPORTER_OTLP_PROTOCOL"] || "http/protobuf"
+  );
 }
 
 /** Whether the environment asks for traces; what is wrong with it the gateway tells. */
