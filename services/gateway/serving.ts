@@ -243,7 +243,8 @@ function relayRoutes(disabledPlugins: readonly string[]): Map<string, RelayMetho
     if (isEnabled(owner, disabledPlugins)) {
       routes.set(path, {
         upstream: owner,
-        repeatable: method.methodKind === "unary" && method.idempotency === Idempotency.NO_SIDE_EFFECTS,
+        repeatable: method.methodKind === "unary" && method.idempotency !== Idempotency.IDEMPOTENCY_UNKNOWN,
+        changing: method.idempotency !== Idempotency.NO_SIDE_EFFECTS,
       });
     }
   }

@@ -35,6 +35,7 @@ import { blobIndexService } from "./rpc/blob-index.ts";
 import { containersService } from "./rpc/containers.ts";
 import { contentInfoService } from "./rpc/content-info.ts";
 import { imagesService } from "./rpc/images.ts";
+import { keepCalls } from "./rpc/kept.ts";
 import { leasesService } from "./rpc/leases.ts";
 import { mountIndexService } from "./rpc/mount-index.ts";
 import { namespacesService } from "./rpc/namespaces.ts";
@@ -124,7 +125,7 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
             stores.snapshotters,
             connectLabelListener(context.connect("snapshots")),
           ),
-        ],
+        ].map((service) => keepCalls(stores.records.calls, service)),
       };
     },
   };
@@ -189,7 +190,9 @@ function dependent(
       if (manifest.requires?.includes(schedulerPlugin.type) === true) {
         scheduler();
       }
-      return serve === undefined ? undefined : { services: [serve({ stores, scheduler })] };
+      return serve === undefined
+        ? undefined
+        : { services: [keepCalls(stores.records.calls, serve({ stores, scheduler }))] };
     },
   };
 }

@@ -9,8 +9,9 @@ import { SessionHolder } from "./session-holder.ts";
 export interface RpcConnection {
   /**
    * Makes the calls. A call waits up to 10 s while the process is not there, since it is being restarted then.
-   * A unary call that was under way when the process died is sent again if its method has no side effects or the process
-   * certainly did nothing with it, and fails with `unavailable` otherwise. Failures are {@link FlotillaError}.
+   * A unary call that was under way when the process died is sent again if its method has no side effects or keeps what became of
+   * calls (`idempotency_level` in its .proto says so), or the process certainly did nothing with it, and fails with `unavailable`
+   * otherwise. Failures are {@link FlotillaError}.
    */
   readonly transport: Transport;
   /** Ends the connection and what is under way on it. */

@@ -9,11 +9,14 @@ import type {
   MessageInitShape,
   MessageShape,
 } from "@bufbuild/protobuf";
+import type { CallId } from "./call-id.ts";
 
 /** What a handler knows of a call besides its message. */
 export interface Call {
   /** First value of a request header, by its lower-case name. */
   header(name: string): string | undefined;
+  /** What the call is known by when it is made again; undefined for callers that never do that. */
+  readonly id?: CallId | undefined;
   /** Aborts when the client cancels, the deadline passes or the process stops. */
   readonly signal: AbortSignal;
   /**

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import { idOfStream, originName } from "./call-id.ts";
 import { EndpointStream } from "./http2/endpoint-stream.ts";
 import type { ReceivedHeaders } from "./http2/header-intake.ts";
 import type { HeaderList } from "./http2/header-list.ts";
@@ -22,6 +23,8 @@ export interface StreamAcceptor {
 export class ServiceConnection extends ServerConnection<EndpointStream> {
   readonly #acceptor: StreamAcceptor;
   #messageLimits = defaultMessageLimits;
+  /** What the client calls the connection. */
+  #origin: string | undefined;
   /** How much of the client's preface has arrived. */
   #prefaceBytes = 0;
 
@@ -32,6 +35,10 @@ export class ServiceConnection extends ServerConnection<EndpointStream> {
 
   get messageLimits(): MessageLimits {
     return this.#messageLimits;
+  }
+
+  override callIdOf(streamId: number): string | undefined {
+    return this.#origin === undefined ? undefined : idOfStream(this.#origin, streamId);
   }
 
   override receive(chunk: Buffer): void {
@@ -63,6 +70,10 @@ export class ServiceConnection extends ServerConnection<EndpointStream> {
 
   protected override onSettings(settings: PeerSettings): void {
     this.#messageLimits = limitsOfSettings(settings, this.#messageLimits);
+    const { callOriginProcess, callOriginNumber } = settings;
+    if (callOriginProcess !== undefined && callOriginNumber !== undefined) {
+      this.#origin = originName(callOriginProcess, callOriginNumber);
+    }
   }
 
   protected onWarning(error: unknown, message: string): void {

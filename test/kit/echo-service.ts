@@ -22,6 +22,8 @@ export interface EchoHandlers {
   unary?(request: BytesValue, call: Call): Promise<{ value: Uint8Array }> | { value: Uint8Array };
   /** As `unary`, with no side effects. */
   repeat?(request: BytesValue, call: Call): Promise<{ value: Uint8Array }> | { value: Uint8Array };
+  /** As `unary`, of a process that keeps what became of calls. */
+  change?(request: BytesValue, call: Call): Promise<{ value: Uint8Array }> | { value: Uint8Array };
   download?(request: UInt64Value, call: Call): AsyncIterable<{ value: Uint8Array }>;
   upload?(requests: AsyncIterable<BytesValue>, call: Call): Promise<{ value: bigint }>;
   chat?(requests: AsyncIterable<BytesValue>, call: Call): AsyncIterable<{ value: Uint8Array }>;
@@ -31,6 +33,7 @@ export interface EchoHandlers {
 export interface EchoClient {
   unary(request: { value: Uint8Array }, options?: CallOptions): Promise<MessageShape<typeof BytesValueSchema>>;
   repeat(request: { value: Uint8Array }, options?: CallOptions): Promise<MessageShape<typeof BytesValueSchema>>;
+  change(request: { value: Uint8Array }, options?: CallOptions): Promise<MessageShape<typeof BytesValueSchema>>;
   download(request: { value: bigint }, options?: CallOptions): AsyncIterable<BytesValue>;
   upload(requests: AsyncIterable<{ value: Uint8Array }>, options?: CallOptions): Promise<UInt64Value>;
   chat(requests: AsyncIterable<{ value: Uint8Array }>, options?: CallOptions): AsyncIterable<BytesValue>;
@@ -40,6 +43,7 @@ export interface EchoClient {
 export const plainEcho: Required<EchoHandlers> = {
   unary: (request) => ({ value: request.value }),
   repeat: (request) => ({ value: request.value }),
+  change: (request) => ({ value: request.value }),
   async *download(request) {
     for (let left = Number(request.value); left > 0; left -= downloadBlock.length) {
       yield { value: downloadBlock.subarray(0, Math.min(left, downloadBlock.length)) };
@@ -68,11 +72,17 @@ export function echoPath(method: keyof EchoHandlers): string {
 }
 
 /** Routes of the service, all to one process. */
-export function echoRoutes(upstream: string): Map<string, { upstream: string; repeatable: boolean }> {
+export function echoRoutes(
+  upstream: string,
+): Map<string, { upstream: string; repeatable: boolean; changing: boolean }> {
   return new Map(
     Echo.methods.map((method: DescMethod) => [
       `/${Echo.typeName}/${method.name}`,
-      { upstream, repeatable: method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS },
+      {
+        upstream,
+        repeatable: method.idempotency !== MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN,
+        changing: method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS,
+      },
     ]),
   );
 }
@@ -117,6 +127,12 @@ function describeEcho(): DescService {
             inputType: bytes,
             outputType: bytes,
             options: { idempotencyLevel: MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS },
+          },
+          {
+            name: "Change",
+            inputType: bytes,
+            outputType: bytes,
+            options: { idempotencyLevel: MethodOptions_IdempotencyLevel.IDEMPOTENT },
           },
           { name: "Download", inputType: number, outputType: bytes, serverStreaming: true },
           { name: "Upload", inputType: bytes, outputType: number, clientStreaming: true },

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import { callHeader } from "#wire/call-id.ts";
 import { wholeBuffer } from "#wire/http2/data-flow.ts";
 import { EndpointStream } from "#wire/http2/endpoint-stream.ts";
 import { HeaderBlockBuilder } from "#wire/http2/header-encoder.ts";
@@ -151,7 +152,8 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
       return;
     }
     const observed = this.#options.observer?.start?.("relay", head.path, list);
-    const block = observed?.fields === undefined ? list.block : withFields(list, observed.fields);
+    const isVerbatim = observed?.fields === undefined && list.find(callHeader) === undefined;
+    const block = isVerbatim ? list.block : withFields(list, observed?.fields ?? []);
     const request = { id, rpc: head.path, method, contentType: head.contentType, block };
     const stream = new RelayedStream(request, this, this.#keepBudget);
     const { up, down } = stream;
@@ -278,12 +280,12 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
   }
 }
 
-/** The header block of a request with fields of ours in place of the client's. */
+/** The header block of a request with fields of ours in place of the client's; which call it is only we say. */
 function withFields(list: HeaderList, more: readonly (readonly [name: string, value: string])[]): Buffer {
   const block = new HeaderBlockBuilder();
   for (let at = 0; at < list.fields.length; at += 2) {
     const name = list.fields[at] as string;
-    if (!more.some(([replaced]) => replaced === name)) {
+    if (name !== callHeader && !more.some(([replaced]) => replaced === name)) {
       block.add(name, list.fields[at + 1] as string, 0x00);
     }
   }

@@ -1,4 +1,5 @@
 import type http from "node:http";
+import { callHeader } from "#wire/call-id.ts";
 import type { ClientSession } from "#wire/http2/client-session.ts";
 import { type HeaderBytes, wholeBuffer } from "#wire/http2/data-flow.ts";
 import type { EndpointStream } from "#wire/http2/endpoint-stream.ts";
@@ -9,8 +10,9 @@ import type { StreamEvents } from "#wire/http2/stream-events.ts";
 import type { CallWatcher } from "#wire/observe.ts";
 import type { AuditedCall } from "./access.ts";
 
-/** Headers that concern one connection only. @source RFC 9110 section 7.6.1, RFC 9113 section 8.2.2 */
+/** Headers that concern one connection only, and what only we say. @source RFC 9110 section 7.6.1, RFC 9113 section 8.2.2 */
 const hopHeaders = new Set([
+  callHeader,
   "connection",
   "expect",
   "host",
@@ -33,12 +35,20 @@ export interface Http1Call {
   readonly fields: CallWatcher["fields"];
   /** Looks at the request, if somebody does. */
   readonly audited: AuditedCall | undefined;
+  /** Which call this is, as the header tells it, when it is sent again. */
+  readonly id: string | undefined;
   /** Aborts when the client is gone. */
   readonly gone: AbortSignal;
 }
 
-/** Makes one try. Resolves to false when the stream was lost before the response began. */
-export function exchange(session: ClientSession, call: Http1Call): Promise<boolean> {
+/**
+ * What became of one try: over, or lost before the response began, after the service may have done something with it under this id, or certainly
+ * has not.
+ */
+export type Outcome = "over" | "untouched" | { readonly lost: string };
+
+/** Makes one try. */
+export function exchange(session: ClientSession, call: Http1Call): Promise<Outcome> {
   return new Promise((resolve) => {
     new Exchange(call, resolve).begin(session);
   });
@@ -46,7 +56,8 @@ export function exchange(session: ClientSession, call: Http1Call): Promise<boole
 
 class Exchange implements StreamEvents {
   readonly #call: Http1Call;
-  readonly #resolve: (isOver: boolean) => void;
+  readonly #resolve: (outcome: Outcome) => void;
+  #session: ClientSession | undefined;
   #stream: EndpointStream | undefined;
   #hasResponse = false;
   readonly #cancel = (): void => this.#stream?.reset(ErrorCode.Cancel);
@@ -59,16 +70,17 @@ class Exchange implements StreamEvents {
   };
   readonly #sendEnd = (): void => this.#stream?.end();
 
-  constructor(call: Http1Call, resolve: (isOver: boolean) => void) {
+  constructor(call: Http1Call, resolve: (outcome: Outcome) => void) {
     this.#call = call;
     this.#resolve = resolve;
   }
 
   begin(session: ClientSession): void {
     const { request, kept, gone } = this.#call;
-    const stream = session.open(encodeRequestHead(request, this.#call.fields ?? []), this);
+    const stream = session.open(encodeRequestHead(this.#call), this);
+    this.#session = session;
     this.#stream = stream;
-    gone.addEventListener("abort", () => this.#end(true), { once: true });
+    gone.addEventListener("abort", () => this.#end("over"), { once: true });
     if (kept !== undefined) {
       stream.endWith(kept);
       return;
@@ -106,14 +118,17 @@ class Exchange implements StreamEvents {
       response.addTrailers(pairsOf(trailers));
     }
     response.end();
-    this.#end(true);
+    this.#end("over");
   }
 
-  onAbort(): void {
+  onAbort(code: number | undefined): void {
     if (this.#hasResponse) {
       this.#call.response.destroy();
+      this.#end("over");
+    } else {
+      const isUntouched = code === ErrorCode.RefusedStream || this.#session?.hasAnswered === false;
+      this.#end(isUntouched ? "untouched" : { lost: this.#stream?.callId ?? "" });
     }
-    this.#end(this.#hasResponse);
   }
 
   onDrained(): void {
@@ -127,18 +142,18 @@ class Exchange implements StreamEvents {
     this.#call.response.writeHead(status, list === undefined ? [] : pairsOf(list).flat());
   }
 
-  #end(isOver: boolean): void {
+  #end(outcome: Outcome): void {
     const { request } = this.#call;
     request.off("data", this.#sendPiece);
     request.off("end", this.#sendEnd);
     request.off("error", this.#cancel);
     request.resume();
     this.#stream?.reset(ErrorCode.Cancel);
-    this.#resolve(isOver);
+    this.#resolve(outcome);
   }
 }
 
-function encodeRequestHead(request: http.IncomingMessage, more: NonNullable<CallWatcher["fields"]>): HeaderBytes {
+function encodeRequestHead({ request, fields: more = [], id }: Http1Call): HeaderBytes {
   const block = new HeaderBlockBuilder();
   block.add(":method", request.method ?? "POST", 0x00);
   block.add(":scheme", "http", 0x00);
@@ -154,6 +169,9 @@ function encodeRequestHead(request: http.IncomingMessage, more: NonNullable<Call
   }
   for (const [name, value] of more) {
     block.add(name, value, 0x00);
+  }
+  if (id !== undefined) {
+    block.add(callHeader, id, 0x00);
   }
   return wholeBuffer(block.build());
 }

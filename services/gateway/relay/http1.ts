@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ErrorKind, errorMessage, failure } from "#base/errors.ts";
+import { writeCallId } from "#wire/call-id.ts";
 import { prefaceMsMax } from "#wire/http2/limits.ts";
 import { ErrorCode, FrameType, frameHeadBytes } from "#wire/http2/protocol.ts";
 import type { MessageLimits } from "#wire/message-limits.ts";
@@ -173,19 +174,26 @@ export class Http1Front {
     return sessions;
   }
 
-  async #relay(method: RelayMethod, call: Omit<Http1Call, "kept">): Promise<void> {
+  async #relay(method: RelayMethod, call: Omit<Http1Call, "kept" | "id">): Promise<void> {
     const { request, gone } = call;
     const unsaid = request.headers["transfer-encoding"] === undefined ? 0 : Number.POSITIVE_INFINITY;
     const lengthBytes = Number(request.headers["content-length"] ?? unsaid);
     const canKeep = method.repeatable && lengthBytes <= keptRequestBytesMax;
     const kept = canKeep ? Buffer.concat(await request.toArray()) : undefined;
+    const beganMs = performance.now();
+    let lost: string | undefined;
     for (let resends = 0; ; resends++) {
       const session = await this.#sessionsTo(method.upstream).get(gone);
-      const isOver = await exchange(session, { ...call, kept });
-      if (isOver) {
+      const id = lost === undefined ? lost : writeCallId({ id: lost, repeatedAfterMs: performance.now() - beganMs });
+      const outcome = await exchange(session, { ...call, kept, id });
+      if (outcome === "over") {
         return;
       }
-      if (kept === undefined || resends === resendsMax) {
+      const mayLiveOn = outcome !== "untouched" && method.changing === true && session.fault !== undefined;
+      if (outcome !== "untouched") {
+        lost ??= outcome.lost;
+      }
+      if (kept === undefined || resends === resendsMax || mayLiveOn) {
         throw failure(ErrorKind.Unavailable, `connection to process ${method.upstream} was lost`);
       }
       this.#options.counts.replayed += 1;

@@ -5,10 +5,12 @@ export interface RelayMethod {
   /** Name of the process that answers it. */
   readonly upstream: string;
   /**
-   * Whether a call that got no response header may be sent again when its process died: the method is unary and has no
-   * side effects.
+   * Whether a call that got no response may be sent again when its process died: the method is unary, and has no side effects or its process
+   * keeps what became of calls.
    */
   readonly repeatable: boolean;
+  /** Whether the method changes something: such a call is sent again only if its process is dead, and is told to the next one by its id. */
+  readonly changing?: boolean;
 }
 
 /** The methods of the relay by their path, `/package.Service/Method`. Looked up for each call, so that methods may come and go while the relay runs. */

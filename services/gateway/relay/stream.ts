@@ -1,7 +1,9 @@
 import type { Code } from "@connectrpc/connect";
+import { type CallOrigin, callHeader, idOfStream, writeCallId } from "#wire/call-id.ts";
 import { ByteQueue } from "#wire/http2/byte-queue.ts";
 import { type HeaderBytes, wholeBuffer } from "#wire/http2/data-flow.ts";
 import type { FrameWriter } from "#wire/http2/frame-writer.ts";
+import { encodeHeaderBlock } from "#wire/http2/header-encoder.ts";
 import type { HeaderList } from "#wire/http2/header-list.ts";
 import type { CarriedStream } from "#wire/http2/stream-connection.ts";
 import type { CallUnderWay, CallWatcher } from "#wire/observe.ts";
@@ -18,6 +20,10 @@ export interface KeepBudget {
 /** The connection to a process that has taken a stream. */
 export interface StreamCarrier {
   readonly writer: FrameWriter;
+  /** Whether the connection went wrong by itself, so that the process may live on. */
+  readonly isFaulty: boolean;
+  /** What its calls are known by. */
+  readonly origin: CallOrigin;
   /** Sends a response that was held back; nothing happens to others. */
   openGate(stream: RelayedStream): void;
   /** Forgets a response that was held back; nothing happens to others. */
@@ -56,7 +62,7 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
   readonly rpc: string;
   readonly method: RelayMethod | undefined;
   readonly contentType: string;
-  readonly requestBlock: Buffer;
+  readonly #requestBlock: Buffer;
   /** From the client to the service. */
   readonly up: Direction;
   /** From the service to the client. */
@@ -91,6 +97,8 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
   #kept: ByteQueue | undefined = new ByteQueue();
   #sentAtMs = 0;
   #quickDeaths = 0;
+  /** What the call is known by, once a process may have done something with it. */
+  #callId: string | undefined;
 
   constructor(head: StreamHead, keeper: StreamKeeper, budget: KeepBudget) {
     this.#keeper = keeper;
@@ -98,7 +106,7 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
     this.rpc = head.rpc;
     this.method = head.method;
     this.contentType = head.contentType;
-    this.requestBlock = head.block;
+    this.#requestBlock = head.block;
     this.#budget = budget;
     this.up = new Direction(head.id, { passesCreditAtOnce: false });
     this.down = new Direction(head.id, { passesCreditAtOnce: true });
@@ -193,6 +201,15 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
     this.#sentAtMs = nowMs;
   }
 
+  /** The header block of the request as it goes out now: one that is sent again says which call it is. */
+  requestBlock(): Buffer {
+    if (this.#callId === undefined) {
+      return this.#requestBlock;
+    }
+    const told = writeCallId({ id: this.#callId, repeatedAfterMs: this.#sentAtMs - this.beganMs });
+    return Buffer.concat([this.#requestBlock, encodeHeaderBlock([[callHeader, told]])]);
+  }
+
   /**
    * Takes the stream back from a connection that is lost, so that it can be given to another one.
    *
@@ -200,7 +217,9 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
    * @returns Whether the stream may be sent again; if not, it is as it was.
    */
   takeBack(isUntouched: boolean, nowMs: number): boolean {
-    const mayRepeat = isUntouched || this.method?.repeatable === true;
+    const { method, upstream } = this;
+    const mayLiveOn = method?.changing === true && upstream?.isFaulty === true;
+    const mayRepeat = isUntouched || (method?.repeatable === true && !mayLiveOn);
     if (this.hasResponse || this.#kept === undefined || !mayRepeat) {
       return false;
     }
@@ -210,6 +229,9 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
     }
     if (!isUntouched && ++this.#quickDeaths > resendsMax) {
       return false;
+    }
+    if (!isUntouched) {
+      this.#callId ??= upstream && idOfStream(upstream.origin.name, this.id + upstream.writer.idShift);
     }
     this.upstream = undefined;
     this.down.source = undefined;

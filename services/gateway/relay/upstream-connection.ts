@@ -1,5 +1,6 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { type CallOrigin, nextOrigin } from "#wire/call-id.ts";
 import { Http2Connection } from "#wire/http2/connection.ts";
 import { wholeBuffer } from "#wire/http2/data-flow.ts";
 import { greetServer } from "#wire/http2/greeting.ts";
@@ -36,6 +37,8 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
   #lastStreamId = 0;
   #openStreams = 0;
   #isLeaving = false;
+  isFaulty = false;
+  readonly origin: CallOrigin = nextOrigin();
   /** What the service was told that each new stream may send. */
   #announcedWindowBytes = defaultWindowBytes;
 
@@ -121,7 +124,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     down.receiveWindowBytes = this.#announcedWindowBytes;
     const endsWithHeaders = up.hasOnlyEnd;
     if (headers === undefined) {
-      this.sendHeaders(id, wholeBuffer(stream.requestBlock), endsWithHeaders);
+      this.sendHeaders(id, wholeBuffer(stream.requestBlock()), endsWithHeaders);
     } else {
       this.#client.forwardHeaders(this, headers);
     }
@@ -261,8 +264,9 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     }
   }
 
-  protected onGoaway(lastStreamId: number, _code: number): void {
+  protected onGoaway(lastStreamId: number, code: number): void {
     this.#isLeaving = true;
+    this.isFaulty ||= code !== ErrorCode.NoError;
     this.#owner.upstreamLeaving(this, lastStreamId);
     this.#endIfUnused();
   }
@@ -272,6 +276,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
   }
 
   protected onFault(error: unknown): void {
+    this.isFaulty = true;
     this.#owner.upstreamFault(this, error);
     this.close();
   }
@@ -283,7 +288,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     this.#isConnected = true;
     this.#announcedWindowBytes = this.#client.peerInitialWindowBytes;
     const windows = { streamBytes: this.#announcedWindowBytes, connectionBytes: connectionWindowBytes };
-    greetServer(this.writer, windows, this.#client.messageLimits);
+    greetServer(this.writer, windows, this.#client.messageLimits, this.origin);
     this.#owner.upstreamReady(this);
   }
 

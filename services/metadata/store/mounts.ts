@@ -71,7 +71,7 @@ export class MountStore implements NamespaceContents {
    * @throws {@link FlotillaError} `already_exists`; `not_found` when the lease is not there.
    */
   add({ namespace, name, lease, labels }: NewActivation): Promise<bigint> {
-    return this.#records.maintain(() => {
+    return this.#records.maintainOnce(() => {
       if (this.#find.get(namespace, name) !== undefined) {
         throw failure(ErrorKind.AlreadyExists, `mount ${quote(name)}`);
       }
@@ -90,7 +90,7 @@ export class MountStore implements NamespaceContents {
    * @throws {@link FlotillaError} `not_found`.
    */
   remove(namespace: string, name: string): Promise<bigint> {
-    return this.#records.maintain(() => {
+    return this.#records.maintainOnce(() => {
       const row = this.#find.get(namespace, name);
       if (row === undefined) {
         throw failure(ErrorKind.NotFound, `missing mount ${quote(name)} bucket`);

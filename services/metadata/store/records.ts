@@ -3,6 +3,7 @@ import type { Database } from "#sqlite/open.ts";
 import { openReader } from "#sqlite/open.ts";
 import { CommitQueue } from "#sqlite/transaction.ts";
 import { GraphStore } from "./graph.ts";
+import { KeptCalls } from "./kept-calls.ts";
 import { Outbox } from "./outbox.ts";
 
 /** What a change tells besides its outcome. */
@@ -17,6 +18,7 @@ export class Records {
   readonly clock: Clock;
   readonly graph: GraphStore;
   readonly outbox: Outbox;
+  readonly calls: KeptCalls;
   readonly #commits: CommitQueue;
   readonly #onMutation: ((deletions: number) => void)[] = [];
   readonly #onCommit: (() => void)[] = [];
@@ -27,6 +29,7 @@ export class Records {
     this.clock = clock;
     this.graph = new GraphStore(database);
     this.outbox = new Outbox(database, clock, waitingEventsMax);
+    this.calls = new KeptCalls(database, clock);
     this.#commits = new CommitQueue(database, () => {
       for (const listener of this.#onCommit) {
         listener();
@@ -35,14 +38,15 @@ export class Records {
   }
 
   /**
-   * Makes a change that a client asked for and answers when it is durable.
+   * Makes a change that a client asked for and answers when it is durable. When the call is made again, since this process died, the outcome is
+   * that of the first time.
    *
    * @param change - Synchronous; throwing undoes it. See `CommitQueue.run`.
    * @throws {@link FlotillaError} `unavailable` while too many events wait to be published.
    */
   async write<T>(change: (change: Change) => T): Promise<T> {
     let deletions = 0;
-    const outcome = await this.#commits.run(() => {
+    const once = this.calls.once(() => {
       this.outbox.requireRoom();
       deletions = 0;
       return change({
@@ -51,6 +55,7 @@ export class Records {
         },
       });
     });
+    const outcome = await this.#commits.run(once);
     for (const listener of this.#onMutation) {
       listener(deletions);
     }
@@ -62,7 +67,12 @@ export class Records {
     return this.#commits.run(change);
   }
 
-  /** The same for what may wait half a second and may be lost; see `CommitQueue.runLazily`. */
+  /** The same for what a peer asked for, with the outcome of the first time when the call is made again. */
+  maintainOnce<T>(change: () => T): Promise<T> {
+    return this.#commits.run(this.calls.once(change));
+  }
+
+  /** As {@link maintain} for what may wait half a second and may be lost; see `CommitQueue.runLazily`. */
   maintainLazily(change: () => void): void {
     this.#commits.runLazily(change);
   }

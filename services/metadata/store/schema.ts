@@ -11,6 +11,8 @@
  *   writes whole pages, and one that changes a hundred neighbours writes few of them.
  * - `released_*` are files that no record names any more and that their owner has not removed yet.
  * - `backend_name` is what a snapshotter of somebody else knows a snapshot by, "" for our own. Several records may share one.
+ * - `kept_calls` are the newest calls that changed something, with what came of them. It has no index but the order in which they came, since it
+ *   is looked into after a crash alone.
  * - `outbox` holds events that the events process has not taken yet.
  */
 export const migrations: readonly string[] = [
@@ -124,5 +126,8 @@ export const migrations: readonly string[] = [
     namespace TEXT NOT NULL, name TEXT NOT NULL, id INTEGER NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (namespace, name)
   ) WITHOUT ROWID;
   CREATE TABLE released_mounts (id INTEGER PRIMARY KEY);
+  `,
+  `
+  CREATE TABLE kept_calls (number INTEGER PRIMARY KEY, call TEXT NOT NULL, kept_ms INTEGER NOT NULL, outcome BLOB NOT NULL);
   `,
 ];

@@ -18,6 +18,7 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { callIdOf } from "../call-id.ts";
 import { codeOfSuccess, failureOf, toConnectError } from "../errors.ts";
 import { canceled, trailersOnly } from "../grpc/answers.ts";
 import { RequestQueue } from "../grpc/request-queue.ts";
@@ -38,6 +39,7 @@ import { jsonRegistry, showOpaque, takeOpaque } from "./opaque-values.ts";
 /** What a call is told besides what Connect gives its handler. */
 interface CallSource {
   readonly request: HeaderList;
+  readonly stream: EndpointStream;
   readonly watcher: CallWatcher | undefined;
   /** How the call ended, once its handler has. */
   code: Code | undefined;
@@ -116,7 +118,7 @@ class UniversalCall implements StreamEvents {
     this.#request = request;
     this.#context = context;
     this.#watcher = watcher;
-    this.#source = { request, watcher, code: undefined };
+    this.#source = { request, stream, watcher, code: undefined };
     this.#body = new RequestQueue(
       (piece) => piece,
       (sizeBytes) => stream.consume(sizeBytes),
@@ -296,6 +298,9 @@ function callOf(context: HandlerContext): Call {
   const source = context.values.get(sourceKey);
   return {
     header: (name) => source?.request.find(name),
+    get id() {
+      return source === undefined ? undefined : callIdOf(source.stream, source.request);
+    },
     signal: context.signal,
   };
 }

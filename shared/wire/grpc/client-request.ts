@@ -2,6 +2,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import type { Code } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { timerMsMax } from "#base/limits.ts";
+import { callHeader } from "../call-id.ts";
 import { codeOfSuccess, kindOf } from "../errors.ts";
 import { type HeaderBytes, wholeBuffer } from "../http2/data-flow.ts";
 import { encodeHeaderBlock, HeaderBlockBuilder } from "../http2/header-encoder.ts";
@@ -18,6 +19,8 @@ export interface ClientCallOptions {
   readonly observer: CallObserver | undefined;
   /** What the observer wants to be sent besides. */
   readonly fields?: CallWatcher["fields"];
+  /** Which call this is, as the header tells it, when it is made again. */
+  readonly call?: string;
 }
 
 /** The fields that every call of a method begins with, encoded. */
@@ -31,7 +34,7 @@ export function pathOf(method: DescMethod): string {
 /** Encodes the head of a request. */
 export function encodeRequestHead(
   method: DescMethod,
-  { header, timeoutMs, fields: more }: ClientCallOptions,
+  { header, timeoutMs, fields: more, call }: ClientCallOptions,
 ): HeaderBytes {
   let fields = methodFields.get(method);
   if (fields === undefined) {
@@ -45,13 +48,18 @@ export function encodeRequestHead(
     ]);
     methodFields.set(method, fields);
   }
-  if (header === undefined && timeoutMs === undefined && more === undefined) {
+  if (header === undefined && timeoutMs === undefined && more === undefined && call === undefined) {
     return wholeBuffer(fields);
   }
   const block = new HeaderBlockBuilder();
   block.addEncoded(fields, 0, fields.length);
   for (const [name, value] of [...headerEntries(header), ...(more ?? [])]) {
-    block.add(name, value, 0x00);
+    if (name !== callHeader || call === undefined) {
+      block.add(name, value, 0x00);
+    }
+  }
+  if (call !== undefined) {
+    block.add(callHeader, call, 0x00);
   }
   if (timeoutMs !== undefined) {
     block.add("grpc-timeout", `${Math.min(timeoutUnitsMax, Math.max(1, Math.round(timeoutMs)))}m`, 0x00);
@@ -66,13 +74,18 @@ function headerEntries(header: ClientCallOptions["header"]): [string, string][] 
   return Array.from(entries, ([name = "", value = ""]) => [name.toLowerCase(), value]);
 }
 
+/** The value of a header of a call, by its small name. */
+export function findField(header: ClientCallOptions["header"], name: string): string | undefined {
+  return headerEntries(header).find(([each]) => each === name)?.[1];
+}
+
 /** @source grpc/grpc doc/PROTOCOL-HTTP2.md, TimeoutValue: at most 8 digits */
 const timeoutUnitsMax = 99_999_999;
 
 /** Tells the observer of a call that begins. */
 export function watchCall(method: DescMethod, { observer, header }: ClientCallOptions): CallWatcher | undefined {
   return observer?.start?.("client", pathOf(method), {
-    find: (name) => headerEntries(header).find(([each]) => each === name)?.[1],
+    find: (name) => findField(header, name),
   });
 }
 

@@ -9,6 +9,7 @@ import {
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, type UnaryResponse } from "@connectrpc/connect";
 import { ErrorKind, type FlotillaError, failure, wrapFailure } from "#base/errors.ts";
+import { callHeader, readCallId, writeCallId } from "../call-id.ts";
 import { codeOf, codeOfSuccess } from "../errors.ts";
 import type { ClientSession } from "../http2/client-session.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
@@ -16,7 +17,15 @@ import type { HeaderList } from "../http2/header-list.ts";
 import { ErrorCode } from "../http2/protocol.ts";
 import type { StreamEvents } from "../http2/stream-events.ts";
 import { abortReason, type SessionHolder } from "../session-holder.ts";
-import { type ClientCallOptions, encodeRequestHead, pathOf, readEnd, watchCall, watchEnd } from "./client-request.ts";
+import {
+  type ClientCallOptions,
+  encodeRequestHead,
+  findField,
+  pathOf,
+  readEnd,
+  watchCall,
+  watchEnd,
+} from "./client-request.ts";
 import { frameMessage, messagePrefixBytes } from "./grpc-wire.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 
@@ -31,10 +40,10 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
   input: MessageInitShape<I>,
 ): Promise<UnaryResponse<I, O>> {
   const framed = frameMessage(toBinary(method.input, create(method.input, input)));
-  const repeatable = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
   const beganMs = performance.now();
   const watcher = watchCall(method, options);
-  const told = watcher?.fields === undefined ? options : { ...options, fields: watcher.fields };
+  let told = watcher?.fields === undefined ? options : { ...options, fields: watcher.fields };
+  let id: string | undefined;
   watcher?.requestMessage(framed.length - messagePrefixBytes);
   for (let losses = 0; ; losses++) {
     const session = sessions.find() ?? (await sessions.get(options.signal));
@@ -58,21 +67,33 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
         message: fromBinary(method.output, outcome.message),
       };
     }
-    const mayRepeat = outcome.kind === "untouched" || (outcome.kind === "lost" && repeatable);
+    const isLost = outcome.kind === "lost";
+    const mayRepeat = outcome.kind === "untouched" || (isLost && canRepeat(method, session));
     if (!mayRepeat || losses === lossesMax) {
       watcher?.end(outcome.code, beganMs);
       throw outcome.error;
+    }
+    if (isLost) {
+      id ??= findField(options.header, callHeader) ?? outcome.callId;
+      told = { ...told, call: writeCallId({ ...readCallId(id), repeatedAfterMs: performance.now() - beganMs }) };
     }
   }
 }
 
 type Outcome =
   | { readonly kind: "answered"; readonly message: Uint8Array }
-  /**
-   * `failed`: the service answered with an error, or the caller gave up. `lost`: the connection broke before the answer was
-   * complete. `untouched`: the service certainly did nothing with the call.
-   */
-  | { readonly kind: "failed" | "lost" | "untouched"; readonly error: Error; readonly code: Code | undefined };
+  /** `failed`: the service answered with an error, or the caller gave up. `untouched`: the service certainly did nothing with the call. */
+  | { readonly kind: "failed" | "untouched"; readonly error: Error; readonly code: Code | undefined }
+  /** The connection broke before the answer was complete. */
+  | { readonly kind: "lost"; readonly error: Error; readonly code: Code; readonly callId: string };
+
+/** Whether a call that was lost may be made again: it changes nothing, or the process that had it is dead and the next one is told which call it is. */
+function canRepeat({ idempotency }: DescMethodUnary, session: ClientSession): boolean {
+  return (
+    idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS ||
+    (idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENT && session.fault === undefined)
+  );
+}
 
 /** One try. */
 class Exchange implements StreamEvents {
@@ -146,7 +167,10 @@ class Exchange implements StreamEvents {
     if (code === undefined || code === ErrorCode.RefusedStream) {
       const isUntouched = code === ErrorCode.RefusedStream || this.#session?.hasAnswered === false;
       const error = failure(ErrorKind.Unavailable, `connection lost during ${rpc}`, { cause: this.#session?.fault });
-      this.#settle({ kind: isUntouched ? "untouched" : "lost", error, code: Code.Unavailable });
+      const lost = { error, code: Code.Unavailable };
+      this.#settle(
+        isUntouched ? { ...lost, kind: "untouched" } : { ...lost, kind: "lost", callId: this.#stream?.callId ?? "" },
+      );
     } else {
       const error = failure(ErrorKind.Internal, `${rpc} was reset with code ${code}`);
       this.#settle({ kind: "failed", error, code: Code.Internal });

@@ -2,6 +2,7 @@ import { Code } from "@connectrpc/connect";
 import type { FlotillaError } from "#base/errors.ts";
 import { ErrorKind, FlotillaError as Failure } from "#base/errors.ts";
 import { timerMsMax } from "#base/limits.ts";
+import { type CallId, callIdOf } from "../call-id.ts";
 import { codeOfSuccess, failureOf } from "../errors.ts";
 import type { Call } from "../handler.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
@@ -52,6 +53,10 @@ export abstract class ServerCall implements Call, CallUnderWay {
 
   header(name: string): string | undefined {
     return this.#request.find(name);
+  }
+
+  get id(): CallId | undefined {
+    return callIdOf(this.stream, this.#request);
   }
 
   get signal(): AbortSignal {

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import { idOfStream, nextOrigin } from "../call-id.ts";
 import { defaultMessageLimits, type MessageLimits } from "../message-limits.ts";
 import type { HeaderBytes } from "./data-flow.ts";
 import { type EndpointConnection, EndpointStream } from "./endpoint-stream.ts";
@@ -23,12 +24,13 @@ export class ClientSession extends StreamConnection<EndpointStream> implements E
   readonly #owner: SessionOwner;
   #nextStreamId: number;
   #isLeaving = false;
-  /** The rule that the other side broke, if that is why the session ended. */
+  /** What went wrong with the session itself, if that is why it ended: the other side may live on then. */
   fault: unknown;
 
   /** What answers may have here; what the service is to obey can be something else. */
   readonly messageLimits: MessageLimits = defaultMessageLimits;
   readonly #announcedLimits: MessageLimits;
+  readonly #origin = nextOrigin();
 
   /**
    * @param firstStreamId - An odd number; ids of streams only rise, and end at 2^31 - 1.
@@ -45,7 +47,7 @@ export class ClientSession extends StreamConnection<EndpointStream> implements E
   start(): void {
     this.handle(() => {
       const windows = { streamBytes: endpointStreamWindowBytes, connectionBytes: endpointConnectionWindowBytes };
-      greetServer(this.writer, windows, this.#announcedLimits);
+      greetServer(this.writer, windows, this.#announcedLimits, this.#origin);
     });
   }
 
@@ -89,6 +91,10 @@ export class ClientSession extends StreamConnection<EndpointStream> implements E
     this.#closeIfUnused();
   }
 
+  callIdOf(streamId: number): string {
+    return idOfStream(this.#origin.name, streamId);
+  }
+
   streamOver(stream: EndpointStream): void {
     this.table.delete(stream.id);
     this.#closeIfUnused();
@@ -128,7 +134,10 @@ export class ClientSession extends StreamConnection<EndpointStream> implements E
     }
   }
 
-  protected onGoaway(lastStreamId: number): void {
+  protected onGoaway(lastStreamId: number, code: number): void {
+    if (code !== ErrorCode.NoError) {
+      this.fault ??= new Error(`the other side ended the connection with code ${code}`);
+    }
     for (const stream of this.table.values()) {
       if (stream.id > lastStreamId) {
         stream.abort(ErrorCode.RefusedStream);

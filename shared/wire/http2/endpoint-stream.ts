@@ -14,6 +14,8 @@ export interface EndpointConnection extends DataSink, DataSource {
   readonly isClosed: boolean;
   /** How large the messages of its streams may be. */
   readonly messageLimits: MessageLimits;
+  /** What the call of a stream is known by; undefined where nobody has named the connection. */
+  callIdOf(streamId: number): string | undefined;
   /** Writes what was collected. */
   flush(): void;
   /** Calls {@link EndpointStream.socketDrained} when everything is written. */
@@ -66,6 +68,11 @@ export class EndpointStream implements WindowWaiter {
   /** How large its messages may be. */
   get messageLimits(): MessageLimits {
     return this.#connection.messageLimits;
+  }
+
+  /** What its call is known by, unless a header says otherwise. */
+  get callId(): string | undefined {
+    return this.#connection.callIdOf(this.id);
   }
 
   /** Whether so much waits that more should be made only when {@link StreamEvents.onDrained} is called. */

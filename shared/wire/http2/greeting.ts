@@ -1,3 +1,4 @@
+import type { CallOrigin } from "../call-id.ts";
 import { type MessageLimits, settingsOfLimits } from "../message-limits.ts";
 import type { FrameWriter } from "./frame-writer.ts";
 import { headerListBytesMax } from "./limits.ts";
@@ -16,6 +17,7 @@ export function greetServer(
   writer: FrameWriter,
   { streamBytes, connectionBytes }: GreetedWindows,
   limits: MessageLimits,
+  origin: CallOrigin,
 ): void {
   writer.appendControl(clientPreface, 0, clientPreface.length);
   writer.settings([
@@ -24,6 +26,7 @@ export function greetServer(
     [SettingId.InitialWindowSize, streamBytes],
     [SettingId.MaxHeaderListSize, headerListBytesMax],
     ...settingsOfLimits(limits),
+    ...origin.settings,
   ]);
   writer.windowUpdate(0, connectionBytes - defaultWindowBytes);
 }

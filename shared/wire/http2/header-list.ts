@@ -1,3 +1,4 @@
+import { callHeader } from "../call-id.ts";
 import { FieldForm, HeaderDecoder } from "./header-decoder.ts";
 import { HeaderBlockBuilder } from "./header-encoder.ts";
 import { headerListBytesMax } from "./limits.ts";
@@ -118,6 +119,9 @@ export class HeaderReader {
     }
     const changes = decoder.tableChanges;
     const list = this.#decode(block, start, end);
+    if (list.find(callHeader) !== undefined) {
+      return list;
+    }
     if (!this.#neededTable) {
       statelessLists.add(key, list);
     } else if (changes === decoder.tableChanges) {

@@ -48,6 +48,9 @@ export const SettingId = {
   ReceivedMessageSize: 0xf0c1,
   /** The same of messages of answers. */
   SentMessageSize: 0xf0c2,
+  /** The two halves of the name that calls of a connection are known by; see `call-id.ts`. */
+  CallOriginProcess: 0xf0c3,
+  CallOriginNumber: 0xf0c4,
 } as const;
 
 /** What a client sends first. @source RFC 9113 section 3.4 */

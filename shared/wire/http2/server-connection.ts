@@ -46,6 +46,10 @@ export abstract class ServerConnection<S extends CarriedStream>
   /** How large the messages of its streams may be. */
   abstract get messageLimits(): MessageLimits;
 
+  callIdOf(_streamId: number): string | undefined {
+    return undefined;
+  }
+
   get streams(): ReadonlyMap<number, S> {
     return this.table;
   }

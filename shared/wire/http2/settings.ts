@@ -14,6 +14,9 @@ export interface PeerSettings {
   receivedMessageBytes?: number;
   /** Longest message of an answer. */
   sentMessageBytes?: number;
+  /** The halves of the name of a connection. */
+  callOriginProcess?: number;
+  callOriginNumber?: number;
 }
 
 /**
@@ -57,6 +60,12 @@ function applySetting(settings: PeerSettings, id: number, value: number): void {
       return;
     case SettingId.SentMessageSize:
       settings.sentMessageBytes = value;
+      return;
+    case SettingId.CallOriginProcess:
+      settings.callOriginProcess = value;
+      return;
+    case SettingId.CallOriginNumber:
+      settings.callOriginNumber = value;
       return;
     case SettingId.MaxFrameSize:
       if (value < frameBytesSettingMin || value > frameBytesSettingMax) {
