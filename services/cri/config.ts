@@ -5,6 +5,7 @@ import { type FleetConfig, pluginRoot, pluginState } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { PluginSettings } from "#config/settings.ts";
+import { describeSettings } from "./described-settings.ts";
 import { runtimePlugin } from "./runtime-plugin.ts";
 import { type RuntimeSettings, readRuntimes } from "./runtime-settings.ts";
 import { serverPlugin } from "./server-plugin.ts";
@@ -42,8 +43,8 @@ export interface CriSettings {
   readonly enableExperimentalRestoreViaCreate: boolean;
   readonly ignoreBlockioNotEnabledErrors: boolean;
   readonly ignoreRdtNotEnabledErrors: boolean;
-  /** The tables as they were read, for the verbose status. */
-  readonly raw: Readonly<Record<string, unknown>>;
+  /** What was read, for the verbose status. */
+  readonly described: Readonly<Record<string, unknown>>;
 }
 
 /** Says of settings that ask for what is not served that they have no effect. */
@@ -83,9 +84,10 @@ export function readCriSettings(config: FleetConfig): CriSettings {
   const server = pluginUri(serverPlugin);
   const table = pluginTable(config, pluginUri(runtimePlugin));
   const containerd = table.table("containerd");
+  const rootDirectory = pluginRoot(config, server);
   const stateDirectory = pluginState(config, server);
   return {
-    rootDirectory: pluginRoot(config, server),
+    rootDirectory,
     stateDirectory,
     runtimes: readRuntimes(containerd, existsSync("/sys/fs/cgroup/cgroup.controllers")),
     defaultRuntimeName: containerd.string("default_runtime_name"),
@@ -113,7 +115,12 @@ export function readCriSettings(config: FleetConfig): CriSettings {
     enableExperimentalRestoreViaCreate: table.boolean("enable_experimental_restore_via_create"),
     ignoreBlockioNotEnabledErrors: containerd.boolean("ignore_blockio_not_enabled_errors"),
     ignoreRdtNotEnabledErrors: containerd.boolean("ignore_rdt_not_enabled_errors"),
-    raw: { ...table.raw(), ...pluginTable(config, server).raw() },
+    described: describeSettings(table.raw(), {
+      containerdRootDir: config.root,
+      containerdEndpoint: config.grpc.address,
+      rootDir: rootDirectory,
+      stateDir: stateDirectory,
+    }),
   };
 }
 

@@ -17,8 +17,10 @@ import {
   Signal,
   SupplementalGroupsPolicy,
 } from "#gen/runtime/v1/api_pb.ts";
+import { readMountInfo } from "#linux/mount-info.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { CriRig, cniDirectory, nothingLeft, type PodConfig, podConfig } from "../kit/cri-rig.ts";
+import { busyboxImage } from "../kit/image.ts";
 import { until } from "../kit/processes.ts";
 
 /** What the kubelet does with containers, in pods that have the network of the machine unless a test is about it. */
@@ -329,7 +331,12 @@ test("an image is a volume of several containers, and goes with its pod", { skip
       pod.create({ mounts: [{ ...mount, readonly: false }] }),
       /readonly must be true while mount image/,
     );
-    assert.equal((await readdir(volumes)).length, 1);
+    assert.deepEqual(await readdir(volumes), [pod.id]);
+    // Where containerd has it, under the digest of what the image's name stands for.
+    const { manifest } = await busyboxImage();
+    const place = `${volumes}/${pod.id}/${manifest.digest.replace("sha256:", "")}`;
+    const found = (await readMountInfo()).find(({ mountPoint }) => mountPoint === place);
+    assert.match(found?.superOptions ?? "", /volatile/);
   }
   assert.deepEqual(await readdir(volumes), []);
 });

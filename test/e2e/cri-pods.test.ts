@@ -50,6 +50,15 @@ test("the runtime and its network are ready, and it says how cgroups are made", 
     networks.map(({ IFName: name }) => name),
     ["lo", "eth0"],
   );
+  const config = JSON.parse(info["config"] ?? "{}") as Record<string, unknown>;
+  assert.partialDeepStrictEqual(config, {
+    maxContainerLogLineSize: 16_384,
+    restrictOOMScoreAdj: true,
+    netnsMountsUnderStateDir: true,
+    containerdEndpoint: rig.daemon.address,
+    cni: { maxConfNum: 1 },
+    containerd: { defaultRuntimeName: "runc", runtimes: { runc: { runtimeType: "io.containerd.runc.v2" } } },
+  });
   assert.equal(features?.supplementalGroupsPolicy, true);
   const { linux } = await rig.runtime.runtimeConfig({});
   assert.equal(linux?.cgroupDriver, CgroupDriver.CGROUPFS);

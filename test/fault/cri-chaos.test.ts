@@ -1,43 +1,55 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { ContainerState, PodSandboxState } from "#gen/runtime/v1/api_pb.ts";
+import { readMountInfo } from "#linux/mount-info.ts";
 import { CriRig, cniDirectory, nothingLeft } from "../kit/cri-rig.ts";
-import { until } from "../kit/processes.ts";
-import { seededRandom } from "./random.ts";
+import { listProcesses, sendSignal, until } from "../kit/processes.ts";
+import { type Random, seededRandom } from "./random.ts";
 
 const skip = existsSync(`${cniDirectory}/bridge`)
   ? false
   : "pods need the programs of CNI (containernetworking-plugins)";
 
-const pods = 12;
-const atATime = 4;
-const killed = ["cri", "tasks", "metadata", "snapshots", "content", "events"] as const;
+/** More and longer by hand. */
+const pods = Number(process.env["FLOTILLA_TEST_PODS"] ?? 12);
+const atATime = Number(process.env["FLOTILLA_TEST_PODS_AT_A_TIME"] ?? 4);
+const killed = ["cri", "tasks", "metadata", "snapshots", "content", "events", "gateway", "shim"] as const;
 const podMsMax = 120_000;
+const killPauseMsMax = 1_500;
+const endMsMax = 30_000;
 
-test("pods come, run to their ends and go while processes are killed, and nothing is left", { skip }, async (t) => {
+/** What is known of all pods together. */
+interface Load {
+  readonly rig: CriRig;
+  /** Pods whose shim was killed, which ends them. */
+  readonly murdered: Set<string>;
+  /** Which processes were killed so far, in order. */
+  readonly deaths: string[];
+  /** Ids of all pods and containers there were. */
+  readonly ids: Set<string>;
+  /** Aborts when there is nothing more to do. */
+  readonly done: AbortSignal;
+}
+
+test("pods come, end as they are asked to and go while processes are killed, and nothing is left", {
+  skip,
+}, async (t) => {
   await using rig = await CriRig.start();
   const random = seededRandom();
+  t.diagnostic(`FLOTILLA_TEST_SEED=${random.seed}`);
   const done = new AbortController();
-  let kills = 0;
-  const killing = (async () => {
-    while (!done.signal.aborted) {
-      await delay(500 + random.below(1500), undefined, { signal: done.signal }).catch(() => undefined);
-      const name = random.pick(killed);
-      if (!done.signal.aborted && rig.daemon.pidOf(name) !== undefined) {
-        await rig.daemon.kill9(name);
-        kills += 1;
-      }
-    }
-  })();
+  const load: Load = { rig, murdered: new Set(), deaths: [], ids: new Set(), done: done.signal };
+  const killing = killAtRandom(load, random);
   const numbers = Array.from({ length: pods }, (_, index) => index);
   let attempts = 0;
   try {
     await Promise.all(
       Array.from({ length: atATime }, async () => {
         for (let number = numbers.shift(); number !== undefined; number = numbers.shift()) {
-          const tries = await seeThrough(rig, number, done.signal);
+          const tries = await seeThrough(load, number);
           attempts += tries;
         }
       }),
@@ -47,73 +59,142 @@ test("pods come, run to their ends and go while processes are killed, and nothin
     done.abort();
     await killing;
   }
-  t.diagnostic(`${pods} pods took ${attempts} attempts under ${kills} kills`);
-  assert.ok(kills > 3);
+  const { deaths } = load;
+  t.diagnostic(`${pods} pods took ${attempts} attempts under ${deaths.length} kills: ${deaths.join(" ")}`);
+  assert.ok(deaths.length > 3);
   await until(
-    async () => Object.values(await rig.leftovers()).every((list) => list.length === 0),
+    async () => Object.values(await leftovers(load)).every((list) => list.length === 0),
     () => "something of the pods is left",
-    30_000,
+    endMsMax,
   ).catch(() => undefined);
-  assert.deepEqual(await rig.leftovers(), nothingLeft);
+  assert.deepEqual(await leftovers(load), { ...nothingLeft, shims: [], mounts: [], cgroups: [], runc: [] });
 });
 
+/** Kills one process after the other until all is done. */
+async function killAtRandom(load: Load, random: Random): Promise<void> {
+  const { rig, done, deaths } = load;
+  while (!done.aborted) {
+    await delay(killPauseMsMax / 4 + random.below(killPauseMsMax), undefined, { signal: done }).catch(() => undefined);
+    const name = random.pick(killed);
+    if (done.aborted || (name === "shim" ? !killShim(load, random) : rig.daemon.pidOf(name) === undefined)) {
+      continue;
+    }
+    deaths.push(name);
+    if (name !== "shim") {
+      await rig.daemon.kill9(name);
+    }
+    if (name === "gateway") {
+      await rig.daemon.start();
+    }
+  }
+}
+
+/** @returns whether there was one. */
+function killShim(load: Load, random: Random): boolean {
+  const [first, ...others] = shimsOf(load.rig);
+  if (first === undefined) {
+    return false;
+  }
+  const { pid, command } = random.pick([first, ...others]);
+  load.murdered.add(/ -id ([\da-f]{64})/.exec(command)?.[1] ?? "");
+  sendSignal(pid, "SIGKILL");
+  return true;
+}
+
+function shimsOf({ daemon }: CriRig) {
+  return listProcesses().filter(({ command }) => command.includes(`-address ${daemon.address}`));
+}
+
+async function leftovers({ rig, ids }: Load): Promise<Record<string, readonly string[]>> {
+  const mounts = await readMountInfo();
+  return {
+    ...(await rig.leftovers()),
+    shims: shimsOf(rig).map(({ command }) => command),
+    mounts: mounts
+      .map(({ mountPoint }) => mountPoint)
+      .filter((path) => path.startsWith(rig.daemon.state) || path.startsWith(rig.daemon.root)),
+    cgroups: globSync("/sys/fs/cgroup/{,*/}k8s.io/*").filter((path) => ids.has(path.slice(path.lastIndexOf("/") + 1))),
+    runc: [...ids].filter((id) => existsSync(`/run/containerd/runc/k8s.io/${id}`)),
+  };
+}
+
 /** Runs a pod with two containers as the kubelet does: what fails is cleared away and tried again. @returns How often it was tried. */
-async function seeThrough(rig: CriRig, number: number, given: AbortSignal): Promise<number> {
+async function seeThrough(load: Load, number: number): Promise<number> {
   const deadline = performance.now() + podMsMax;
   for (let attempt = 0; ; attempt += 1) {
+    let podSandboxId = "";
     try {
-      await runOnce(rig, number, attempt, given);
+      await runOnce(load, number, attempt, (id) => {
+        podSandboxId = id;
+      });
       return attempt + 1;
     } catch (error) {
-      if (error instanceof assert.AssertionError || given.aborted || performance.now() > deadline) {
+      const isWrong = error instanceof assert.AssertionError && !load.murdered.has(podSandboxId);
+      if (isWrong || load.done.aborted || performance.now() > deadline) {
         throw error;
       }
     }
   }
 }
 
-async function runOnce({ runtime }: CriRig, number: number, attempt: number, given: AbortSignal): Promise<void> {
+async function runOnce(load: Load, number: number, attempt: number, onPod: (id: string) => void): Promise<void> {
+  const { rig, ids, deaths } = load;
+  const { runtime } = rig;
+  const deathsBefore = deaths.length;
   const labels = { number: String(number) };
+  const logDirectory = `${rig.directory}/logs/${number}-${attempt}`;
+  await mkdir(logDirectory, { recursive: true });
   try {
     const config = {
       metadata: { name: `chaos-${number}`, namespace: "default", uid: `chaos-${number}`, attempt },
       labels,
+      logDirectory,
     };
     const { podSandboxId } = await runtime.runPodSandbox({ config });
-    const codes = [10 + number, 50 + number];
-    const ids: string[] = [];
-    for (const code of codes) {
+    ids.add(podSandboxId);
+    onPod(podSandboxId);
+    const run = async (name: string, script: string): Promise<string> => {
       const container = {
-        metadata: { name: `c${code}`, attempt: 0 },
+        metadata: { name, attempt: 0 },
         image: { image: "docker.io/library/busybox:test" },
-        command: ["sh", "-c", `sleep 1; exit ${code}`],
+        command: ["sh", "-c", script],
+        logPath: name,
       };
       const { containerId } = await runtime.createContainer({ podSandboxId, config: container, sandboxConfig: config });
+      ids.add(containerId);
       await runtime.startContainer({ containerId });
-      ids.push(containerId);
-    }
-    for (const [index, containerId] of ids.entries()) {
+      return containerId;
+    };
+    const [ownCode, askedCode] = [10 + number, 130 + number];
+    const ending = await run("ending", `sleep 2; echo last ${number}; exit ${ownCode}`);
+    const serving = await run("serving", `trap 'exit ${askedCode}' TERM; sleep 1000 & wait`);
+    const { stdout } = await runtime.execSync({ containerId: serving, cmd: ["echo", `${number}`], timeout: 10n });
+    assert.equal(Buffer.from(stdout).toString(), `${number}\n`);
+    const codeOf = async (containerId: string): Promise<number | undefined> => {
       await until(
         async () => (await runtime.containerStatus({ containerId })).status?.state === ContainerState.CONTAINER_EXITED,
         () => "the end of a container is not seen",
-        30_000,
+        endMsMax,
       );
-      const { status } = await runtime.containerStatus({ containerId });
-      assert.equal(status?.exitCode, codes[index], `exit code of ${containerId}`);
+      return (await runtime.containerStatus({ containerId })).status?.exitCode;
+    };
+    assert.equal(await codeOf(ending), ownCode, `exit code of ${ending}`);
+    // With both away nobody holds what was put out last.
+    const since = deaths.slice(deathsBefore);
+    if (!since.includes("gateway") && !(since.includes("cri") && since.includes("tasks"))) {
+      assert.match(readFileSync(`${logDirectory}/ending`, "utf8"), new RegExp(`^\\S+ stdout F last ${number}\\n$`));
     }
+    await runtime.stopContainer({ containerId: serving, timeout: 10n });
+    assert.equal(await codeOf(serving), askedCode, `exit code of ${serving}`);
     const { status } = await runtime.podSandboxStatus({ podSandboxId });
     assert.equal(status?.state, PodSandboxState.SANDBOX_READY);
   } finally {
-    await removeAll(runtime, labels, given);
+    await removeAll(load, labels);
   }
 }
 
 /** Removes whatever there is of a pod, however often that takes. */
-async function removeAll(
-  runtime: CriRig["runtime"],
-  labelSelector: Record<string, string>,
-  given: AbortSignal,
-): Promise<void> {
+async function removeAll({ rig: { runtime }, done }: Load, labelSelector: Record<string, string>): Promise<void> {
   const deadline = performance.now() + podMsMax;
   for (;;) {
     try {
@@ -124,7 +205,7 @@ async function removeAll(
       }
       return;
     } catch (error) {
-      if (given.aborted || performance.now() > deadline) {
+      if (done.aborted || performance.now() > deadline) {
         throw error;
       }
       await delay(200);

@@ -56,7 +56,8 @@ async function mountImage(
   const reference = wish.image?.image ?? "";
   requirePossible(wish, reference);
   const image = parts.images.store.resolve(reference);
-  const target = `${directoryOf(parts, pod.id)}/${image.id.slice(image.id.indexOf(":") + 1)}`;
+  const { digest } = await parts.images.store.targetOf(image.references[0] ?? reference, signal);
+  const target = `${directoryOf(parts, pod.id)}/${digest.slice(digest.indexOf(":") + 1)}`;
   if (!(await readMountInfo()).some(({ mountPoint }) => mountPoint === target)) {
     const request = { key: target, image, snapshotter, lease: pod.id, labels, signal };
     const mounts = await prepareRoot({ peers: parts.peers, store: parts.images.store }, request).catch(
@@ -69,7 +70,7 @@ async function mountImage(
     );
     await mkdir(target, { recursive: true, mode: 0o755 });
     await mountAll(
-      mounts.map(({ type, source, options }) => ({ type, source, target: "", options: [...options] })),
+      mounts.map(({ type, source, options }) => ({ type, source, target: "", options: withoutFlush(type, options) })),
       target,
     );
   }
@@ -80,6 +81,12 @@ async function mountImage(
     uidMappings: [],
     gidMappings: [],
   });
+}
+
+/** Nobody writes to the volume, so that nothing needs to reach the disk. @source Linux Documentation/filesystems/overlayfs.rst `volatile` */
+function withoutFlush(type: string, options: readonly string[]): string[] {
+  const isAsked = type !== "overlay" || options.includes("volatile") || options.includes("fsync=volatile");
+  return isAsked ? [...options] : [...options, "volatile"];
 }
 
 function requirePossible({ hostPath, readonly }: Mount, reference: string): void {

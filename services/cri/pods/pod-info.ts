@@ -14,6 +14,7 @@ import { type CriPeers, criCall } from "../peers.ts";
 import { toGoJson } from "../store/go-message.ts";
 import type { Pod } from "../store/pod.ts";
 import { podMetadataJson } from "../store/pod-record.ts";
+import { versioned } from "../store/versioned-metadata.ts";
 
 const processStates: Readonly<Record<number, string>> = {
   [Status.UNKNOWN]: "unknown",
@@ -43,7 +44,7 @@ export async function podInfo(peers: CriPeers, pod: Pod): Promise<Record<string,
     config: toGoJson(PodSandboxConfigSchema, pod.config),
     runtimeSpec: container?.spec === undefined ? null : parseExactJson(Buffer.from(container.spec.value).toString()),
     cniResult: pod.network ?? null,
-    sandboxMetadata: podMetadataJson(pod),
+    sandboxMetadata: versioned(podMetadataJson(pod)),
     ...limits("overhead", pod.updatedResources?.overhead),
     ...limits("resources", pod.updatedResources?.resources),
   };

@@ -1,7 +1,7 @@
-import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
+import { ErrorKind, FlotillaError, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { wallClock } from "#base/times.ts";
-import type { PodSandboxStatsFilter, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import { ContainerState, type PodSandboxStatsFilter, type RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import { encodeRecords } from "#wire/encoded-records.ts";
 import { EncodedResponse, type Handlers } from "#wire/handler.ts";
 import { selectContainers } from "../containers/list.ts";
@@ -37,8 +37,14 @@ export function statsCalls(parts: StatsParts): StatsCalls {
   const describePods = async (found: readonly Pod[]): Promise<EncodedResponse> =>
     answer(await Promise.all(found.map((pod) => statsOfPod(parts, figures, pod))));
   return {
-    containerStats: async ({ containerId }) =>
-      await describe([find(containers, containerId, "failed to find container")]),
+    containerStats: async ({ containerId }) => {
+      const container = find(containers, containerId, "failed to find container");
+      if (container.state !== ContainerState.CONTAINER_RUNNING) {
+        // What lists tell of it, its place on disk, is not asked for here.
+        throw new FlotillaError(ErrorKind.Unknown, "unexpected metrics response: []");
+      }
+      return await describe([container]);
+    },
     listContainerStats: ({ filter }) => describe(selectContainers(parts, filter)),
     streamContainerStats: async function* ({ filter }) {
       for (const piece of pieces(selectContainers(parts, filter))) {

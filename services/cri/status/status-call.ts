@@ -4,6 +4,7 @@ import type { RuntimeConditionSchema, RuntimeHandlerSchema, RuntimeService } fro
 import type { Handlers } from "#wire/handler.ts";
 import type { CriSettings } from "../config.ts";
 import type { AttachedNetwork } from "../network/conf-directory.ts";
+import type { CniPlugin } from "../network/conf-list.ts";
 import { commonNetwork, type PodNetworks } from "../network/pod-networks.ts";
 
 /** What the status is made of. */
@@ -66,7 +67,7 @@ async function verboseInfo({ settings, networks }: StatusParts): Promise<Record<
   const loaded = await networks.loaded();
   const common = loaded.get(commonNetwork);
   const info: Record<string, string> = {
-    config: JSON.stringify(settings.raw),
+    config: JSON.stringify(settings.described),
     golang: JSON.stringify(process.version),
     cniconfig: JSON.stringify({
       PluginDirs: settings.network.binaryDirectories,
@@ -89,9 +90,17 @@ function describeNetwork({ network, interfaceName }: AttachedNetwork): Record<st
     Config: {
       Name: network.name,
       CNIVersion: network.cniVersion,
-      Plugins: network.plugins.map(({ conf }) => ({ Network: conf, Source: JSON.stringify(conf) })),
+      Plugins: network.plugins.map(describePlugin),
       Source: network.source,
     },
     IFName: interfaceName,
   };
+}
+
+/** What libcni knows of a program, and its whole configuration. @source containernetworking/cni v1.3 pkg/types/types.go `PluginConf` */
+function describePlugin({ type, capabilities, conf }: CniPlugin): Record<string, unknown> {
+  const { ipam } = conf;
+  const manager = typeof ipam === "object" && ipam !== null && "type" in ipam ? { type: ipam.type } : {};
+  const told = Object.keys(capabilities).length === 0 ? {} : { capabilities };
+  return { Network: { ...told, ipam: manager, type }, Source: JSON.stringify(conf) };
 }

@@ -6,9 +6,14 @@ import { formatExactJson, parseExactJson } from "../containers/spec/exact-json.t
 /** @source containerd v2.3.4 internal/cri/store/container/metadata.go, internal/cri/store/sandbox/metadata.go `metadataVersion` */
 const metadataVersion = "v1";
 
+/** Metadata of a pod or a container with its version around it. */
+export function versioned(metadata: unknown): Record<string, unknown> {
+  return { Version: metadataVersion, Metadata: metadata };
+}
+
 /** Packs metadata of a pod or a container as containerd does: JSON, with its version around it. */
 export function encodeVersioned(typeUrl: string, metadata: unknown): Any {
-  const text = formatExactJson({ Version: metadataVersion, Metadata: metadata });
+  const text = formatExactJson(versioned(metadata));
   return create(AnySchema, { typeUrl, value: new Uint8Array(Buffer.from(text)) });
 }
 

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, failure, isFailure, wrapFailure } from "#base/errors.ts";
 import { timestampNow, timestampOrZero } from "#base/times.ts";
@@ -32,6 +33,10 @@ export interface PodSandboxParts {
 const killSignal = 9;
 /** How long a killed pause container may take to end. */
 const endMsMax = 30_000;
+
+/** How often a task that has ended is asked to go, since what holds it up may pass, and the time in between. */
+const deleteTriesMax = 3;
+const deletePauseMs = 200;
 
 /** @source containerd v2.3.4 internal/cri/store/sandbox/status.go `State.String` */
 const stateName = { ready: "SANDBOX_READY", notReady: "SANDBOX_NOTREADY" } as const;
@@ -81,7 +86,8 @@ export class PodSandboxer implements Sandboxer {
     try {
       await task?.supervisor.call(method.start, { id }, { signal });
     } catch (error) {
-      await this.#end(call);
+      // What is left of it is the caller's to shut down.
+      await this.#end(call).catch(() => undefined);
       throw wrapFailure(error, `failed to start sandbox container task "${id}"`);
     }
     const endpoint = task === undefined ? {} : { address: task.supervisor.address, version: task.supervisor.version };
@@ -181,14 +187,18 @@ export class PodSandboxer implements Sandboxer {
   }
 
   async #deleteOnce(task: Task): Promise<void> {
-    try {
-      if (this.#parts.table.find(task.namespace, task.id) === task) {
+    for (let tries = 1; this.#parts.table.find(task.namespace, task.id) === task; tries += 1) {
+      try {
         await this.#parts.lifecycle.delete(task);
-      }
-    } catch (error) {
-      this.#deletions.delete(task);
-      if (!isFailure(error, ErrorKind.NotFound)) {
-        throw error;
+      } catch (error) {
+        if (isFailure(error, ErrorKind.NotFound)) {
+          return;
+        }
+        if (tries === deleteTriesMax) {
+          this.#deletions.delete(task);
+          throw error;
+        }
+        await delay(deletePauseMs);
       }
     }
   }

@@ -145,7 +145,9 @@ test("the process is as the configuration says", () => {
 
 test("a privileged container is held back by nothing, if its pod may have one", () => {
   const privileged = { linux: { securityContext: { privileged: true, maskedPaths: ["/proc/kcore"] } } };
-  assert.throws(() => containerSpec(request(privileged)), { message: "no privileged container allowed in sandbox" });
+  assert.throws(() => containerSpec(request(privileged)), {
+    message: "failed to generate spec opts: no privileged container allowed in sandbox",
+  });
   const spec = containerSpec(request(privileged, privileged));
   assert.deepEqual(spec.process?.capabilities?.bounding, all);
   assert.equal(spec.linux?.maskedPaths, undefined);
@@ -268,7 +270,7 @@ test("a pod with users of its own on the machine's network gets the machine's /s
   ]);
   assert.throws(
     () => containerSpec(request({ linux: { securityContext: { namespaceOptions } } })),
-    /^FlotillaError: user namespace config for sandbox is different from container/,
+    /^FlotillaError: failed to generate spec opts: user namespace config for sandbox is different from container/,
   );
 });
 

@@ -1,4 +1,4 @@
-import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import type {
   ContainerConfig,
   LinuxContainerSecurityContext,
@@ -145,11 +145,17 @@ function requirePossible(
   pod: LinuxSandboxSecurityContext | undefined,
 ): void {
   if (security?.privileged === true && pod?.privileged !== true) {
-    throw new FlotillaError(ErrorKind.Unknown, "no privileged container allowed in sandbox");
+    throw new FlotillaError(
+      ErrorKind.Unknown,
+      "failed to generate spec opts: no privileged container allowed in sandbox",
+    );
   }
   const [own, theirs] = [security?.namespaceOptions?.usernsOptions, pod?.namespaceOptions?.usernsOptions];
   if (!isSameUserNamespace(theirs, own)) {
-    throw new FlotillaError(ErrorKind.Unknown, "user namespace config for sandbox is different from container");
+    throw new FlotillaError(
+      ErrorKind.Unknown,
+      "failed to generate spec opts: user namespace config for sandbox is different from container",
+    );
   }
 }
 
@@ -260,9 +266,4 @@ function finishMounts(
         { source: "/sys", destination: "/sys", type: "bind", options: ["rbind", "rro", "nosuid", "nodev", "noexec"] },
       ]
     : writable;
-}
-
-/** Makes a failure of the specification say which container's it is. */
-export function specFailure(error: unknown, id: string): FlotillaError {
-  return wrapFailure(error, `failed to generate container ${JSON.stringify(id)} spec: failed to generate spec opts`);
 }
