@@ -32,6 +32,7 @@ import { Reloader, type ReloadListener, tellReload } from "./reload.ts";
 import { keepWatchdog, notifyServiceManager } from "./service-manager.ts";
 import { showSourcePlaces } from "./source-places.ts";
 import { idleVariable, onDemandProcesses } from "./startup.ts";
+import { giveUpSystemCalls } from "./system-calls.ts";
 import { openTracer, takeStartContext } from "./tracing/open-tracer.ts";
 import { traceFieldsOf, traceInits } from "./tracing/start-spans.ts";
 import type { Tracer } from "./tracing/tracer.ts";
@@ -102,6 +103,10 @@ export async function runProcess(
   const log = openLog(name, config.log, config.log.hasTraceId && tracer !== undefined ? traceFields : undefined);
   if (config.temp !== "") {
     process.env["TMPDIR"] = config.temp;
+  }
+  const unfiltered = giveUpSystemCalls(name);
+  if (unfiltered !== undefined) {
+    log.warn({ reason: unfiltered }, "system calls are not filtered");
   }
   const stop = new AbortController();
   endOnBug(log);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { lstat, readFile, writeFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { execa } from "execa";
@@ -7,6 +7,7 @@ import { hostPlatform } from "#config/host-platform.ts";
 import { confinementOf, setprivFlags } from "#fleet/confinement.ts";
 import { type ProcessName, privateSocketOf, publicSocketOf } from "#fleet/process-name.ts";
 import { rights } from "#fleet/rights.ts";
+import { systemCallRules } from "#fleet/system-calls.ts";
 import { separateUsers } from "#fleet/users.ts";
 import { type Daemon, startFlotilla, userIds } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
@@ -86,6 +87,35 @@ test("each process has the user, the group and the capabilities of its rights, a
   const nats = daemon.pidOf("nats-server") ?? 0;
   assert.deepEqual(statusLine(nats, "Uid")[0], String(userIds["flotilla-events"]));
   assert.deepEqual(statusLine(nats, "CapBnd"), ["0000000000000000"]);
+});
+
+test("system calls that a process can do without are taken from it, all its threads and what it starts", async () => {
+  const isFiltered = (pid: number): boolean[] =>
+    readdirSync(`/proc/${pid}/task`).map((thread) => statusLine(Number(thread), "Seccomp")[0] === "2");
+  for (const name of members) {
+    const expected = systemCallRules(name) !== undefined;
+    assert.equal(expected, rights[name].capabilities !== "all", name);
+    const found = isFiltered(daemon.pidOf(name) ?? 0);
+    assert.ok(
+      found.every((each) => each === expected),
+      name,
+    );
+  }
+  assert.ok(isFiltered(daemon.pidOf("nats-server") ?? 0).every(Boolean));
+  assert.doesNotMatch(daemon.log(), /system calls are not filtered/);
+  const filter = new URL("../../shared/fleet/system-calls.ts", import.meta.url).href;
+  const connect = async (name: ProcessName): Promise<string> =>
+    await runAs(
+      name,
+      `import net from "node:net";
+       const { giveUpSystemCalls } = await import(${JSON.stringify(filter)});
+       process.stdout.write(giveUpSystemCalls("${name}") ?? "");
+       net.connect(9, "127.0.0.1").on("error", ({ code }) => process.stdout.write(code, () => process.exit(0)));`,
+    );
+  for (const name of ["metadata", "content", "snapshots"] as const) {
+    assert.equal(await connect(name), "EAFNOSUPPORT", name);
+  }
+  assert.equal(await connect("transfer"), "ECONNREFUSED");
 });
 
 test("sockets of processes are for their user and the group, and nobody else", async () => {
