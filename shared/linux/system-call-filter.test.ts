@@ -38,7 +38,8 @@ test("what is denied fails, on every thread and in every child, and all else wor
      const socket = (family) => call("int socket(int a, int b, int c)", family, 1, 0);
      const families = [1, 2, 10, 16].map(socket);
      const ofThreads = fs.readdirSync("/proc/self/task").map((id) => /Seccomp:.(.)/.exec(fs.readFileSync("/proc/self/task/" + id + "/status", "utf8"))[1]);
-     const worker = new Worker("const net = require('node:net'); net.connect(9, '127.0.0.1').on('error', (error) => require('node:worker_threads').parentPort.postMessage(error.code))", { eval: true });
+     const inside = "import net from 'node:net'; import { parentPort } from 'node:worker_threads'; net.connect(9, '127.0.0.1').on('error', ({ code }) => parentPort.postMessage(code))";
+     const worker = new Worker(inside, { eval: true });
      const [inWorker] = await once(worker, "message");
      const { spawnSync } = await import("node:child_process");
      const child = spawnSync("grep", ["-c", "Seccomp:.2", "/proc/self/status"]).stdout.toString();
