@@ -1,6 +1,7 @@
 import { KeyedLock } from "#base/keyed-lock.ts";
 import { wallClock } from "#base/times.ts";
 import { pluginRoot } from "#config/config.ts";
+import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
 import type { Logger } from "#fleet/log.ts";
 import { chooseContentStore } from "#fleet/proxies/content-store.ts";
@@ -17,7 +18,8 @@ import { ensureDirectory } from "./files/directory.ts";
 import { IngestDirectories } from "./files/ingest-files.ts";
 import { ContentLayout } from "./files/layout.ts";
 import { connectBlobIndex } from "./index-client.ts";
-import { contentGrpcPlugin, contentPlugin } from "./plugins.ts";
+import { contentGrpcPlugin, contentPlugin, copiesPlugin } from "./plugins.ts";
+import { CopyBudget } from "./proxied/copy-budget.ts";
 import { ProxiedBlobs } from "./proxied/proxied-blobs.ts";
 import { reconcileFiles } from "./reconcile.ts";
 import { blobsService } from "./rpc/blobs.ts";
@@ -25,6 +27,9 @@ import { contentService } from "./rpc/content.ts";
 
 /** @source containerd v2.3.4 plugins/content/local/store.go `NewLabeledStore` */
 const directoryMode = 0o755;
+
+/** How long a copy of a blob stays after its path was told: jobs that were given it may wait for others. */
+const copyRestMs = 5 * 60_000;
 
 /** Puts the content process together: files below the plugin's root, records in the metadata process. */
 export async function composeContent(context: ProcessContext): Promise<ProcessParts> {
@@ -36,11 +41,18 @@ export async function composeContent(context: ProcessContext): Promise<ProcessPa
   const ingests = new IngestDirectories(layout, wallClock);
   const index = connectBlobIndex(context.connect("metadata"));
   const access = new BlobAccess(index, context.resources.use(new RemovalMarkReader(config.state)));
-  const blobs = new BlobDirectories(layout);
+  const directories = new BlobDirectories(layout);
+  const budget = new CopyBudget({
+    bytesMax: () => pluginTable(config, pluginUri(copiesPlugin)).integer("bytes_max"),
+    restMs: copyRestMs,
+    now: () => performance.now(),
+  });
+  const proxied =
+    proxy === undefined ? undefined : new ProxiedBlobs(directories, layout, new ProxyLinks(context).get(proxy), budget);
   const parts: WriterParts = {
     index,
     ingests,
-    blobs: proxy === undefined ? blobs : new ProxiedBlobs(blobs, layout, new ProxyLinks(context).get(proxy)),
+    blobs: proxied ?? directories,
     digestLocks: new KeyedLock(),
     openIngests: new OpenIngests(wallClock),
     clock: wallClock,
@@ -64,7 +76,18 @@ export async function composeContent(context: ProcessContext): Promise<ProcessPa
         },
       },
       // What a store of somebody else has is not looked at: nobody is asked anything before a client does.
-      ...(proxy === undefined ? [] : [{ manifest: proxy.manifest, init: prepareDirectories }]),
+      ...(proxy === undefined
+        ? []
+        : [
+            {
+              manifest: proxy.manifest,
+              init: async () => {
+                await prepareDirectories();
+                await proxied?.takeStock();
+                return undefined;
+              },
+            },
+          ]),
       { manifest: contentGrpcPlugin, init: () => ({ services: [contentService(parts, access)] }) },
     ],
     services: [blobsService(parts, access, (removal) => logRemoval(log, removal))],
