@@ -3,7 +3,6 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
 import type { Logger } from "#fleet/log.ts";
 import { type DeleteResponseSchema, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
-import { unmountRecursive } from "#linux/mount.ts";
 import { deathEvents } from "./death.ts";
 import { Turns } from "./domain/parallel.ts";
 import type { EventLog } from "./domain/ports.ts";
@@ -82,10 +81,13 @@ export class TaskLifecycle {
     const { table, bundles, mounts, runtime } = this.#parts;
     const { namespace, id, spec, sandboxed } = wanted;
     await table.reserve(namespace, id, wanted.signal);
-    const bundle = await bundles.create(namespace, id, spec).catch((error: unknown) => {
+    let bundle: Bundle;
+    try {
+      bundle = bundles.create(namespace, id, spec);
+    } catch (error) {
       table.release(namespace, id);
       throw error;
-    });
+    }
     const output = new HeldOutput();
     try {
       const rootfs = await mounts.activate(bundle, wanted.request.rootfs ?? [], () =>
@@ -215,9 +217,7 @@ export class TaskLifecycle {
     await this.#erase(await this.#parts.bundles.hide(bundle));
   }
 
-  /** Mounts that the daemon has carried out go after those of the runtime, which lie on them. */
   async #erase(hidden: Bundle): Promise<void> {
-    await unmountRecursive(hidden.path);
     await this.#releaseMounts(hidden);
     await this.#parts.bundles.erase(hidden);
   }

@@ -1,11 +1,13 @@
-import { access, writeFile } from "node:fs/promises";
+import { lstatSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
-import { ErrorKind, isFailure, systemErrorCode } from "#base/errors.ts";
+import { ErrorKind, isFailure } from "#base/errors.ts";
 import { needsMountManager } from "#containerd/managed-mounts.ts";
 import { Mounts } from "#gen/containerd/services/mounts/v1/mounts_pb.ts";
 import type { MountSchema } from "#gen/containerd/types/mount_pb.ts";
 import { Activations } from "#gen/flotilla/mounts/v1/activations_pb.ts";
+import { unmountRecursive } from "#linux/mount.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import type { Bundle } from "./shims/bundles.ts";
@@ -66,9 +68,11 @@ export function connectTaskMounts(snapshots: RpcConnection): TaskMounts {
       }
     },
     async release({ namespace, id, path }) {
-      if (!(await isMarked(path))) {
+      if (!isMarked(path)) {
         return;
       }
+      // What the runtime has mounted lies on them.
+      await unmountRecursive(path);
       try {
         await service.deactivate({ name: id }, { headers: clientHeaders(namespace), timeoutMs: deactivateMsMax });
       } catch (error) {
@@ -80,14 +84,6 @@ export function connectTaskMounts(snapshots: RpcConnection): TaskMounts {
   };
 }
 
-async function isMarked(path: string): Promise<boolean> {
-  try {
-    await access(`${path}/${markName}`);
-    return true;
-  } catch (error) {
-    if (systemErrorCode(error) === "ENOENT") {
-      return false;
-    }
-    throw error;
-  }
+function isMarked(path: string): boolean {
+  return lstatSync(`${path}/${markName}`, { throwIfNoEntry: false }) !== undefined;
 }

@@ -57,7 +57,7 @@ export class ShimSandboxer implements Sandboxer {
     await table.reserve(namespace, id, signal);
     let bundle: Bundle | undefined;
     try {
-      bundle = await bundles.create(namespace, id, spec);
+      bundle = bundles.create(namespace, id, spec);
       await markAsSandbox(bundle);
       const binary = await shims.resolve(runtime?.name ?? "");
       const shim = await shims.start(bundle, binary, runtime?.options);

@@ -23,16 +23,16 @@ async function open(t: TestContext): Promise<{ bundles: Bundles; path: string }>
 
 test("a bundle has the specification byte for byte, and a working directory", async (t) => {
   const { bundles, path } = await open(t);
-  const bundle = await bundles.create("blue", "one", spec({ ociVersion: "1.0", odd: "\u2028 \\/" }));
+  const bundle = bundles.create("blue", "one", spec({ ociVersion: "1.0", odd: "\u2028 \\/" }));
   assert.equal(bundle.path, `${path}/state/blue/one`);
   assert.equal(await readlink(`${bundle.path}/work`), bundle.workPath);
   assert.deepEqual(await readFile(`${bundle.path}/config.json`), spec({ ociVersion: "1.0", odd: "\u2028 \\/" }).value);
   assert.equal((await stat(bundle.path)).mode & 0o777, 0o700);
-  await assert.rejects(bundles.create("blue", "one", undefined), {
+  assert.throws(() => bundles.create("blue", "one", undefined), {
     kind: ErrorKind.Unknown,
     message: `mkdir ${bundle.path}: file exists`,
   });
-  await assert.rejects(bundles.create("blue", "../x", undefined), {
+  assert.throws(() => bundles.create("blue", "../x", undefined), {
     kind: ErrorKind.InvalidArgument,
     message: /^invalid task id \.\.\/x: identifier "\.\.\/x" must match/,
   });
@@ -50,29 +50,29 @@ test("the group that is root in the container may walk into the bundle", {
       ],
     },
   };
-  const found = await stat((await bundles.create("blue", "one", spec(mapped))).path);
+  const found = await stat(bundles.create("blue", "one", spec(mapped)).path);
   assert.deepEqual([found.mode & 0o777, found.gid], [0o710, 4242]);
 });
 
 test("a bundle that can't be made leaves nothing", async (t) => {
   const { bundles, path } = await open(t);
   const broken = create(AnySchema, { typeUrl, value: Buffer.from('{"gidMappings"') });
-  await assert.rejects(bundles.create("blue", "one", broken));
+  assert.throws(() => bundles.create("blue", "one", broken));
   assert.deepEqual(await bundles.list(), { bundles: [], hidden: [], refused: [] });
   await symlink(path, `${path}/state/red`);
-  await assert.rejects(bundles.create("red", "one", undefined), /is no directory/);
+  assert.throws(() => bundles.create("red", "one", undefined), /is no directory/);
 });
 
 test("removing hides first and keeps files that somebody left in the root file system", async (t) => {
   const { bundles, path } = await open(t);
-  const bundle = await bundles.create("blue", "one", spec({}));
+  const bundle = bundles.create("blue", "one", spec({}));
   const incarnation = await incarnationOf(bundle);
   await writeFile(`${bundle.path}/rootfs/file`, "");
   const kept = await bundles.hide(bundle);
   await assert.rejects(bundles.erase(kept), /failed to remove bundle rootfs/);
   assert.deepEqual(await readdir(`${kept.path}/rootfs`), ["file"]);
 
-  const other = await bundles.create("blue", "two", spec({}));
+  const other = bundles.create("blue", "two", spec({}));
   await mkdir(`${path}/state/blue/.two/left`, { recursive: true });
   const hidden = await bundles.hide(other);
   const listed = await bundles.list();
@@ -86,7 +86,7 @@ test("removing hides first and keeps files that somebody left in the root file s
 
 test("working directories without a bundle are erased, and no others", async (t) => {
   const { bundles, path } = await open(t);
-  await bundles.create("blue", "one", spec({}));
+  bundles.create("blue", "one", spec({}));
   await mkdir(`${path}/root/blue/stray/deep`, { recursive: true });
   await bundles.eraseStrayWorkDirectories();
   assert.deepEqual(await readdir(`${path}/root/blue`), ["one"]);

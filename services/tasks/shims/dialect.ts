@@ -1,4 +1,4 @@
-import { stat } from "node:fs/promises";
+import { statSync } from "node:fs";
 import { runProgram } from "#linux/program.ts";
 import { isFirstGenerationShim, isRuncShim } from "./binary.ts";
 import type { StartDialect } from "./bootstrap.ts";
@@ -18,7 +18,7 @@ export class StartDialects {
   readonly #known = new Map<string, { readonly stamp: string; readonly dialects: Promise<readonly StartDialect[]> }>();
 
   async find(path: string): Promise<readonly StartDialect[]> {
-    const { mtimeNs, size, ino } = await stat(path, { bigint: true });
+    const { mtimeNs, size, ino } = statSync(path, { bigint: true });
     const stamp = `${ino}-${size}-${mtimeNs}`;
     const known = this.#known.get(path);
     if (known?.stamp === stamp) {

@@ -1,4 +1,4 @@
-import { rename, writeFile } from "node:fs/promises";
+import { renameSync, writeFileSync } from "node:fs";
 import { readFileIfThere } from "#base/durable-file.ts";
 import { formatEndpoint, parseStartReply, type ShimEndpoint } from "./bootstrap.ts";
 import type { Bundle } from "./bundles.ts";
@@ -19,8 +19,8 @@ export async function readEndpoint({ path }: Pick<Bundle, "path">): Promise<Shim
 }
 
 /** Writes where the shim listens, in one step. */
-export async function writeEndpoint({ path }: Pick<Bundle, "path">, endpoint: ShimEndpoint): Promise<void> {
+export function writeEndpoint({ path }: Pick<Bundle, "path">, endpoint: ShimEndpoint): void {
   const target = `${path}/${endpointFileName}`;
-  await writeFile(`${target}.new`, formatEndpoint(endpoint), { mode: 0o644 });
-  await rename(`${target}.new`, target);
+  writeFileSync(`${target}.new`, formatEndpoint(endpoint), { mode: 0o644 });
+  renameSync(`${target}.new`, target);
 }

@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { writeFileSync } from "node:fs";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { readFileIfThere } from "#base/durable-file.ts";
 import { isFailure, systemErrorCode, wrapFailure } from "#base/errors.ts";
@@ -82,7 +82,7 @@ export class ShimManager {
 
   /** Connects to a shim that serves another bundle, and keeps in this bundle where it listens. */
   async join(bundle: Bundle, endpoint: ShimEndpoint): Promise<Shim> {
-    await writeEndpoint(bundle, endpoint);
+    writeEndpoint(bundle, endpoint);
     return this.#connect(bundle, endpoint, { timeoutMs: connectTimeoutMs });
   }
 
@@ -162,18 +162,13 @@ export class ShimManager {
   }
 
   async #startAndConnect(bundle: Bundle, binary: string, options: Any | undefined): Promise<Shim> {
-    await Promise.all([
-      this.#programs.prepare(binary),
-      writeFile(`${bundle.path}/${binaryFileName}`, binary, { mode: 0o600 }),
-    ]);
+    writeFileSync(`${bundle.path}/${binaryFileName}`, binary, { mode: 0o600 });
+    await this.#programs.prepare(binary);
     const log = this.#openLog(bundle);
     try {
       const endpoint = await this.#programs.start(bundle, binary, options);
-      const [shim] = await Promise.all([
-        this.#connect(bundle, endpoint, { timeoutMs: connectTimeoutMs, log }),
-        writeEndpoint(bundle, endpoint),
-      ]);
-      return shim;
+      writeEndpoint(bundle, endpoint);
+      return await this.#connect(bundle, endpoint, { timeoutMs: connectTimeoutMs, log });
     } catch (error) {
       log.close();
       throw error;
@@ -214,8 +209,11 @@ export class ShimManager {
    * each deletion.
    */
   async #cleanUpAfterForeignShim(bundle: Bundle, endpoint: ShimEndpoint): Promise<void> {
+    if (endpoint.version >= sandboxVersion) {
+      return;
+    }
     const binary = await readBinaryPath(bundle);
-    if (binary !== undefined && endpoint.version < sandboxVersion && !isRuncShim(binary)) {
+    if (binary !== undefined && !isRuncShim(binary)) {
       await this.cleanUp(bundle);
     }
   }

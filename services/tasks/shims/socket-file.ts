@@ -1,4 +1,5 @@
-import { lstat, rm } from "node:fs/promises";
+import { lstatSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import net from "node:net";
 import { systemErrorCode } from "#base/errors.ts";
 
@@ -9,14 +10,14 @@ import { systemErrorCode } from "#base/errors.ts";
  */
 export async function removeDeadSocket(address: string): Promise<void> {
   const path = address.replace(/^unix:\/\//, "");
-  if (path.startsWith("/") && (await isSocket(path)) && !(await isListening(path))) {
+  if (path.startsWith("/") && isSocket(path) && !(await isListening(path))) {
     await rm(path, { force: true });
   }
 }
 
-async function isSocket(path: string): Promise<boolean> {
+function isSocket(path: string): boolean {
   try {
-    return (await lstat(path)).isSocket();
+    return lstatSync(path).isSocket();
   } catch {
     return false;
   }
