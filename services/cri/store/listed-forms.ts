@@ -10,6 +10,8 @@ export class ListedForms<T extends object> {
   readonly #encode: (item: T) => Uint8Array;
   readonly #stateOf: (item: T) => unknown;
   readonly #forms = new WeakMap<T, { readonly state: unknown; readonly bytes: Uint8Array }>();
+  /** The last list, which is the next one as well when nothing has changed. */
+  #last: { readonly forms: readonly Uint8Array[]; readonly answer: EncodedResponse } | undefined;
 
   /**
    * @param encode - Makes the form of a thing.
@@ -34,7 +36,14 @@ export class ListedForms<T extends object> {
 
   /** An answer that holds things in field 1, as all lists of the kubelet's API do. */
   list(items: readonly T[]): EncodedResponse {
-    return new EncodedResponse(encodeRecords(items.map((item) => this.of(item))));
+    const forms = items.map((item) => this.of(item));
+    const last = this.#last;
+    if (last?.forms.length === forms.length && forms.every((form, index) => form === last.forms[index])) {
+      return last.answer;
+    }
+    const answer = new EncodedResponse(encodeRecords(forms));
+    this.#last = { forms, answer };
+    return answer;
   }
 
   /** The same in pieces of at most `lengthMax` things. */
