@@ -8,8 +8,8 @@ import { criCall } from "../peers.ts";
 import { hasHostNetwork, type PodTable } from "../store/pod.ts";
 import { forwardPort } from "../streaming/port-connection.ts";
 import type { ProcessStreams, StreamRuntime, TerminalSize } from "../streaming/stream-runtime.ts";
-import { type ExecParts, type ExecTarget, type ExecWishes, runInContainer } from "./exec-process.ts";
-import { type ContainerFinder, findRunning, type StreamedContainer } from "./streamed-container.ts";
+import { type ExecParts, type ExecWishes, runInContainer } from "./exec-process.ts";
+import { type ContainerFinder, findRunning } from "./streamed-container.ts";
 
 /** What streams to containers and pods take. */
 export interface ContainerStreamParts extends ExecParts {
@@ -28,14 +28,15 @@ export interface ContainerStreamParts extends ExecParts {
 export async function execInContainer(parts: ContainerStreamParts, id: string, wishes: ExecWishes): Promise<number> {
   try {
     const container = findRunning(parts.containers, id, `failed to find container "${id}" in store`);
-    return await runInContainer(parts, await targetOf(parts, container), wishes);
+    const { id: containerId, stateDirectory } = container;
+    const findProcess = (): Promise<OciProcess> => processOf(parts, containerId);
+    return await runInContainer(parts, { id: containerId, stateDirectory, findProcess }, wishes);
   } catch (error) {
     throw wrapFailure(error, "failed to exec in container");
   }
 }
 
-async function targetOf({ records }: ContainerStreamParts, container: StreamedContainer): Promise<ExecTarget> {
-  const { id, stateDirectory } = container;
+async function processOf({ records }: ContainerStreamParts, id: string): Promise<OciProcess> {
   let process: OciProcess | undefined;
   try {
     const { container: record } = await records.get({ id }, criCall());
@@ -47,7 +48,7 @@ async function targetOf({ records }: ContainerStreamParts, container: StreamedCo
   if (process === undefined) {
     throw new FlotillaError(ErrorKind.Unknown, `the specification of container "${id}" has no process`);
   }
-  return { id, stateDirectory, process };
+  return process;
 }
 
 /**

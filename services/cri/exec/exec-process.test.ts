@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import type { OciProcess } from "../containers/spec/oci-spec.ts";
 import type { ByteSink } from "../logs/byte-streams.ts";
 import type { ProcessStreams } from "../streaming/stream-runtime.ts";
 import { type ExecParts, type ExecTasks, type ExecWishes, runInContainer } from "./exec-process.ts";
@@ -81,15 +82,20 @@ async function run(
   t.after(() => rm(stateDirectory, { recursive: true, force: true }));
   const log = { error: assert.fail } as unknown as ExecParts["log"];
   const parts: ExecParts = { tasks: tasks.client as unknown as ExecTasks, drainMs, log };
-  const process = { cwd: "/", env: ["PATH=/bin", "TERM=dumb"], args: ["init"] };
+  const findProcess = (): Promise<OciProcess> =>
+    Promise.resolve({ cwd: "/", env: ["PATH=/bin", "TERM=dumb"], args: ["init"] } as unknown as OciProcess);
   try {
-    return await runInContainer(parts, { id: "c1", stateDirectory, process } as Parameters<typeof runInContainer>[1], {
-      command: ["cmd", "arg"],
-      timeoutMs: 0,
-      signal: new AbortController().signal,
-      ...wishes,
-      streams: { tty: false, ...wishes.streams },
-    });
+    return await runInContainer(
+      parts,
+      { id: "c1", stateDirectory, findProcess },
+      {
+        command: ["cmd", "arg"],
+        timeoutMs: 0,
+        signal: new AbortController().signal,
+        ...wishes,
+        streams: { tty: false, ...wishes.streams },
+      },
+    );
   } finally {
     assert.deepEqual(readdirSync(join(stateDirectory, "io")), [], "the pipes are gone");
   }

@@ -32,8 +32,8 @@ export interface ExecTarget {
   readonly id: string;
   /** Of the container, in the state that a reboot forgets. */
   readonly stateDirectory: string;
-  /** The container's own process, whose user, environment and rights are taken over. */
-  readonly process: OciProcess;
+  /** Finds out about the container's own process, whose user, environment and rights are taken over. */
+  readonly findProcess: () => Promise<OciProcess>;
 }
 
 /** What is run. */
@@ -68,15 +68,19 @@ export async function runInContainer(parts: ExecParts, target: ExecTarget, wishe
   const { streams } = wishes;
   const execId = randomBytes(32).toString("hex");
   const names = { containerId: target.id, execId };
-  await using io = await ExecIo.create(target.stateDirectory, execId, {
-    terminal: streams.tty,
-    stdin: streams.stdin !== undefined,
-  });
+  const [made, found] = await Promise.allSettled([
+    ExecIo.create(target.stateDirectory, execId, { terminal: streams.tty, stdin: streams.stdin !== undefined }),
+    target.findProcess(),
+  ]);
+  if (made.status === "rejected") {
+    throw made.reason;
+  }
+  await using io = made.value;
+  if (found.status === "rejected") {
+    throw found.reason;
+  }
   await asked(`failed to create exec "${execId}"`, () =>
-    tasks.exec(
-      { ...names, ...io.paths, spec: processSpec(target.process, wishes) },
-      criCall({ signal: wishes.signal }),
-    ),
+    tasks.exec({ ...names, ...io.paths, spec: processSpec(found.value, wishes) }, criCall({ signal: wishes.signal })),
   );
   const process = new ExecProcess(parts, names);
   try {

@@ -99,12 +99,12 @@ export class PodNetworks {
   }
 
   /**
-   * Detaches a pod from its networks. May be repeated, also when the namespace is gone.
+   * Detaches a pod from its networks, from all at once. May be repeated, also when the namespace is gone.
    *
    * @throws {@link FlotillaError} `unknown` with containerd's text.
    */
   async tearDown(pod: NetworkedPod): Promise<void> {
-    for (const { network, interfaceName } of await this.#networksOf(pod)) {
+    await together(await this.#networksOf(pod), async ({ network, interfaceName }) => {
       try {
         await removeNetwork(this.#tools, network, attachmentOf(pod, interfaceName));
       } catch (error) {
@@ -116,7 +116,7 @@ export class PodNetworks {
           throw error;
         }
       }
-    }
+    });
   }
 
   /** Why pods can't be attached to the common network now; undefined when they can. */
