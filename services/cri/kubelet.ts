@@ -11,6 +11,8 @@ import { type ContainerStreamParts, containerStreams } from "./exec/container-st
 import type { StreamedContainer } from "./exec/streamed-container.ts";
 import type { Images } from "./images/images.ts";
 import { imagesPlugin } from "./images-plugin.ts";
+import type { CriMetrics } from "./metrics/cri-metrics.ts";
+import { timedCalls } from "./metrics/timed-calls.ts";
 import { PodNetworks } from "./network/pod-networks.ts";
 import { cniCacheDirectory } from "./network/result-cache.ts";
 import { updateRuntimeConfigCall } from "./network/update-runtime-config-call.ts";
@@ -42,6 +44,7 @@ export interface KubeletSources {
   readonly settings: CriSettings;
   readonly peers: CriPeers;
   readonly images: Images;
+  readonly metrics: CriMetrics;
 }
 
 /** What answers the kubelet about pods and containers. */
@@ -54,7 +57,7 @@ export interface Kubelet {
 /** Puts pods, containers, streams and events together. */
 export async function openKubelet(context: ProcessContext, sources: KubeletSources): Promise<Kubelet> {
   const { config, log, stopping, resources } = context;
-  const { settings, peers, images } = sources;
+  const { settings, peers, images, metrics } = sources;
   const machine = await exploreMachine(settings);
   const networks = new PodNetworks(settings.network, settings.runtimes.values(), cniCacheDirectory);
   context.onReload((next) => {
@@ -72,6 +75,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       return { pod: pod === undefined ? undefined : podStatus(pod), containers: containers.statuses(id) };
     },
   });
+  metrics.watchEvents(() => events.dropped);
   const nri = openNri(context, sources, () => ({ pods, containers }));
   const known = (): Promise<Machine> => Promise.resolve(machine);
   const containers = openContainers(
@@ -107,6 +111,8 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
   const server = resources.use(
     await StreamingServer.start(readStreamingSettings(config), containerStreams(streamParts, stopping)),
   );
+  const podHandlers = podCalls(podParts);
+  const timed = timedCalls(metrics, { pods, containers: containers.table }, { ...podHandlers, ...containers.calls });
   const deprecations = await findDeprecations(config, [imagesPlugin, runtimePlugin]);
   return {
     handlers: {
@@ -118,9 +124,10 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
         handlers: runtimeHandlers({ settings, peers, log }, machine),
         deprecations,
       }),
-      ...updateRuntimeConfigCall(settings, networks, log),
-      ...podCalls(podParts),
+      ...updateRuntimeConfigCall(settings, { networks, metrics }, log),
+      ...podHandlers,
       ...containers.calls,
+      ...timed,
       ...streamingCalls({ ...streamParts, events, server }),
       ...checkpointCall(settings),
       ...statsCalls(containers.parts),
@@ -144,7 +151,7 @@ interface PodSurroundings {
 
 function openPods(
   { log, stopping }: ProcessContext,
-  { settings, peers, images }: KubeletSources,
+  { settings, peers, images, metrics }: KubeletSources,
   { machine, networks, pods, containers, events, observers }: PodSurroundings,
 ): PodParts {
   return {
@@ -158,6 +165,7 @@ function openPods(
     observers,
     machine,
     seccompOf: (podConfig) => pauseSeccomp(podConfig, settings, machine),
+    metrics,
     publish: ({ id }, type) => events.publish(id, id, type),
     log,
     stopping,

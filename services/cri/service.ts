@@ -6,6 +6,7 @@ import { type CriSettings, ineffectiveSettings, readCriSettings } from "./config
 import { type Images, openImages } from "./images/images.ts";
 import { imagesPlugin } from "./images-plugin.ts";
 import { type Kubelet, openKubelet } from "./kubelet.ts";
+import { CriMetrics } from "./metrics/cri-metrics.ts";
 import { nriPlugin } from "./nri-plugin.ts";
 import { connectPeers } from "./peers.ts";
 import { Gate } from "./rpc/gate.ts";
@@ -17,6 +18,7 @@ import { serverPlugin } from "./server-plugin.ts";
 export function composeCri(context: ProcessContext): ProcessParts {
   const gate = new Gate();
   const peers = connectPeers(context);
+  const metrics = new CriMetrics();
   let images: Images | undefined;
   let settings: CriSettings | undefined;
   let kubelet: Kubelet | undefined;
@@ -51,11 +53,12 @@ export function composeCri(context: ProcessContext): ProcessParts {
             const missing = settings === undefined ? runtimePlugin : imagesPlugin;
             throw new Error(`plugin ${pluginUri(missing)} is not loaded`);
           }
-          kubelet = await openKubelet(context, { settings, images, peers });
+          kubelet = await openKubelet(context, { settings, images, peers, metrics });
           return { services: [bindService(RuntimeService, gate.guard(RuntimeService, kubelet.handlers))] };
         },
       },
     ],
+    measure: () => [...metrics.families(), ...(images?.metrics.families() ?? [])],
     onReady: async () => {
       await images?.start();
       await kubelet?.recover();

@@ -45,6 +45,11 @@ export class ContainerEvents {
     );
   }
 
+  /** How many events nobody has taken in time. */
+  get dropped(): number {
+    return this.#feed.dropped;
+  }
+
   /**
    * What happens from now on, until the signal aborts.
    *

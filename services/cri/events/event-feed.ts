@@ -21,10 +21,16 @@ export class EventFeed<T> {
   readonly #subscribers = new Set<Subscriber<T>>();
   readonly #nowMs: () => number;
   #kept: KeptEvent<T>[] = [];
+  #dropped = 0;
 
   /** @param nowMs - A clock that does not go back. */
   constructor(nowMs: () => number = () => performance.now()) {
     this.#nowMs = nowMs;
+  }
+
+  /** How many events nobody has taken in time. */
+  get dropped(): number {
+    return this.#dropped;
   }
 
   publish(event: T): void {
@@ -69,7 +75,9 @@ export class EventFeed<T> {
   #forgetOld(): void {
     const oldestMs = this.#nowMs() - keptMsMax;
     const firstFresh = this.#kept.findIndex(({ atMs }) => atMs >= oldestMs);
-    this.#kept = firstFresh === -1 ? [] : this.#kept.slice(Math.max(firstFresh, this.#kept.length - waitingEventsMax));
+    const before = this.#kept.length;
+    this.#kept = firstFresh === -1 ? [] : this.#kept.slice(Math.max(firstFresh, before - waitingEventsMax));
+    this.#dropped += before - this.#kept.length;
   }
 }
 

@@ -4,6 +4,7 @@ import { KeyedLock } from "#base/keyed-lock.ts";
 import { normalizeImageName } from "#containerd/image-reference.ts";
 import { isLayerType } from "#containerd/media-types.ts";
 import type { AuthConfig, PodSandboxConfig } from "#gen/runtime/v1/api_pb.ts";
+import type { PullMetrics } from "../metrics/pull-metrics.ts";
 import { type CriPeers, criCall } from "../peers.ts";
 import { credentialsFor } from "./credentials.ts";
 import { criImageLabels } from "./image-labels.ts";
@@ -32,6 +33,7 @@ export interface ImagePullerParts {
   readonly settings: ImageSettings;
   /** Where a snapshotter keeps its files, or "" where that is not known. */
   readonly rootOf: (snapshotter: string) => string;
+  readonly metrics: PullMetrics;
 }
 
 /** Brings images for the kubelet and for pods. */
@@ -50,7 +52,11 @@ export class ImagePuller {
    * @throws {@link FlotillaError} `unknown` for what is no name; else of the transfer.
    * @source containerd v2.3.4 internal/cri/server/images/image_pull.go `PullImage`
    */
-  async pull(name: string, purpose: PullPurpose): Promise<LocalImage> {
+  pull(name: string, purpose: PullPurpose): Promise<LocalImage> {
+    return this.#parts.metrics.during(() => this.#pull(name, purpose));
+  }
+
+  async #pull(name: string, purpose: PullPurpose): Promise<LocalImage> {
     const { peers, store, settings } = this.#parts;
     let reference: string;
     try {

@@ -1,5 +1,6 @@
 import { pluginRoot } from "#config/config.ts";
 import type { ProcessContext } from "#fleet/run.ts";
+import { PullMetrics } from "../metrics/pull-metrics.ts";
 import type { CriPeers } from "../peers.ts";
 import { followImages } from "./image-events.ts";
 import { ImagePuller } from "./image-puller.ts";
@@ -13,6 +14,7 @@ export interface Images {
   readonly store: ImageStore;
   readonly puller: ImagePuller;
   readonly usages: SnapshotUsages;
+  readonly metrics: PullMetrics;
   /** Where a snapshotter keeps its files. */
   readonly rootOf: (snapshotter: string) => string;
   /** Takes in what is there, and follows what others do from then on. */
@@ -44,7 +46,8 @@ export function openImages(
   });
   const store = new ImageStore({ peers, pinned: settings.pinned, log });
   const rootOf = (snapshotter: string): string => pluginRoot(config, `io.containerd.snapshotter.v1.${snapshotter}`);
-  const puller = new ImagePuller({ peers, store, settings, rootOf });
+  const metrics = new PullMetrics();
+  const puller = new ImagePuller({ peers, store, settings, rootOf, metrics });
   const snapshotters = (): string[] => [
     ...new Set([settings.snapshotter, ...Object.values(settings.snapshotterOfRuntime), ...snapshottersOfRuntimes()]),
   ];
@@ -54,6 +57,7 @@ export function openImages(
     store,
     puller,
     usages,
+    metrics,
     rootOf,
     async start() {
       await store.load(stopping);

@@ -122,13 +122,17 @@ export class PodNetworks {
   /** Why pods can't be attached to the common network now; undefined when they can. */
   async trouble(): Promise<string | undefined> {
     try {
-      const networks = await this.#ready(this.#directory(commonNetwork));
-      for (const { network } of networks) {
-        await checkNetworkStatus(this.#tools, network);
-      }
+      await this.requireReady();
       return undefined;
     } catch (error) {
       return errorMessage(error);
+    }
+  }
+
+  /** @throws Why pods can't be attached to the common network now. */
+  async requireReady(): Promise<void> {
+    for (const { network } of await this.#ready(this.#directory(commonNetwork))) {
+      await checkNetworkStatus(this.#tools, network);
     }
   }
 

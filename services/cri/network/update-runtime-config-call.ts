@@ -7,6 +7,7 @@ import type { Logger } from "#fleet/log.ts";
 import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 import type { NetworkSettings } from "../config.ts";
+import type { CriMetrics } from "../metrics/cri-metrics.ts";
 import { fillTemplate } from "./go-template.ts";
 import type { PodNetworks } from "./pod-networks.ts";
 
@@ -20,7 +21,7 @@ const confFileName = "10-containerd-net.conflist";
  */
 export function updateRuntimeConfigCall(
   settings: { readonly network: NetworkSettings },
-  networks: PodNetworks,
+  { networks, metrics }: { readonly networks: PodNetworks; readonly metrics: CriMetrics },
   log: Logger,
 ): Pick<Handlers<typeof RuntimeService>, "updateRuntimeConfig"> {
   return {
@@ -36,7 +37,13 @@ export function updateRuntimeConfigCall(
         log.info("No cni config template is specified, wait for other system components to drop the config.");
         return {};
       }
-      if ((await networks.trouble()) === undefined) {
+      const isReady = await metrics
+        .network("get_pod_network_status", () => networks.requireReady())
+        .then(
+          () => true,
+          () => false,
+        );
+      if (isReady) {
         log.info({ template: confTemplate }, "Network plugin is ready, skip generating cni config from template");
         return {};
       }

@@ -3,6 +3,7 @@ import type { ContainerEventType, LinuxContainerResources, PodSandboxConfig } fr
 import type { CriSettings } from "../config.ts";
 import type { ImageConfig, MachineFacts } from "../containers/spec/container-spec.ts";
 import type { OciSeccomp } from "../containers/spec/oci-spec.ts";
+import type { CriMetrics } from "../metrics/cri-metrics.ts";
 import type { PodNetworks } from "../network/pod-networks.ts";
 import type { CriPeers } from "../peers.ts";
 import type { NameTable } from "../store/name-table.ts";
@@ -68,6 +69,7 @@ export interface PodParts {
   readonly images: PodImages;
   readonly containers: PodContainers;
   readonly observers: PodObservers;
+  readonly metrics: CriMetrics;
   readonly machine: MachineFacts;
   /** The filter of system calls of a pause container, if it gets one. */
   readonly seccompOf: (config: PodSandboxConfig) => Promise<OciSeccomp | undefined>;

@@ -116,7 +116,9 @@ async function bringUp(parts: PodParts, pod: Pod, undo: Undo, signal: AbortSigna
   if (pod.sandboxer === "podsandbox") {
     await makePauseContainer(parts, pod, signal);
   }
-  await startSandbox(parts, pod, undo, signal);
+  await parts.metrics.timed("sandbox_runtime_create", pod.runtime?.type ?? "", () =>
+    startSandbox(parts, pod, undo, signal),
+  );
   const record = {
     sandboxId: id,
     labels: sandboxLabels(pod),
@@ -164,11 +166,17 @@ async function recordSandbox({ peers }: PodParts, pod: Pod, undo: Undo, signal: 
   undo.add("its record", () => ignoreAbsence(peers.sandboxes.delete({ sandboxId: id }, criCall())));
 }
 
-async function makeNetwork({ settings, networks }: PodParts, pod: Pod, undo: Undo, signal: AbortSignal): Promise<void> {
+async function makeNetwork(
+  { settings, networks, metrics }: PodParts,
+  pod: Pod,
+  undo: Undo,
+  signal: AbortSignal,
+): Promise<void> {
   const { id, config, netnsPath } = pod;
   if (netnsPath === "") {
     return;
   }
+  const startedMs = performance.now();
   const directory = settings.network.netnsDirectory;
   const users = config.linux?.securityContext?.namespaceOptions?.usernsOptions;
   undo.add("its network namespace", async () => {
@@ -186,7 +194,7 @@ async function makeNetwork({ settings, networks }: PodParts, pod: Pod, undo: Und
   }
   undo.add("its network", async () => {
     try {
-      await networks.tearDown(pod);
+      await metrics.network("tear_down_pod", () => networks.tearDown(pod));
     } catch (error) {
       // What was never set up may not be there to be undone.
       if (pod.network !== undefined) {
@@ -195,13 +203,14 @@ async function makeNetwork({ settings, networks }: PodParts, pod: Pod, undo: Und
     }
   });
   try {
-    const { result, ip, additionalIps } = await networks.setUp(pod, signal);
+    const { result, ip, additionalIps } = await metrics.network("set_up_pod", () => networks.setUp(pod, signal));
     pod.network = result;
     pod.ip = ip;
     pod.additionalIps = additionalIps;
   } catch (error) {
     throw wrapFailure(error, `failed to setup network for sandbox ${quote(id)}`);
   }
+  metrics.took("sandbox_create_network", startedMs);
 }
 
 /** Makes what the pod needs besides its network: files, and the image and root file system of its pause container. */

@@ -21,8 +21,9 @@ const killedStatus = 137;
  * @source containerd v2.3.4 internal/cri/server/sandbox_stop.go `stopPodSandbox`
  */
 export async function stopPod(parts: PodParts, pod: Pod): Promise<void> {
-  const { peers, containers, observers, log } = parts;
+  const { peers, containers, observers, metrics, log } = parts;
   const { id, sandboxer } = pod;
+  const startedMs = performance.now();
   await containers.stopAll(id);
   if (pod.state !== "notready") {
     try {
@@ -36,6 +37,7 @@ export async function stopPod(parts: PodParts, pod: Pod): Promise<void> {
     // Who waits for it learns of it later; whoever asks from now on shall not see it ready.
     noteEnd(parts, pod, { status: killedStatus, atNs: wallClock() });
   }
+  metrics.took("sandbox_runtime_stop", startedMs, pod.runtimeHandler);
   await unmountPodFiles(pod);
   await observers.stopPod(pod).catch((error: unknown) => {
     log.error({ pod: id, err: error }, "NRI sandbox stop notification failed");
@@ -43,13 +45,15 @@ export async function stopPod(parts: PodParts, pod: Pod): Promise<void> {
   await takeOffNetwork(parts, pod);
 }
 
-async function takeOffNetwork({ networks, log }: PodParts, pod: Pod): Promise<void> {
+async function takeOffNetwork({ networks, metrics, log }: PodParts, pod: Pod): Promise<void> {
   const { id, netnsPath } = pod;
   if (netnsPath === "") {
     return;
   }
+  const startedMs = performance.now();
+  const attached = { ...pod, netnsPath: isNamespace(netnsPath) ? netnsPath : "" };
   try {
-    await networks.tearDown({ ...pod, netnsPath: isNamespace(netnsPath) ? netnsPath : "" });
+    await metrics.network("tear_down_pod", () => networks.tearDown(attached));
   } catch (error) {
     if (pod.network !== undefined) {
       throw wrapFailure(error, `failed to destroy network for sandbox ${quote(id)}`);
@@ -65,4 +69,5 @@ async function takeOffNetwork({ networks, log }: PodParts, pod: Pod): Promise<vo
   } catch (error) {
     throw wrapFailure(error, `failed to remove network namespace for sandbox ${quote(id)}`);
   }
+  metrics.took("sandbox_delete_network", startedMs);
 }
