@@ -24,13 +24,13 @@ export function connectRecords(connection: RpcConnection): Records {
         createdAt: container?.createdAt,
       };
     },
-    async hasSandbox(namespace, id) {
+    async findSandboxer(namespace, id) {
       try {
-        await sandboxes.get({ sandboxId: id }, { headers: clientHeaders(namespace) });
-        return true;
+        const { sandbox } = await sandboxes.get({ sandboxId: id }, { headers: clientHeaders(namespace) });
+        return sandbox?.sandboxer ?? "";
       } catch (error) {
         if (isFailure(error, ErrorKind.NotFound)) {
-          return false;
+          return undefined;
         }
         throw error;
       }

@@ -152,7 +152,11 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             shims,
             timeouts,
             log,
-            hasSandbox: (namespace, id) => records.hasSandbox(namespace, id),
+            hasSandbox: async (namespace, id) => {
+              const sandboxer = await records.findSandboxer(namespace, id);
+              // A sandbox of a pause container is its task, and is none without it.
+              return sandboxer !== undefined && sandboxer !== podSandboxPlugin.id;
+            },
           });
           await bundles.prepare();
           lifecycle = new TaskLifecycle({ runtime, bundles, mounts: managedMounts, table, events, log });

@@ -119,7 +119,8 @@ export class TasksRig implements AsyncDisposable {
   readonly #cleanup: AsyncDisposableStack;
   readonly #logLevel: string;
   readonly #containers = new Map<string, MessageInitShape<(typeof Containers.method.get)["output"]>["container"]>();
-  readonly #sandboxes = new Set<string>();
+  /** By id, who makes each. */
+  readonly #sandboxes = new Map<string, string>();
   #waiting: (() => void)[] = [];
   #child: ChildProcess | undefined;
   #connection: RpcConnection | undefined;
@@ -239,8 +240,8 @@ export class TasksRig implements AsyncDisposable {
     return this.#containers.get(id);
   }
 
-  addSandbox(id: string): void {
-    this.#sandboxes.add(id);
+  addSandbox(id: string, sandboxer = ""): void {
+    this.#sandboxes.set(id, sandboxer);
   }
 
   /** A specification of a process, for exec. */
@@ -380,10 +381,11 @@ export class TasksRig implements AsyncDisposable {
           }),
           bindService(Store, {
             get: ({ sandboxId }) => {
-              if (!this.#sandboxes.has(sandboxId)) {
+              const sandboxer = this.#sandboxes.get(sandboxId);
+              if (sandboxer === undefined) {
                 throw failure(ErrorKind.NotFound, `sandbox ${sandboxId}`);
               }
-              return {};
+              return { sandbox: { sandboxId, sandboxer } };
             },
           }),
         ],

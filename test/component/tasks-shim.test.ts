@@ -3,7 +3,6 @@ import { constants, existsSync } from "node:fs";
 import { mkdir, open, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import test from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import { execa } from "execa";
@@ -115,6 +114,8 @@ test("shims that died or were left behind while no process ran are cleared away"
     { cwd: leaked, input: "", env: { TTRPC_ADDRESS: `${grpcAddress}.ttrpc` } },
   );
   assert.equal((await rig.shims()).length, 1);
+  // Its pause container may have been deleted a moment before.
+  rig.addSandbox("leaked", "podsandbox");
 
   await rig.startProcess();
   assert.match(rig.log, /no shim listens at unix:\/\/\/run\/containerd\/s\/[0-9a-f]{64}/);
@@ -182,7 +183,7 @@ test("what a container has put out last waits for its client until the task is d
   const [stdout, stderr] = [`${rig.directory}/stdout`, `${rig.directory}/stderr`];
   makeFifo(stdout, 0o700);
   makeFifo(stderr, 0o700);
-  rig.addContainer("one", { args: ["sh", "-c", "sleep 1; echo last"] });
+  rig.addContainer("one", { args: ["sh", "-c", "until [ -e /told ]; do sleep 0.1; done; echo last"] });
   const client = await open(stdout, constants.O_RDONLY | constants.O_NONBLOCK);
   await rig.tasks.create({ containerId: "one", ...rig.bindRootfs(), stdout, stderr }, rig.headers);
   await rig.tasks.start({ containerId: "one" }, rig.headers);
@@ -190,19 +191,24 @@ test("what a container has put out last waits for its client until the task is d
   // Whoever takes up its tasks holds the pipe as its predecessor did.
   await rig.endProcess("SIGKILL");
   await rig.startProcess();
-  const held = async (): Promise<number> => {
-    const paths = await readdir(`/proc/${rig.pid}/fd`);
-    const targets = await Promise.all(paths.map((name) => readlink(`/proc/${rig.pid}/fd/${name}`).catch(() => "")));
-    return targets.filter((target) => target === stdout).length;
+  const descriptorsOf = async (pid: number): Promise<string[]> => {
+    const names = await readdir(`/proc/${pid}/fd`);
+    return await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => "")));
   };
+  const held = async (): Promise<number> => (await descriptorsOf(rig.pid)).filter((target) => target === stdout).length;
   await until(
     async () => (await held()) === 1,
     () => "the pipe is not held",
     20_000,
   );
+  await writeFile(`${rig.rootfs}/told`, "");
   await rig.tasks.wait({ containerId: "one" }, rig.headers);
-  // The shim lets its pipe go a moment after the end was told.
-  await delay(500);
+  const [shim] = await rig.shims();
+  await until(
+    async () => !(await descriptorsOf(shim ?? 0)).includes(stdout),
+    () => "the shim has not let its pipe go",
+    20_000,
+  );
   const next = await open(stdout, constants.O_RDONLY | constants.O_NONBLOCK);
   const { buffer, bytesRead } = await next.read(Buffer.alloc(20), 0, 20);
   await next.close();

@@ -13,6 +13,7 @@ import {
   ContainerState,
   type LinuxContainerSecurityContextSchema,
   NamespaceMode,
+  PodSandboxState,
   SecurityProfile_ProfileType as ProfileType,
   Signal,
   SupplementalGroupsPolicy,
@@ -21,7 +22,7 @@ import { readMountInfo } from "#linux/mount-info.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { CriRig, cniDirectory, nothingLeft, type PodConfig, podConfig } from "../kit/cri-rig.ts";
 import { busyboxImage } from "../kit/image.ts";
-import { until } from "../kit/processes.ts";
+import { listProcesses, sendSignal, until } from "../kit/processes.ts";
 
 /** What the kubelet does with containers, in pods that have the network of the machine unless a test is about it. */
 
@@ -339,6 +340,23 @@ test("an image is a volume of several containers, and goes with its pod", { skip
     assert.match(found?.superOptions ?? "", /volatile/);
   }
   assert.deepEqual(await readdir(volumes), []);
+});
+
+test("a container whose shim is killed has been killed, and its pod is not ready", { skip }, async () => {
+  await using pod = await runPod();
+  const id = await pod.start();
+  const [shim] = listProcesses().filter(({ command }) => command.includes(` -id ${pod.id} `));
+  assert.ok(shim);
+  sendSignal(shim.pid, "SIGKILL");
+  assert.equal((await ended(id)).exitCode, 137);
+  await until(
+    async () => {
+      const { status } = await rig.runtime.podSandboxStatus({ podSandboxId: pod.id });
+      return status?.state === PodSandboxState.SANDBOX_NOTREADY;
+    },
+    () => "the pod is still ready",
+    30_000,
+  );
 });
 
 test("lists are narrowed by id, pod, state and labels", { skip }, async () => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { globSync } from "node:fs";
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, createClient } from "@connectrpc/connect";
 import { execa } from "execa";
@@ -101,7 +102,7 @@ export class CriRig implements AsyncDisposable {
     return names.filter((name) => /^[\da-f.:]+$/.test(name));
   }
 
-  /** What pods have left: namespaces, addresses, interfaces, rules, directories, records. */
+  /** What pods have left: namespaces, addresses, interfaces, rules, directories, results of CNI, records. */
   async leftovers(): Promise<Record<string, readonly string[]>> {
     const grpc = "io.containerd.grpc.v1.cri";
     const list = (path: string): Promise<string[]> => readdir(path).catch(() => []);
@@ -119,10 +120,18 @@ export class CriRig implements AsyncDisposable {
         .filter((line) => /CNI-DN-|CNI-[\da-f]{20}/.test(line)),
       files: await list(`${daemon.root}/${grpc}/sandboxes`),
       state: await list(`${daemon.state}/${grpc}/sandboxes`),
+      results: await this.#networkResults(),
       containers: await told("containers", "ls", "-q"),
       tasks: await told("tasks", "ls", "-q"),
       leases: await told("leases", "ls", "-q"),
     };
+  }
+
+  /** Results of CNI programs for pods of this daemon, in the cache that all of the machine share. */
+  async #networkResults(): Promise<string[]> {
+    const paths = globSync("/var/lib/cni/results/*");
+    const texts = await Promise.all(paths.map((path) => readFile(path, "utf8").catch(() => "")));
+    return paths.filter((_, index) => texts[index]?.includes(`"netns":"${this.daemon.state}/`));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -131,6 +140,8 @@ export class CriRig implements AsyncDisposable {
       await this.runtime.removePodSandbox({ podSandboxId: id }).catch(() => undefined);
     }
     await this.daemon[Symbol.asyncDispose]();
+    // Those of pods that nobody could remove.
+    await Promise.all((await this.#networkResults()).map((path) => rm(path, { force: true })));
     await releaseNamespace(this.machine);
     await this.#temporary[Symbol.asyncDispose]();
   }
@@ -178,6 +189,7 @@ export const nothingLeft = {
   rules: [],
   files: [],
   state: [],
+  results: [],
   containers: [],
   tasks: [],
   leases: [],

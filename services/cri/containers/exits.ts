@@ -16,7 +16,7 @@ import type { ContainerObservers } from "./container-observers.ts";
 const retryMs = 500;
 /** How long all that is left of a container's output may take, in milliseconds, once it has ended. */
 const drainMsMax = 10_000;
-/** Exit code of what was killed. */
+/** Exit code of what was killed. @source containerd v2.3.4 cmd/containerd-shim-runc-v2/manager/manager_linux.go `Stop` */
 const killedCode = 137;
 /** Exit code where nobody knows it. @source containerd v2.3.4 internal/cri/server/helpers.go `unknownExitCode` */
 const unknownExitCode = 255;
@@ -104,7 +104,8 @@ export class Exits {
       return { code: exitStatus, atNs: atNs > 0n ? atNs : wallClock() };
     } catch (error) {
       if (isFailure(error, ErrorKind.NotFound)) {
-        return { code: unknownExitCode, atNs: wallClock() };
+        // Its shim is gone, and whoever cleared up after that killed what was left.
+        return { code: killedCode, atNs: wallClock() };
       }
       throw error;
     }

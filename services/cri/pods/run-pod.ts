@@ -148,10 +148,6 @@ function sandboxLabels({ name, runtime, processLabel }: Pod): Record<string, str
 
 async function recordSandbox({ peers }: PodParts, pod: Pod, undo: Undo, signal: AbortSignal): Promise<void> {
   const { id, name, runtime } = pod;
-  await peers.leases.create({ id }, criCall({ signal })).catch((error: unknown) => {
-    throw wrapFailure(error, `failed to create lease for sandbox name ${quote(name)}`);
-  });
-  undo.add("its lease", () => ignoreAbsence(peers.leases.delete({ id }, criCall())));
   const options = runtime?.options;
   const sandbox = {
     sandboxId: id,
@@ -160,10 +156,16 @@ async function recordSandbox({ peers }: PodParts, pod: Pod, undo: Undo, signal: 
     labels: { name },
     extensions: { [sandboxMetadataExtension]: encodePodMetadata(pod) },
   };
+  // Undone even where they fail: a call whose answer is lost may have been carried out.
+  undo.add("its record", () => ignoreAbsence(peers.sandboxes.delete({ sandboxId: id }, criCall())));
   await peers.sandboxes.create({ sandbox }, criCall({ signal })).catch((error: unknown) => {
     throw wrapFailure(error, "failed to save sandbox metadata");
   });
-  undo.add("its record", () => ignoreAbsence(peers.sandboxes.delete({ sandboxId: id }, criCall())));
+  // After the record, by which whoever comes after a crash finds it.
+  undo.add("its lease", () => ignoreAbsence(peers.leases.delete({ id }, criCall())));
+  await peers.leases.create({ id }, criCall({ signal })).catch((error: unknown) => {
+    throw wrapFailure(error, `failed to create lease for sandbox name ${quote(name)}`);
+  });
 }
 
 async function makeNetwork(

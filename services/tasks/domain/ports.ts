@@ -19,7 +19,8 @@ export interface ContainerRecord {
 export interface Records {
   /** @throws {@link FlotillaError} `not_found` with containerd's text. */
   getContainer(namespace: string, id: string): Promise<ContainerRecord>;
-  hasSandbox(namespace: string, id: string): Promise<boolean>;
+  /** Who makes the sandbox of that id; undefined when none is on record. */
+  findSandboxer(namespace: string, id: string): Promise<string | undefined>;
 }
 
 /** An event that this process tells instead of a runtime that can't any more. */

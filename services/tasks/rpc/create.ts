@@ -72,10 +72,10 @@ async function findSandbox(
   if (sandbox === "") {
     return undefined;
   }
-  const isKnown = await records.hasSandbox(namespace, sandbox).catch((error: unknown) => {
+  const sandboxer = await records.findSandboxer(namespace, sandbox).catch((error: unknown) => {
     throw wrapFailure(error, "failed to start shim");
   });
-  return isKnown ? { sandboxId: sandbox, ...endpoint } : undefined;
+  return sandboxer !== undefined ? { sandboxId: sandbox, ...endpoint } : undefined;
 }
 
 interface Checkpoint extends AsyncDisposable {

@@ -14,6 +14,7 @@ import { Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
 import type { MetricSchema } from "#gen/containerd/types/metrics_pb.ts";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
 import type { Records } from "../domain/ports.ts";
+import { SupervisorGone } from "../domain/supervisor.ts";
 import type { TaskTable } from "../domain/task-table.ts";
 import type { Task, TaskLifecycle } from "../lifecycle.ts";
 import type { RootMounts } from "../root-mounts.ts";
@@ -37,6 +38,8 @@ const endMsMax = 30_000;
 /** How often a task that has ended is asked to go, since what holds it up may pass, and the time in between. */
 const deleteTriesMax = 3;
 const deletePauseMs = 200;
+
+const forgottenPollMs = 20;
 
 /** @source containerd v2.3.4 internal/cri/store/sandbox/status.go `State.String` */
 const stateName = { ready: "SANDBOX_READY", notReady: "SANDBOX_NOTREADY" } as const;
@@ -171,12 +174,23 @@ export class PodSandboxer implements Sandboxer {
       await task.supervisor.call(method.kill, { id, signal: killSignal }, { signal });
       await task.supervisor.call(method.wait, { id }, { signal, timeoutMs: endMsMax });
     } catch (error) {
+      if (error instanceof SupervisorGone) {
+        await this.#forgotten(task);
+      }
       // Who waits for its end may have deleted it meanwhile, and its shim may be gone with it.
       if (this.#task(call) === task && !isFailure(error, ErrorKind.NotFound)) {
         throw wrapFailure(error, "failed to kill pod sandbox container");
       }
     }
     await this.#delete(task);
+  }
+
+  /** Waits until what a dead shim has left is cleared away, for as long as a living one may take to end. */
+  async #forgotten({ namespace, id }: Task): Promise<void> {
+    const deadline = performance.now() + endMsMax;
+    while (this.#parts.table.find(namespace, id) !== undefined && performance.now() < deadline) {
+      await delay(forgottenPollMs);
+    }
   }
 
   /** Deletes a task once, however many want it gone at the same time: the shim ends with the first answer, and would owe the others theirs. */

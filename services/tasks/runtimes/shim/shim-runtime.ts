@@ -17,7 +17,7 @@ export interface ShimRuntimeOptions {
   readonly shims: ShimManager;
   readonly timeouts: Pick<ShimTimeouts, "loadMs" | "cleanupMs">;
   readonly log: Logger;
-  /** Whether a sandbox of that id is on record; its shim lives without tasks. */
+  /** Whether a sandbox of that id is on record whose shim lives without tasks. */
   hasSandbox(namespace: string, id: string): Promise<boolean>;
 }
 
