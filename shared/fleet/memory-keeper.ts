@@ -13,6 +13,11 @@ export interface MemoryPort {
 export const checkMs = 3_000;
 /** A process that has used less than this between two looks is idle. */
 const idleCpuMsMax = 30;
+/**
+ * How often in a row it must be idle, but for the first time: the start is over then, and what it needed comes no more. Whoever comes back after a
+ * pause of seconds would find every process cold: with clients in bursts some eight seconds apart, a container cost a seventh more processor time.
+ */
+const idleLooksMin = 4;
 /** What must have been added for a collection to be worth its time. */
 const growthBytesMin = 2 * 1024 * 1024;
 
@@ -20,12 +25,14 @@ const growthBytesMin = 2 * 1024 * 1024;
  * Gives memory back to the machine after the start and after bursts of work. V8 keeps what it has needed once, until it needs more: a process that
  * has become idle would hold on to it for good.
  *
- * Collects only when the process was idle since the last look and has grown since the last collection, so never amid work, and once after each burst.
+ * Collects only when the process has been idle for some looks and has grown since the last collection, so never amid work, and once after each burst.
  */
 export class MemoryKeeper {
   readonly #port: MemoryPort;
   #cpuMs: number;
-  /** What was left after the last collection. */
+  /** Looks in a row that found it idle. */
+  #idleLooks = 0;
+  /** What was left after the last collection; 0 before the first. */
   #keptBytes = 0;
 
   constructor(port: MemoryPort) {
@@ -36,7 +43,8 @@ export class MemoryKeeper {
   /** To be called every {@link checkMs}. */
   check(): void {
     const cpuMs = this.#port.cpuMs();
-    const isIdle = cpuMs - this.#cpuMs < idleCpuMsMax;
+    this.#idleLooks = cpuMs - this.#cpuMs < idleCpuMsMax ? this.#idleLooks + 1 : 0;
+    const isIdle = this.#idleLooks >= (this.#keptBytes === 0 ? 1 : idleLooksMin);
     if (isIdle && this.#port.residentBytes() >= this.#keptBytes + growthBytesMin) {
       this.#port.collect();
       this.#keptBytes = this.#port.residentBytes();
