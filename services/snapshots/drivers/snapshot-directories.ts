@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { lstatSync, mkdirSync, renameSync } from "node:fs";
 import { mkdir, readdir, rename } from "node:fs/promises";
 import { ErrorKind, type FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
 import { exists } from "#base/exists.ts";
@@ -90,17 +91,19 @@ export class SnapshotDirectories {
   /**
    * Makes the directory of an id, whole or not at all. Does nothing when it is there.
    *
+   * Its own few steps are done at once: none waits for the disk, and by way of the pool of threads each would cost ten times what it takes.
+   *
    * @param fill - Puts into the given empty directory, of mode 0700, what shall be in it.
    */
-  async create(id: bigint, fill: (directory: string) => Promise<void>): Promise<void> {
-    if (await exists(this.path(id))) {
+  async create(id: bigint, fill: (directory: string) => Promise<void> | void): Promise<void> {
+    if (lstatSync(this.path(id), { throwIfNoEntry: false }) !== undefined) {
       return;
     }
     const half = `${this.#base}/${unusedName(newPrefix, id)}`;
     try {
-      await mkdir(half, { mode: 0o700 });
+      mkdirSync(half, { mode: 0o700 });
       await fill(half);
-      await rename(half, this.path(id));
+      renameSync(half, this.path(id));
     } catch (error) {
       // What cannot be removed now is removed at the next start; the first error is the one to tell.
       await this.#trees.remove([half]).catch(() => undefined);

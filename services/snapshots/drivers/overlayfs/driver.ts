@@ -1,4 +1,5 @@
-import { chmod, lchown, lstat, mkdir, rename, rm } from "node:fs/promises";
+import { chmodSync, lchownSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { lstat, mkdir, rename } from "node:fs/promises";
 import { ErrorKind, failure, systemErrorCode } from "#base/errors.ts";
 import { exists } from "#base/exists.ts";
 import type { Mount } from "#linux/mount.ts";
@@ -85,21 +86,21 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   create({ id, parentIds: [parentId], kind, labels }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, async (directory) => {
+    return this.#directories.create(id, (directory) => {
       const files = `${directory}/fs`;
-      await mkdir(files);
+      mkdirSync(files);
       // Not by mkdir: the process's umask must not show in containers.
-      await chmod(files, 0o755);
-      const owner = findMappedRoot(labels) ?? (parentId === undefined ? undefined : await this.#ownerOf(parentId));
+      chmodSync(files, 0o755);
+      const owner = findMappedRoot(labels) ?? (parentId === undefined ? undefined : this.#ownerOf(parentId));
       if (owner !== undefined && (owner.uid !== 0 || owner.gid !== 0)) {
-        await lchown(files, owner.uid, owner.gid);
+        lchownSync(files, owner.uid, owner.gid);
       }
       if (kind === "active") {
-        await mkdir(`${directory}/work`, { mode: 0o711 });
+        mkdirSync(`${directory}/work`, { mode: 0o711 });
         this.#limit(directory, id, findQuota(labels));
       }
       if (parentId !== undefined) {
-        await this.#forgetImage(parentId);
+        this.#forgetImage(parentId);
       }
     });
   }
@@ -151,9 +152,9 @@ class OverlayDriver implements SnapshotDriver {
     return this.#directories.remove(ids);
   }
 
-  async #ownerOf(parentId: bigint): Promise<{ uid: number; gid: number }> {
+  #ownerOf(parentId: bigint): { uid: number; gid: number } {
     try {
-      return await lstat(this.#filesOf(parentId));
+      return lstatSync(this.#filesOf(parentId));
     } catch (error) {
       if (systemErrorCode(error) === "ENOENT") {
         throw failure(ErrorKind.NotFound, `failed to stat parent: directory of snapshot ${parentId}`, { cause: error });
@@ -188,8 +189,8 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   /** Frees the file system that a snapshot was written in. It is called when there is a child, so that it is committed for sure. */
-  async #forgetImage(id: bigint): Promise<void> {
-    await rm(imagePath(this.#directories.path(id)), { force: true });
+  #forgetImage(id: bigint): void {
+    rmSync(imagePath(this.#directories.path(id)), { force: true });
   }
 
   #filesOf(id: bigint): string {
