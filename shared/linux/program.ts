@@ -3,6 +3,7 @@ import net from "node:net";
 import { constants } from "node:os";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import { errnoText, SystemError } from "./libc.ts";
+import { sendSignal } from "./process.ts";
 import { openMemoryFile, openPipe } from "./program-streams.ts";
 import { reap, spawnInSession } from "./spawn.ts";
 
@@ -58,8 +59,8 @@ export async function runProgram(run: ProgramRun): Promise<ProgramOutput> {
   const givenUp = Promise.withResolvers<never>();
   const giveUp = (kind: ErrorKind, message: string): void => {
     givenUp.reject(new ProgramFailure(kind, message, output()));
-    // As long as the streams are open it has not been waited for, so that nobody else has its id.
-    process.kill(pid, "SIGKILL");
+    // It may have ended this moment, and a thread of the pool may have waited for it already.
+    sendSignal(pid, signals.SIGKILL);
     stdout.destroy();
     stderr.destroy();
   };
