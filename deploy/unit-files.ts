@@ -136,6 +136,10 @@ function processService(name: ProcessName, places: UnitPlaces): Section {
     ["CacheDirectory", `flotilla/${name}`],
     ["CacheDirectoryMode", "0700"],
     ["Environment", `NODE_COMPILE_CACHE=/var/cache/flotilla/${name}`],
+    // What the configuration disables is skipped, and not failed.
+    ...(startups[name].unlessDisabled === undefined
+      ? []
+      : ([["ExecCondition", `${program}/deploy/flotilla enabled ${name}`]] as const)),
     ["ExecStart", `${program}/deploy/${command} --root ${root} --state ${state}`],
     // The gateway has the others read their configuration again.
     ...(name === "gateway" ? ([["ExecReload", "/bin/kill -HUP $MAINPID"]] as const) : []),
@@ -205,7 +209,8 @@ function privateView(name: ProcessName, own: ProcessRights, { root, state }: Uni
     ["SystemCallFilter", "@system-service"],
     ["SystemCallFilter", own.user === "root" ? "~@resources" : "~@privileged @resources"],
     // Sockets are given to the group, and setpriv(1) starts what is a child: to no more than the kernel allows anybody.
-    ["SystemCallFilter", "@chown capset"],
+    // A process gives up further calls by itself.
+    ["SystemCallFilter", "@chown capset seccomp"],
     ["SystemCallErrorNumber", "EPERM"],
     ...(own.network
       ? []

@@ -85,10 +85,60 @@ test("plugins that have failed are told of with the reason", async () => {
   );
 });
 
+test("who watches sees each change as it comes, and the daemon go and come back", async () => {
+  const flags = ["--root", daemon.root, "--state", daemon.state, "--address", daemon.address];
+  const watching = execa(launcher, [...flags, "status", "--watch", "--json"], { reject: false, buffer: false });
+  const screens = execa(launcher, [...flags, "status", "--watch"], { reject: false, buffer: false });
+  let lines = "";
+  let text = "";
+  watching.stdout.on("data", (chunk: Buffer) => (lines += chunk.toString()));
+  screens.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  const reports = (): (StatusReport | null)[] =>
+    lines
+      .split("\n")
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as StatusReport | null);
+  const restartsOf = (report: StatusReport | null | undefined): number | null | undefined =>
+    report?.processes.find(({ name }) => name === "content")?.restarts;
+  try {
+    await until(
+      () => reports().length > 0,
+      () => "nothing is shown",
+      20_000,
+    );
+    const before = restartsOf(reports()[0]) ?? 0;
+    await daemon.kill9("content");
+    await until(
+      () => restartsOf(reports().at(-1)) === before + 1,
+      () => `the restart is not shown: ${lines}`,
+      20_000,
+    );
+    await daemon.stop();
+    await until(
+      () => reports().at(-1) === null,
+      () => "a daemon that is gone is still shown",
+      30_000,
+    );
+    await daemon.start();
+    await until(
+      () => restartsOf(reports().at(-1)) === 0,
+      () => "the daemon that is back is not shown",
+      30_000,
+    );
+    assert.ok(text.split("\u001b[2J\u001b[H").length > 2, "the screen is drawn again and again");
+    assert.match(text, /^gateway +serving/m);
+    assert.match(text, /unavailable/);
+  } finally {
+    watching.kill();
+    screens.kill();
+    await Promise.all([watching, screens]);
+  }
+});
+
 test("the table has a line for each process, and a daemon that is not there is said not to be", async () => {
   const { stdout } = await run("status");
   assert.match(stdout, /^PROCESS +HEALTH +PID +RESTARTS +MEMORY +RUNNING +CALLS$/m);
-  assert.match(stdout, /^content +serving +\d+ +1 +[\d.]+ MiB +\w+ +0$/m);
+  assert.match(stdout, /^content +serving +\d+ +\d+ +[\d.]+ MiB +\w+ +0$/m);
   assert.match(stdout, /^transfer +idle +- +0 +- +- +0$/m);
   assert.match(stdout, /^events: none waits to be published; \d+ subscribers/m);
   assert.match(stdout, /^ {2}io\.containerd\.gc\.v1\.scheduler: .*pause_threshold/m);

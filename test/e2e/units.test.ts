@@ -88,6 +88,17 @@ test("containers run, and live on when every unit is started again", { skip }, a
   await ctr("containers rm lasting");
 });
 
+test("what the configuration disables is not run, and has not failed", { skip }, async () => {
+  assert.equal(await show("cri.service", "ActiveState"), "active");
+  await machine.shell(`mkdir -p /etc/containerd
+echo 'disabled_plugins = ["cri"]' >/etc/containerd/config.toml
+systemctl restart flotilla-cri.service`);
+  assert.equal(await show("cri.service", "ActiveState"), "inactive");
+  assert.equal(await show("cri.service", "Result"), "exec-condition");
+  await machine.shell("rm /etc/containerd/config.toml; systemctl restart flotilla-cri.service");
+  assert.equal(await show("cri.service", "ActiveState"), "active");
+});
+
 test("a process on demand is started by its socket when somebody calls it", { skip }, async () => {
   assert.equal(await show("transfer.service", "ActiveState"), "inactive");
   const call = `curl --silent --unix-socket /run/containerd/containerd.sock -H 'content-type: application/json'

@@ -3,6 +3,7 @@ import { type DaemonFlags, defaultConfigPath, selectDaemonFlags } from "#config/
 import type { Command } from "./command.ts";
 import { configCommand } from "./config-command.ts";
 import { duCommand } from "./du-command.ts";
+import { enabledCommand } from "./enabled-command.ts";
 import { ociHookCommand } from "./oci-hook-command.ts";
 import { prepareCommand } from "./prepare-command.ts";
 import { publishCommand } from "./publish-command.ts";
@@ -39,6 +40,7 @@ export function makeProgram(runDaemon: (flags: DaemonFlags) => Promise<void>): C
       duCommand,
       serveCommand,
       prepareCommand,
+      enabledCommand,
     ],
     run: ({ values }) => runDaemon(selectDaemonFlags(values)),
   };
