@@ -112,6 +112,7 @@ export class UnpackRig {
         getUnpacker: () => unpacker,
         getSnapshots: ({ snapshotter, ...owner }) =>
           openChainSnapshots(getSnapshotter(rig.snapshotters, snapshotter), owner),
+        alwaysSyncsFileSystem: () => false,
         onLeft: (key) => rig.left.push(key),
       }),
     ]);

@@ -4,7 +4,8 @@ import { Kind } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { SnapshotIndex, SnapshotKind, type SnapshotLocationSchema } from "#gen/flotilla/index/v1/index_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import type { ProxiedSnapshotStore } from "../store/proxied-snapshots.ts";
-import type { SnapshotLocation, SnapshotStore } from "../store/snapshots.ts";
+import type { SnapshotLocation } from "../store/snapshot-records.ts";
+import type { SnapshotStore } from "../store/snapshots.ts";
 import type { SnapshotterStore } from "../store/snapshotters.ts";
 
 /** Answers the snapshots process about the tree of snapshots. The contract stands in index.proto. */

@@ -1,4 +1,4 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { timestampOf } from "#base/times.ts";
@@ -10,22 +10,20 @@ import {
 } from "#gen/containerd/events/snapshot_pb.ts";
 import { type Info, InfoSchema, Kind } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { updateLabels } from "../domain/labelled.ts";
-import { readReferenceFacts } from "../domain/reference-labels.ts";
-import { type Resource, ResourceKind, snapshotResourceKey } from "../domain/resource.ts";
 import type { LeaseStore } from "./leases.ts";
 import type { NamedRecord } from "./named-record.ts";
 import type { NamespaceStore } from "./namespaces.ts";
 import type { Records } from "./records.ts";
 import type { ReleaseStore } from "./releases.ts";
 import type { SequenceStore } from "./sequences.ts";
-import { type SnapshotRow, SnapshotRows } from "./snapshot-rows.ts";
-
-/** Names a snapshot: a key or the name that it was committed under. */
-export interface SnapshotName {
-  readonly namespace: string;
-  readonly snapshotter: string;
-  readonly key: string;
-}
+import {
+  resourceOf,
+  type SnapshotLocation,
+  type SnapshotName,
+  type SnapshotPlace,
+  SnapshotRecords,
+  type SnapshotUsage,
+} from "./snapshot-records.ts";
 
 export interface PrepareRequest extends SnapshotName {
   /** The lease of the call, or "". */
@@ -48,32 +46,6 @@ export interface CommitRequest extends SnapshotName {
   readonly backendName: string;
 }
 
-export interface SnapshotUsage {
-  readonly sizeBytes: bigint;
-  readonly inodes: bigint;
-}
-
-/** Where a snapshot lies. */
-export interface SnapshotLocation {
-  /** Unique within the snapshotter for ever, across namespaces. */
-  readonly id: bigint;
-  /** The committed ancestors, nearest first. */
-  readonly parentIds: readonly bigint[];
-  readonly kind: Kind;
-  readonly labels: Record<string, string>;
-  /** What a proxied snapshotter knows the snapshot, and the nearest ancestor, by; "" for all others. */
-  readonly backendName: string;
-  readonly backendParent: string;
-}
-
-/** What stands beside the record of a snapshot. */
-export interface SnapshotPlace {
-  readonly id: bigint;
-  readonly usage: SnapshotUsage | undefined;
-  /** See {@link SnapshotLocation.backendName}. */
-  readonly backendName: string;
-}
-
 /**
  * The tree of snapshots of each namespace and snapshotter. Active snapshots, views and committed ones share one space of keys.
  *
@@ -85,7 +57,7 @@ export class SnapshotStore {
   readonly #leases: LeaseStore;
   readonly #releases: ReleaseStore;
   readonly #sequences: SequenceStore;
-  readonly #rows: SnapshotRows;
+  readonly #snapshots: SnapshotRecords;
 
   constructor(
     records: Records,
@@ -96,30 +68,29 @@ export class SnapshotStore {
       readonly sequences: SequenceStore;
     },
   ) {
-    const { database } = records;
     this.#records = records;
     this.#namespaces = stores.namespaces;
     this.#leases = stores.leases;
     this.#releases = stores.releases;
     this.#sequences = stores.sequences;
-    this.#rows = new SnapshotRows(database);
+    this.#snapshots = new SnapshotRecords(records);
   }
 
   /** The encoded record of a snapshot. */
   get(name: SnapshotName): Uint8Array {
-    return this.#require(name).message;
+    return this.#snapshots.require(name).message;
   }
 
   /** The encoded records of a namespace and snapshotter by key, after one, at most so many. */
-  page({ namespace, snapshotter, key: afterKey }: SnapshotName, countMax: number): NamedRecord[] {
-    return this.#rows.page.all(namespace, snapshotter, afterKey, countMax);
+  page(after: SnapshotName, countMax: number): NamedRecord[] {
+    return this.#snapshots.page(after, countMax);
   }
 
   /** Where a snapshot lies, and what it takes on disk if that was measured when it was committed. */
   resolve(name: SnapshotName): { readonly location: SnapshotLocation; readonly usage: SnapshotUsage | undefined } {
-    const row = this.#require(name);
+    const row = this.#snapshots.require(name);
     return {
-      location: this.#locate(name, row),
+      location: this.#snapshots.locate(name, row),
       usage: row.size === null || row.inodes === null ? undefined : { sizeBytes: row.size, inodes: row.inodes },
     };
   }
@@ -153,11 +124,11 @@ export class SnapshotStore {
   }: Omit<PrepareRequest, "kind" | "parent">): FlotillaError | undefined {
     this.#namespaces.ensure(namespace, `snapshots/${snapshotter}`);
     const target = labels[snapshotRefLabel] ?? "";
-    if (target !== "" && this.#findRow({ namespace, snapshotter, key: target }) !== undefined) {
+    if (target !== "" && this.#snapshots.find({ namespace, snapshotter, key: target }) !== undefined) {
       this.#leases.hold(lease, resourceOf({ namespace, snapshotter, key: target }));
       return failure(ErrorKind.AlreadyExists, `target snapshot ${quote(target)}`);
     }
-    if (this.#findRow({ namespace, snapshotter, key }) !== undefined) {
+    if (this.#snapshots.find({ namespace, snapshotter, key }) !== undefined) {
       this.#leases.hold(lease, resourceOf({ namespace, snapshotter, key }));
       return failure(ErrorKind.AlreadyExists, `snapshot ${quote(key)}`);
     }
@@ -174,7 +145,7 @@ export class SnapshotStore {
     if (parent === "") {
       return "";
     }
-    const row = this.#findRow({ namespace, snapshotter, key: parent });
+    const row = this.#snapshots.find({ namespace, snapshotter, key: parent });
     if (row === undefined) {
       throw failure(ErrorKind.NotFound, `parent snapshot ${parent} does not exist`);
     }
@@ -202,7 +173,7 @@ export class SnapshotStore {
       }
       const committed = { namespace, snapshotter, key: name };
       this.#leases.hold(request.lease, resourceOf(committed));
-      if (this.#findRow(committed) !== undefined) {
+      if (this.#snapshots.find(committed) !== undefined) {
         return true;
       }
       this.#rename(request, committed);
@@ -225,7 +196,7 @@ export class SnapshotStore {
     labels: Labels,
     paths: readonly string[],
   ): { readonly backendName: string; readonly labels: Record<string, string> } {
-    const row = this.#require(name);
+    const row = this.#snapshots.require(name);
     const info = fromBinary(InfoSchema, row.message);
     updateLabels(info, labels, paths, { kind: "snapshot", name: name.key });
     return { backendName: row.backend_name, labels: info.labels };
@@ -234,12 +205,11 @@ export class SnapshotStore {
   /** @param paths - Of the update mask; none replaces all labels. */
   update(name: SnapshotName, labels: Labels, paths: readonly string[]): Promise<Info> {
     return this.#records.write(() => {
-      const info = fromBinary(InfoSchema, this.#require(name).message);
+      const info = fromBinary(InfoSchema, this.#snapshots.require(name).message);
       updateLabels(info, labels, paths, { kind: "snapshot", name: name.key });
       info.labels = withoutEmptyLabels(info.labels);
       info.updatedAt = timestampOf(this.#records.clock());
-      this.#rows.setMessage.run(toBinary(InfoSchema, info), name.namespace, name.snapshotter, name.key);
-      this.#putNode(name, info);
+      this.#snapshots.replace(name, info);
       return info;
     });
   }
@@ -247,8 +217,8 @@ export class SnapshotStore {
   /** Removes the record of a snapshot that has no children. Its directories go later. */
   remove(name: SnapshotName, lease: string): Promise<void> {
     return this.#records.write((change) => {
-      this.#require(name);
-      if (this.#rows.hasChild.get(name.namespace, name.snapshotter, name.key) !== undefined) {
+      this.#snapshots.require(name);
+      if (this.#snapshots.hasChild(name)) {
         throw failure(ErrorKind.FailedPrecondition, "cannot remove snapshot with child");
       }
       this.collect(name);
@@ -260,10 +230,9 @@ export class SnapshotStore {
   /** Removes the record of a snapshot and tells so, inside a change, and releases its directories. */
   collect(name: SnapshotName): void {
     const { namespace, snapshotter, key } = name;
-    const removed = this.#rows.remove.get(namespace, snapshotter, key);
-    this.#records.graph.remove(resourceOf(name));
+    const removed = this.#snapshots.remove(name);
     if (removed !== undefined) {
-      if (this.#rows.isShared.get(snapshotter, removed.backend_name) === undefined) {
+      if (!this.#snapshots.isShared(snapshotter, removed.backend_name)) {
         this.#releases.releaseSnapshot(snapshotter, removed.id, removed.backend_name);
       }
       this.#records.outbox.add(namespace, "/snapshot/remove", SnapshotRemoveSchema, { key, snapshotter });
@@ -278,12 +247,11 @@ export class SnapshotStore {
     const { namespace, snapshotter, key, parent, kind } = request;
     refuseEmpty(key);
     this.#leases.hold(request.lease, resourceOf(request));
-    const info = this.#newInfo(key, parent, kind, request.labels);
-    this.#store(request, info, place);
+    this.#snapshots.add(request, request, place);
     if (kind === Kind.ACTIVE) {
       this.#records.outbox.add(namespace, "/snapshot/prepare", SnapshotPrepareSchema, { key, parent, snapshotter });
     }
-    return this.#locate(request, this.#require(request));
+    return this.#snapshots.locate(request, this.#snapshots.require(request));
   }
 
   #insertNew(request: PrepareRequest): SnapshotLocation {
@@ -296,9 +264,9 @@ export class SnapshotStore {
   #rename(request: CommitRequest, committed: SnapshotName): void {
     const { namespace, snapshotter, key } = request;
     refuseEmpty(committed.key);
-    const row = this.#require(request);
+    const row = this.#snapshots.require(request);
     const parent = row.parent === "" ? request.parent : row.parent;
-    const parentRow = parent === "" ? undefined : this.#findRow({ namespace, snapshotter, key: parent });
+    const parentRow = parent === "" ? undefined : this.#snapshots.find({ namespace, snapshotter, key: parent });
     if (parent !== "" && parentRow === undefined) {
       throw failure(ErrorKind.NotFound, `parent snapshot ${parent} does not exist`);
     }
@@ -314,79 +282,14 @@ export class SnapshotStore {
         `failed to commit snapshot ${key}: parent ${quote(parent)} is not committed`,
       );
     }
-    this.#rows.remove.run(namespace, snapshotter, key);
-    this.#records.graph.remove(resourceOf(request));
+    this.#snapshots.remove(request);
     this.#leases.release(request.lease, resourceOf(request));
-    const info = this.#newInfo(committed.key, parent, Kind.COMMITTED, request.labels);
-    this.#store(committed, info, { id: row.id, usage: request.usage, backendName: request.backendName });
-  }
-
-  #newInfo(name: string, parent: string, kind: Kind, labels: Labels): Info {
-    const now = timestampOf(this.#records.clock());
-    return create(InfoSchema, {
-      name,
-      parent,
-      kind,
-      createdAt: now,
-      updatedAt: now,
-      labels: withoutEmptyLabels(labels),
-    });
-  }
-
-  #store({ namespace, snapshotter }: SnapshotName, info: Info, { id, usage, backendName }: SnapshotPlace): void {
-    const message = toBinary(InfoSchema, info);
-    this.#rows.insert.run(
-      namespace,
-      snapshotter,
-      info.name,
-      id,
-      info.kind,
-      info.parent,
-      message,
-      usage?.sizeBytes ?? null,
-      usage?.inodes ?? null,
-      backendName,
+    this.#snapshots.add(
+      committed,
+      { parent, kind: Kind.COMMITTED, labels: request.labels },
+      { id: row.id, usage: request.usage, backendName: request.backendName },
     );
-    this.#putNode({ namespace, snapshotter, key: info.name }, info);
   }
-
-  #putNode(name: SnapshotName, info: Info): void {
-    const parents =
-      info.parent === ""
-        ? []
-        : [{ kind: ResourceKind.Snapshot, key: snapshotResourceKey(name.snapshotter, info.parent) }];
-    this.#records.graph.put(resourceOf(name), readReferenceFacts(ResourceKind.Snapshot, info.labels, parents));
-  }
-
-  #locate({ namespace, snapshotter, key }: SnapshotName, row: SnapshotRow): SnapshotLocation {
-    const { kind, labels } = fromBinary(InfoSchema, row.message);
-    return {
-      id: row.id,
-      parentIds: this.#rows.ancestors.all(namespace, snapshotter, key),
-      kind,
-      labels,
-      backendName: row.backend_name,
-      // Nobody else's snapshots are known by names.
-      backendParent:
-        row.backend_name === "" ? "" : (this.#findRow({ namespace, snapshotter, key: row.parent })?.backend_name ?? ""),
-    };
-  }
-
-  #findRow({ namespace, snapshotter, key }: SnapshotName): SnapshotRow | undefined {
-    return this.#rows.find.get(namespace, snapshotter, key);
-  }
-
-  #require(name: SnapshotName): SnapshotRow {
-    const row = this.#findRow(name);
-    if (row === undefined) {
-      throw failure(ErrorKind.NotFound, `snapshot ${name.key} does not exist`);
-    }
-    return row;
-  }
-}
-
-function resourceOf({ namespace, snapshotter, key }: SnapshotName): Resource {
-  return { namespace, kind: ResourceKind.Snapshot, key: snapshotResourceKey(snapshotter, key) };
 }
 
 function refuseEmpty(key: string): void {

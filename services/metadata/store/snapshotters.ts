@@ -1,7 +1,8 @@
 import type { Statement } from "#sqlite/open.ts";
 import type { Records } from "./records.ts";
 import type { ReleaseStore } from "./releases.ts";
-import type { SnapshotLocation, SnapshotStore } from "./snapshots.ts";
+import type { SnapshotLocation } from "./snapshot-records.ts";
+import type { SnapshotStore } from "./snapshots.ts";
 
 /** A snapshotter that is loaded, and the ids that have directories. */
 export interface LoadedSnapshotter {

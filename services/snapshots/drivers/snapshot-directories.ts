@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { lstatSync, mkdirSync, renameSync } from "node:fs";
 import { mkdir, readdir, rename } from "node:fs/promises";
+import { syncDirectory } from "#base/durable-file.ts";
 import { ErrorKind, type FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
 import { exists } from "#base/exists.ts";
 import type { SnapshotUsage } from "./driver.ts";
@@ -121,7 +122,10 @@ export class SnapshotDirectories {
     return this.#aside;
   }
 
-  /** Deletes the directories of ids; each is out of sight before its first file goes. */
+  /**
+   * Deletes the directories of ids; each is out of sight before its first file goes, and stays so over a loss of power: by then nobody
+   * may know any more that it was released.
+   */
   async remove(ids: readonly bigint[]): Promise<void> {
     const hidden: string[] = [];
     try {
@@ -130,6 +134,9 @@ export class SnapshotDirectories {
         if (await renameIfThere(this.path(id), path)) {
           hidden.push(path);
         }
+      }
+      if (hidden.length > 0) {
+        await syncDirectory(this.#base);
       }
     } finally {
       await this.#trees.remove(hidden);

@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
-import { type ByteString, toByteString } from "#linux/bytes.ts";
-import { closeFile, OpenFlag, openAt, succeed, syncFileSystem, workingDirectory } from "#linux/file.ts";
+import type { ByteString } from "#linux/bytes.ts";
 import { TarReader } from "#tar/tar-reader.ts";
 import { BlobSource, type ExpectedBlob } from "./blob-source.ts";
 import { decompress } from "./compression.ts";
@@ -8,6 +7,7 @@ import { type ExtractionTarget, Extractor } from "./extractor.ts";
 import { findGzipProgram } from "./gzip-program.ts";
 import { checkRatio, type LayerLimits, LimitedSink } from "./layer-limits.ts";
 import type { ProcessorStep } from "./media-type.ts";
+import { writeOut } from "./write-out.ts";
 
 /** A layer to apply and where to. Made of plain data, so that it can go to another thread. */
 export interface ApplyJob {
@@ -114,16 +114,4 @@ let foundProgram: { readonly path: string | undefined } | undefined;
 function gzipProgram(): string | undefined {
   foundProgram ??= { path: findGzipProgram(process.env) };
   return foundProgram.path;
-}
-
-function writeOut(root: string): void {
-  const descriptor = succeed(
-    openAt(workingDirectory, toByteString(root), OpenFlag.ReadOnly | OpenFlag.Directory),
-    () => `failed to open ${root}`,
-  );
-  try {
-    succeed(syncFileSystem(descriptor), () => `failed to syncfs for ${root}`);
-  } finally {
-    closeFile(descriptor);
-  }
 }

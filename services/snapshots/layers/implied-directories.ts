@@ -1,6 +1,7 @@
 import { type ByteString, toByteString } from "#linux/bytes.ts";
 import { closeFile, OpenFlag, openAt, openResolved, Resolve, succeed, workingDirectory } from "#linux/file.ts";
 import { LowerDirectories } from "./lower-directories.ts";
+import { writeOut } from "./write-out.ts";
 
 /** Directories to complete. Made of plain data, so that it can go to another thread. */
 export interface AdoptJob {
@@ -10,6 +11,8 @@ export interface AdoptJob {
   readonly lowers: readonly string[];
   /** Directories in it that its layer did not describe. */
   readonly paths: readonly ByteString[];
+  /** Write out the file system before success is told. */
+  readonly syncFileSystem: boolean;
 }
 
 /**
@@ -19,7 +22,7 @@ export interface AdoptJob {
  * @throws {@link SystemError}
  * @source containerd v2.3.4 pkg/archive/tar.go `mkparent`
  */
-export function adoptDirectories({ root, lowers, paths }: AdoptJob): undefined {
+export function adoptDirectories({ root, lowers, paths, syncFileSystem }: AdoptJob): undefined {
   const flags = OpenFlag.ReadOnly | OpenFlag.Directory;
   const models = new LowerDirectories(lowers.map(toByteString));
   const top = openAt(workingDirectory, toByteString(root), flags);
@@ -38,5 +41,8 @@ export function adoptDirectories({ root, lowers, paths }: AdoptJob): undefined {
   } finally {
     models.close();
     closeFile(top);
+  }
+  if (syncFileSystem) {
+    writeOut(root);
   }
 }

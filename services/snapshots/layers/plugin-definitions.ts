@@ -26,6 +26,12 @@ export interface LayerPluginParts {
   readonly getSnapshots: LayersServiceParts["getSnapshots"];
 }
 
+/** What `[plugins."io.containerd.service.v1.diff-service"]` comes to. */
+interface LoadedDiffers {
+  readonly providers: readonly DiffProvider[];
+  readonly syncFileSystem: boolean;
+}
+
 function readLimits(config: FleetConfig): LayerLimits {
   const settings = pluginTable(config, pluginUri(layerLimitsPlugin));
   return {
@@ -54,8 +60,8 @@ export function layerPlugins(
   const proxiedUnpackers = new Map(
     Array.from(proxied, ([id, differ]) => [id, new ChainUnpacker({ differ, blobs, workers })] as const),
   );
-  let loaded: readonly DiffProvider[] | undefined;
-  const findProviders = (current: FleetConfig): DiffProvider[] => {
+  let loaded: LoadedDiffers | undefined;
+  const findDiffers = (current: FleetConfig): LoadedDiffers => {
     const settings = pluginTable(current, pluginUri(diffServicePlugin));
     const syncFileSystem = settings.boolean("sync_fs");
     const providers = settings.strings("default").map((id) => {
@@ -69,7 +75,7 @@ export function layerPlugins(
     if (providers.length === 0) {
       throw new Error("no differs are named");
     }
-    return providers;
+    return { providers, syncFileSystem };
   };
   const layers = layersService({
     getSnapshots,
@@ -81,6 +87,7 @@ export function layerPlugins(
       }
       return found;
     },
+    alwaysSyncsFileSystem: () => loaded?.syncFileSystem ?? false,
     onLeft: (key, error) => log.warn({ key, err: error }, "an active snapshot of a failed unpacking stays"),
   });
   const plugins: PluginDefinition[] = [
@@ -107,11 +114,11 @@ export function layerPlugins(
     {
       manifest: diffServicePlugin,
       init: () => {
-        loaded = findProviders(config);
+        loaded = findDiffers(config);
         context.onReload((next) => {
-          const providers = findProviders(next);
+          const differs = findDiffers(next);
           return () => {
-            loaded = providers;
+            loaded = differs;
           };
         });
         return undefined;
@@ -124,7 +131,7 @@ export function layerPlugins(
           throw new Error(`plugin ${pluginUri(diffServicePlugin)} is not loaded`);
         }
         const first = loaded;
-        return { services: [diffService(() => loaded ?? first)] };
+        return { services: [diffService(() => (loaded ?? first).providers)] };
       },
     },
   ];

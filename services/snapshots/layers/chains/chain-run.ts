@@ -223,8 +223,9 @@ export class ChainRun {
   async #adopt({ mounts }: ActiveLayer, { implied }: AppliedLayer, parent: string): Promise<void> {
     const target = findDirectTarget(mounts);
     if (target !== undefined) {
-      const lowers = lowerDirectoriesOf(await this.#order.snapshots.view(parent));
-      await this.#parts.workers.adopt({ root: target.root, lowers, paths: implied }, this.#signal);
+      const { snapshots, syncFileSystem } = this.#order;
+      const lowers = lowerDirectoriesOf(await snapshots.view(parent));
+      await this.#parts.workers.adopt({ root: target.root, lowers, paths: implied, syncFileSystem }, this.#signal);
     }
   }
 

@@ -34,6 +34,8 @@ export interface LayersServiceParts {
     readonly namespace: string;
     readonly lease: string;
   }): ChainSnapshots;
+  /** Whether file systems are written out before a snapshot is committed, whatever a caller says. */
+  alwaysSyncsFileSystem(): boolean;
   /** See {@link ChainWatch.onLeft}. */
   onLeft(key: string, error: unknown): void;
 }
@@ -127,7 +129,7 @@ function readOrder(parts: LayersServiceParts, start: UnpackStart, bytes: LayerBy
     })),
     labels,
     sideBySideMax,
-    syncFileSystem,
+    syncFileSystem: syncFileSystem || parts.alwaysSyncsFileSystem(),
   };
 }
 
