@@ -13,7 +13,6 @@ import { say } from "./progress.ts";
 import { interleave } from "./rounds.ts";
 
 const rounds = 3;
-const snapshotter = "overlayfs";
 
 /** Layers that are in the content store become snapshots: the part of a pull in which nothing is fetched. */
 export const applyBench: Bench = {
@@ -28,7 +27,7 @@ export const applyBench: Bench = {
     }
     const results = await interleave(rounds, async (side) => {
       await execa("sync");
-      return { applyS: await timeLayers(daemons[side], namespace, image) };
+      return { applyS: await timeLayers(daemons[side], namespace, image, "overlayfs") };
     });
     say(`GNU tar: ${(await timeTar(image, daemons.flotilla.root)).toPrecision(3)} s`);
     return [
@@ -44,7 +43,12 @@ export const applyBench: Bench = {
 };
 
 /** Seconds that a daemon takes for all layers; the snapshots are gone afterwards. */
-async function timeLayers(daemon: Daemon, namespace: string, image: TestImage): Promise<number> {
+export async function timeLayers(
+  daemon: Daemon,
+  namespace: string,
+  image: TestImage,
+  snapshotter: string,
+): Promise<number> {
   const snapshots = createClient(Snapshots, daemon.transport);
   const diff = createClient(Diff, daemon.transport);
   const call = { headers: clientHeaders(namespace) };

@@ -1,5 +1,5 @@
 import { type Daemon, type DaemonOptions, startContainerd, startFlotilla } from "../kit/daemon.ts";
-import { makeFileSystem } from "./file-system.ts";
+import { type BenchFileSystem, makeFileSystem } from "./file-system.ts";
 import type { Side } from "./measurement.ts";
 
 /** Both daemons, on directories of their own, ended together. */
@@ -20,6 +20,11 @@ export async function startBothApart(): Promise<Daemons> {
   const resources = new AsyncDisposableStack();
   const fileSystem = resources.use(await makeFileSystem());
   return await startBothIn({ parent: fileSystem.path }, resources);
+}
+
+/** As {@link startBoth}, on a file system that outlives them. */
+export function startBothOn({ path }: BenchFileSystem): Promise<Daemons> {
+  return startBothIn({ parent: path }, new AsyncDisposableStack());
 }
 
 /** @param before - Ended after both daemons. */

@@ -15,6 +15,7 @@ import { say } from "./progress.ts";
 import { pullBench } from "./pull.bench.ts";
 import { type LoadedMeasurement, updateReadme, writeResults } from "./report.ts";
 import { rpcBench } from "./rpc.bench.ts";
+import { snapshotsBench } from "./snapshots.bench.ts";
 import { transferBench } from "./transfer.bench.ts";
 
 /**
@@ -33,6 +34,7 @@ const benches = [
   pullBench,
   transferBench,
   applyBench,
+  snapshotsBench,
   collectionBench,
   eventsBench,
   memoryBench,

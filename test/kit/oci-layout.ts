@@ -17,8 +17,8 @@ export interface Descriptor {
 export interface ImageParts {
   /** Whole reference, such as `docker.io/library/busybox:test`. */
   readonly name: string;
-  /** Layers, lowest first, each made when its turn comes. */
-  readonly layers: readonly (() => Iterable<TarEntry>)[];
+  /** Layers, lowest first, each made when its turn comes: entries, or a whole archive. */
+  readonly layers: readonly (() => Iterable<TarEntry> | Buffer)[];
   /** The `config` of the image's configuration. */
   readonly config: Readonly<Record<string, unknown>>;
 }
@@ -47,7 +47,8 @@ export async function writeLayout(directory: string, { name, layers, config }: I
   const descriptors: Descriptor[] = [];
   const diffIds: string[] = [];
   for (const layer of layers) {
-    const tar = packTar(layer());
+    const made = layer();
+    const tar = Buffer.isBuffer(made) ? made : packTar(made);
     diffIds.push(`sha256:${createHash("sha256").update(tar).digest("hex")}`);
     descriptors.push(await putBlob("application/vnd.oci.image.layer.v1.tar+gzip", gzipSync(tar, { level: gzipLevel })));
   }

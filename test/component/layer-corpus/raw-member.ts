@@ -59,11 +59,12 @@ export function rawMember(member: RawMember): Buffer {
   for (const [offset, text] of Object.entries(member.patches ?? {})) {
     put(text, Number(offset), text.length);
   }
-  seal(header, member.sum ?? "unsigned");
+  sealHeader(header, member.sum);
   return Buffer.concat([header, content, Buffer.alloc((blockBytes - (content.length % blockBytes)) % blockBytes)]);
 }
 
-function seal(header: Buffer, sum: NonNullable<RawMember["sum"]>): void {
+/** Writes the sum of a header block into it. */
+export function sealHeader(header: Buffer, sum: NonNullable<RawMember["sum"]> = "unsigned"): void {
   header.fill(" ", 148, 156);
   const bytes: Iterable<number> = sum === "signed" ? new Int8Array(header) : header;
   let total = 0;
