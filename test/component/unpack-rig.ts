@@ -26,7 +26,7 @@ import { chainIdsOf } from "../../services/snapshots/layers/chains/chain-id.ts";
 import { ChainUnpacker } from "../../services/snapshots/layers/chains/chain-unpacker.ts";
 import { layersService } from "../../services/snapshots/layers/chains/layers-service.ts";
 import { Differ } from "../../services/snapshots/layers/differ.ts";
-import type { BlobStore } from "../../services/snapshots/layers/ports.ts";
+import type { BlobStore, LayerWorkers } from "../../services/snapshots/layers/ports.ts";
 import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { TreeThreads } from "../../services/snapshots/threads/tree-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
@@ -61,6 +61,10 @@ export class UnpackRig {
   readonly labels = new Map<string, Record<string, string>>();
   /** Active snapshots that could not be removed. */
   readonly left: string[] = [];
+  /** The setting `sync_fs`. */
+  syncsFileSystem = false;
+  /** After what file systems were to be written out, in order: `layer in ROOT`, `directories in ROOT`. */
+  readonly writtenOut: string[] = [];
   readonly snapshotters = new Map<string, Snapshotter>();
 
   private constructor(path: string, index: MemorySnapshotIndex, layers: Client<typeof Layers>) {
@@ -85,7 +89,18 @@ export class UnpackRig {
       resources.adopt(connectRpc(socketPath), (connection) => connection.close());
     const index = connectSnapshotIndex(connect(await serve("index", memory.bindings())));
     const trees = resources.use(new TreeThreads());
-    const workers = resources.use(new LayerThreads());
+    const threads = resources.use(new LayerThreads());
+    const workers: LayerWorkers = {
+      apply: (job, ...rest) => {
+        rig.writtenOut.push(...(job.syncFileSystem ? [`layer in ${job.target.root}`] : []));
+        return threads.apply(job, ...rest);
+      },
+      adopt: (job, signal) => {
+        rig.writtenOut.push(...(job.syncFileSystem ? [`directories in ${job.root}`] : []));
+        return threads.adopt(job, signal);
+      },
+      compare: (job, signal) => threads.compare(job, signal),
+    };
     const layers = createClient(Layers, connect(`${path}/layers.sock`).transport);
     const rig = new UnpackRig(path, memory, layers);
     for (const [definition, settings] of [
@@ -112,7 +127,7 @@ export class UnpackRig {
         getUnpacker: () => unpacker,
         getSnapshots: ({ snapshotter, ...owner }) =>
           openChainSnapshots(getSnapshotter(rig.snapshotters, snapshotter), owner),
-        alwaysSyncsFileSystem: () => false,
+        alwaysSyncsFileSystem: () => rig.syncsFileSystem,
         onLeft: (key) => rig.left.push(key),
       }),
     ]);

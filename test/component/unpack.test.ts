@@ -26,6 +26,20 @@ const middle = layerOf(
 );
 const top = layerOf({ name: "usr/" }, { name: "usr/.wh..wh..opq" }, { name: "usr/new", data: "new" });
 
+test("with sync_fs a layer is written out before it is committed, and again when its directories have changed", async (context) => {
+  const rig = await UnpackRig.open(context);
+  const [first, second] = [base, middle].map((archive) => rig.put(archive));
+  assert.ok(first !== undefined && second !== undefined);
+  await rig.unpack([first]);
+  assert.deepEqual(rig.writtenOut, []);
+  rig.syncsFileSystem = true;
+  await rig.unpack([first, second]);
+  assert.deepEqual(
+    rig.writtenOut.map((text) => text.split(" ")[0]),
+    ["layer", "directories"],
+  );
+});
+
 for (const snapshotter of ["overlayfs", "native"]) {
   test(`${snapshotter}: a chain becomes committed snapshots with the labels and names of containerd's unpacker`, async (context) => {
     const rig = await UnpackRig.open(context);
