@@ -16,7 +16,7 @@ import { StoredSnapshots, type StorePlaces, type StoreThreads } from "./stored-s
 /** Losses of power that are tried, besides one after each answer; FLOTILLA_POWER_LOSSES sets more. */
 const lossesMax = Number(process.env["FLOTILLA_POWER_LOSSES"] ?? 60);
 /** No further loss is tried after that time. */
-const trialMs = Number(process.env["FLOTILLA_POWER_LOSSES"] === undefined ? 35_000 : 3_600_000);
+const trialMs = process.env["FLOTILLA_POWER_LOSSES"] === undefined ? 35_000 : 3_600_000;
 const diskBytes = 32 * 1024 ** 2;
 
 const snapshotters = ["overlayfs", "native"] as const;

@@ -68,10 +68,11 @@ export class CrashImages {
 }
 
 function writeSectors(descriptor: number, write: DiskEvent["write"], keeps: () => boolean): void {
-  for (let at = 0; write !== undefined && at < write.data.length; at += sectorBytes) {
+  const { offset = 0, data = Buffer.alloc(0) } = write ?? {};
+  for (let at = 0; at < data.length; at += sectorBytes) {
     if (keeps()) {
-      const sector = write.data.subarray(at, at + sectorBytes);
-      writeSync(descriptor, sector, 0, sector.length, write.offset + at);
+      const sector = data.subarray(at, at + sectorBytes);
+      writeSync(descriptor, sector, 0, sector.length, offset + at);
     }
   }
 }
