@@ -6,12 +6,13 @@ import { type DeleteResponseSchema, Task as TaskService } from "#gen/containerd/
 import { deathEvents } from "./death.ts";
 import { Turns } from "./domain/parallel.ts";
 import type { EventLog } from "./domain/ports.ts";
+import { ProcessEnds } from "./domain/process-ends.ts";
 import type { TaskExit } from "./domain/supervisor.ts";
 import type { TaskTable } from "./domain/task-table.ts";
 import { HeldOutput } from "./held-output.ts";
 import type { TaskMounts } from "./managed-mounts.ts";
 import type { Runtime, RuntimeTask, TaskCreation } from "./runtimes/runtime.ts";
-import { type Bundle, type Bundles, incarnationOf } from "./shims/bundles.ts";
+import { type Bundle, type Bundles, incarnationOf, markAsDeleted } from "./shims/bundles.ts";
 
 /** A task that is known to this process. */
 export interface Task {
@@ -21,6 +22,7 @@ export interface Task {
   readonly supervisor: RuntimeTask;
   /** What it has put out and nobody has read, until it is deleted. */
   readonly output: HeldOutput;
+  readonly ends: ProcessEnds;
   /** Whether the supervisor belongs to a sandbox and stays when the task goes. */
   readonly sandboxed: boolean;
 }
@@ -31,6 +33,8 @@ export interface NewTask extends Omit<TaskCreation, "spec"> {
   readonly id: string;
   readonly spec: Any | undefined;
   readonly sandboxed: boolean;
+  /** Told of the bundle before anything else is made; the task waits for it. */
+  readonly onMade?: ((bundle: Bundle) => Promise<void>) | undefined;
 }
 
 /** How long a supervisor that was found again may take to say where its task writes, in milliseconds. */
@@ -90,13 +94,16 @@ export class TaskLifecycle {
     }
     const output = new HeldOutput();
     try {
+      await wanted.onMade?.(bundle);
       const rootfs = await mounts.activate(bundle, wanted.request.rootfs ?? [], () =>
         runtime.listHandledMounts(wanted.runtime),
       );
       const request = { ...wanted.request, rootfs };
       output.hold(request.stdout ?? "", request.stderr ?? "");
       const { task: supervisor, pid } = await runtime.create(bundle, { ...wanted, request, spec: spec?.value });
-      this.#add({ namespace, id, bundle, supervisor, output, sandboxed });
+      const ends = new ProcessEnds();
+      ends.began("", pid);
+      this.#add({ namespace, id, bundle, supervisor, output, ends, sandboxed });
       return pid;
     } catch (error) {
       output.letGo();
@@ -117,6 +124,7 @@ export class TaskLifecycle {
   async delete(task: Task): Promise<MessageShape<typeof DeleteResponseSchema>> {
     try {
       const response = await task.supervisor.call(TaskService.method.delete, { id: task.id });
+      markAsDeleted(task.bundle);
       await this.#releaseMounts(task.bundle);
       this.#retire(task);
       return response;
@@ -132,10 +140,14 @@ export class TaskLifecycle {
   adopt(bundle: Bundle, supervisor: RuntimeTask, options: { readonly sandboxed: boolean }): void {
     const { namespace, id } = bundle;
     const output = new HeldOutput();
-    this.#add({ namespace, id, bundle, supervisor, output, sandboxed: options.sandboxed });
+    const ends = new ProcessEnds();
+    this.#add({ namespace, id, bundle, supervisor, output, ends, sandboxed: options.sandboxed });
     // Nobody waits for it: a supervisor that does not answer has its task known all the same.
     supervisor.call(TaskService.method.state, { id }, { timeoutMs: stateMsMax }).then(
-      ({ stdout, stderr }) => output.hold(stdout, stderr),
+      ({ stdout, stderr, pid }) => {
+        output.hold(stdout, stderr);
+        ends.began("", pid);
+      },
       (error: unknown) => {
         this.#parts.log.debug({ ns: namespace, container: id, err: error }, "the output of a task is not held");
       },

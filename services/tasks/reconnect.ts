@@ -3,7 +3,7 @@ import type { Logger } from "#fleet/log.ts";
 import { mapInParallel } from "./domain/parallel.ts";
 import type { TaskLifecycle } from "./lifecycle.ts";
 import type { Runtime, RuntimeTask } from "./runtimes/runtime.ts";
-import type { Bundle, Bundles } from "./shims/bundles.ts";
+import { type Bundle, type Bundles, isMarkedAsDeleted } from "./shims/bundles.ts";
 
 /** How many bundles are looked at together. */
 const parallelMax = 16;
@@ -39,7 +39,7 @@ export async function reconnectTasks(parts: {
     try {
       const task = await runtime.reconnect(bundle);
       if (typeof task === "string") {
-        lifecycle.bury(bundle, { hadTask: task === "dead" });
+        lifecycle.bury(bundle, { hadTask: task === "dead" && !isMarkedAsDeleted(bundle) });
       } else if ("sandbox" in task) {
         adoptSandbox(bundle, task.sandbox);
       } else {

@@ -5,10 +5,13 @@ import { timerMsMax } from "#base/limits.ts";
 import { type FleetConfig, pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
+import { stateDirectoryOf } from "#fleet/process-name.ts";
 import { ProxyLinks } from "#fleet/proxies/proxy-links.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { daemonVersion } from "#fleet/version.ts";
 import { connectBlobs } from "./blobs.ts";
+import { CallJournal } from "./calls/call-journal.ts";
+import { Changes } from "./calls/changes.ts";
 import { TaskTable } from "./domain/task-table.ts";
 import { openEventLog } from "./event-log.ts";
 import { type Task, TaskLifecycle } from "./lifecycle.ts";
@@ -211,15 +214,10 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           if (lifecycle === undefined) {
             throw new Error(`plugin ${directory} is not loaded`);
           }
-          const service = tasksService({
-            table,
-            lifecycle,
-            records,
-            blobs,
-            log,
-            timeouts,
-          });
-          return { services: [service] };
+          const journal = CallJournal.open(`${stateDirectoryOf(config.state, "tasks")}/calls`);
+          resources.defer(() => journal.close());
+          const changes = new Changes(journal, log);
+          return { services: [tasksService({ table, lifecycle, records, blobs, log, timeouts, changes })] };
         },
       },
       {

@@ -144,6 +144,7 @@ export async function runProcess(
       connect: (peer) =>
         resources.adopt(
           connectRpc(privateSocketOf(config.state, peer), {
+            keepsCalls: true,
             ...(onDemandProcesses.has(peer) ? { onAbsent: () => wakePeer(config, peer) } : {}),
             ...(tracer === undefined ? {} : { observer: tracer.observer }),
           }),

@@ -73,7 +73,11 @@ export function callIdOf(
   return id === undefined ? undefined : { id, repeatedAfterMs: undefined };
 }
 
-/** A call that is made for another and has to be known when that is made again. @param part - Unique among the parts of a call. */
-export function partOf(whole: CallId, part: string): CallId {
-  return { ...whole, id: `${whole.id}/${part}` };
+/**
+ * The headers of a call that is made for another, so that it is known when that is made again; none where nobody makes that again.
+ *
+ * @param part - Unique among the parts of the call.
+ */
+export function headersOfPart(whole: CallId | undefined, part: string): Record<string, string> {
+  return whole === undefined ? {} : { [callHeader]: writeCallId({ ...whole, id: `${whole.id}/${part}` }) };
 }

@@ -158,7 +158,7 @@ test(
     const unmute: (() => void)[] = [];
     for (const [namespace, { before, call }] of Object.entries(calls)) {
       const way = ways.use(await openMuteWay(socketPath));
-      const connection = connectRpc(way.socketPath);
+      const connection = connectRpc(way.socketPath, { keepsCalls: true });
       ways.defer(() => connection.close());
       const caller = new Caller(namespace, (service) => createClient(service, connection.transport));
       await caller.client(Health).check({});
@@ -194,7 +194,7 @@ test(
   async (context) => {
     const process = await MetadataProcess.start(context);
     await using way = await openMuteWay(privateSocketOf(`${process.directory}/state`, "metadata"));
-    const connection = connectRpc(way.socketPath);
+    const connection = connectRpc(way.socketPath, { keepsCalls: true });
     context.after(() => connection.close());
     const caller = new Caller("refused", (service) => createClient(service, connection.transport));
     await addContainer(caller);
@@ -215,7 +215,7 @@ test(
 
 test("kill -9 again and again under load: every change succeeds, once", bounded, async (context) => {
   const process = await MetadataProcess.start(context);
-  const connection = connectRpc(privateSocketOf(`${process.directory}/state`, "metadata"));
+  const connection = connectRpc(privateSocketOf(`${process.directory}/state`, "metadata"), { keepsCalls: true });
   context.after(() => connection.close());
   const caller = new Caller("load", (service) => createClient(service, connection.transport));
   const containers = caller.client(Containers);

@@ -17,7 +17,7 @@ const callers: readonly (readonly [name: string, open: (stand: RelayStand) => Ec
   [
     "a client of the fleet",
     (stand) => {
-      const connection = connectRpc(stand.servicePath);
+      const connection = connectRpc(stand.servicePath, { keepsCalls: true });
       return Object.assign(echoClient(connection.transport), { [Symbol.dispose]: () => connection.close() });
     },
   ],
@@ -85,6 +85,19 @@ for (const [name, open] of callers) {
     );
   });
 }
+
+test("a plugin of somebody else, which keeps no calls, is asked once", async () => {
+  await using stand = await buildRelayStand();
+  await using server = await RawServer.listen(stand.servicePath);
+  const connection = connectRpc(stand.servicePath);
+  const answer = echoClient(connection.transport).change(request);
+  const plugin = await server.accept();
+  await plugin.nextOf(Type.HEADERS, 1);
+  await plugin.roundTrip();
+  plugin.close();
+  await assert.rejects(answer, (error) => isFailure(error, ErrorKind.Unavailable));
+  connection.close();
+});
 
 test("which call it is, a client does not say", async () => {
   await using stand = await buildRelayStand({ heldMsMax: 500 });

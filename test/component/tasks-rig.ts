@@ -195,7 +195,7 @@ export class TasksRig implements AsyncDisposable {
     child.stderr.on("data", (text: string) => {
       this.log += text;
     });
-    this.#connection ??= connectRpc(privateSocketOf(this.state, "tasks"));
+    this.#connection ??= connectRpc(privateSocketOf(this.state, "tasks"), { keepsCalls: true });
     await createClient(Member, this.#connection.transport).describe({});
   }
 

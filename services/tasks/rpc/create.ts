@@ -5,7 +5,7 @@ import { quote } from "#base/quote.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import type { CreateTaskRequest } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import type { Blobs, ContainerRecord, Records } from "../domain/ports.ts";
-import type { TaskLifecycle } from "../lifecycle.ts";
+import type { NewTask, TaskLifecycle } from "../lifecycle.ts";
 import type { SandboxSupervisor } from "../runtimes/runtime.ts";
 import { unpackArchive } from "./archive.ts";
 import { unpackOptions } from "./options.ts";
@@ -20,6 +20,11 @@ export interface CreateParts {
   readonly blobs: Blobs;
 }
 
+/** Which task to create. */
+export interface WantedTask extends Pick<NewTask, "namespace" | "signal" | "onMade"> {
+  readonly request: CreateTaskRequest;
+}
+
 /**
  * Creates a task for a container on record.
  *
@@ -28,11 +33,7 @@ export interface CreateParts {
  */
 export async function createTask(
   { lifecycle, records, blobs }: CreateParts,
-  {
-    namespace,
-    request,
-    signal,
-  }: { readonly namespace: string; readonly request: CreateTaskRequest; readonly signal: AbortSignal },
+  { namespace, request, signal, onMade }: WantedTask,
 ): Promise<number> {
   const container = await records.getContainer(namespace, request.containerId);
   const options =
@@ -56,6 +57,7 @@ export async function createTask(
       }),
       sandboxed: container.sandbox !== "",
       signal,
+      onMade,
     });
   } finally {
     await checkpoint[Symbol.asyncDispose]();

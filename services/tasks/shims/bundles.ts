@@ -1,3 +1,4 @@
+import { existsSync, writeFileSync } from "node:fs";
 import {
   chmodSync,
   chownSync,
@@ -38,6 +39,7 @@ export interface BundleListing {
 
 const specFileName = "config.json";
 const sandboxMarkName = "sandbox-controller";
+const deletedMarkName = "deleted";
 const rootfsName = "rootfs";
 const workLinkName = "work";
 const specTypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
@@ -225,6 +227,16 @@ export function isMarkedAsSandbox({ path }: Bundle): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** Notes that the task of a bundle is deleted, as its supervisor has told the world. */
+export function markAsDeleted({ path }: Bundle): void {
+  writeFileSync(`${path}/${deletedMarkName}`, "", { mode: 0o600 });
+}
+
+/** Tells whether nothing of the task of a bundle is still to be told. */
+export function isMarkedAsDeleted({ path }: Bundle): boolean {
+  return existsSync(`${path}/${deletedMarkName}`);
 }
 
 /**

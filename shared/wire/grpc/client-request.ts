@@ -17,6 +17,8 @@ export interface ClientCallOptions {
   readonly timeoutMs: number | undefined;
   readonly header: ConstructorParameters<typeof Headers>[0];
   readonly observer: CallObserver | undefined;
+  /** Whether the other side keeps what became of calls. */
+  readonly keepsCalls?: boolean;
   /** What the observer wants to be sent besides. */
   readonly fields?: CallWatcher["fields"];
   /** Which call this is, as the header tells it, when it is made again. */

@@ -68,7 +68,7 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
       };
     }
     const isLost = outcome.kind === "lost";
-    const mayRepeat = outcome.kind === "untouched" || (isLost && canRepeat(method, session));
+    const mayRepeat = outcome.kind === "untouched" || (isLost && canRepeat(method, options.keepsCalls, session));
     if (!mayRepeat || losses === lossesMax) {
       watcher?.end(outcome.code, beganMs);
       throw outcome.error;
@@ -88,10 +88,10 @@ type Outcome =
   | { readonly kind: "lost"; readonly error: Error; readonly code: Code; readonly callId: string };
 
 /** Whether a call that was lost may be made again: it changes nothing, or the process that had it is dead and the next one is told which call it is. */
-function canRepeat({ idempotency }: DescMethodUnary, session: ClientSession): boolean {
+function canRepeat({ idempotency }: DescMethodUnary, keepsCalls: boolean | undefined, session: ClientSession): boolean {
   return (
     idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS ||
-    (idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENT && session.fault === undefined)
+    (idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENT && keepsCalls === true && session.fault === undefined)
   );
 }
 
