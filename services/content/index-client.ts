@@ -2,6 +2,7 @@ import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { type Digest, isDigest } from "#containerd/digest.ts";
 import { BlobIndex as BlobIndexService } from "#gen/flotilla/index/v1/index_pb.ts";
+import { headersOfPart } from "#wire/call-id.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import type { BlobIndex } from "./domain/ports.ts";
 
@@ -47,8 +48,9 @@ export function connectBlobIndex(connection: RpcConnection): BlobIndex {
     async listIngests(namespace, ref) {
       return (await client.listIngests({ namespace, refs: ref === undefined ? [] : [ref] }, bounded)).ingests;
     },
-    async removeIngest({ namespace, ref, lease }) {
-      return (await client.removeIngest({ namespace, ref, lease }, bounded)).backendRef;
+    async removeIngest({ namespace, ref, lease, call }) {
+      const options = { ...bounded, headers: headersOfPart(call, "abort") };
+      return (await client.removeIngest({ namespace, ref, lease }, options)).backendRef;
     },
     async confirmCondemned(digests) {
       return (await client.confirmCondemned({ digests: [...digests] }, bounded)).digests.filter(isDigest);

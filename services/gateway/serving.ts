@@ -1,5 +1,5 @@
 import net from "node:net";
-import { create } from "@bufbuild/protobuf";
+import { create, type DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { FleetConfig, ListenerConfig } from "#config/config.ts";
@@ -237,13 +237,18 @@ function isOwnPeer(socket: net.Socket): boolean {
   return uid === process.geteuid?.() && gid === process.getegid?.();
 }
 
+function isOneRequest({ methodKind }: DescMethod): boolean {
+  return methodKind === "unary" || methodKind === "server_streaming";
+}
+
 function relayRoutes(disabledPlugins: readonly string[]): Map<string, RelayMethod> {
   const routes = new Map<string, RelayMethod>();
   for (const [path, { owner, method }] of routesByPath()) {
     if (isEnabled(owner, disabledPlugins)) {
       routes.set(path, {
         upstream: owner,
-        repeatable: method.methodKind === "unary" && method.idempotency !== Idempotency.IDEMPOTENCY_UNKNOWN,
+        repeatable: isOneRequest(method) && method.idempotency !== Idempotency.IDEMPOTENCY_UNKNOWN,
+        streaming: method.methodKind !== "unary",
         changing: method.idempotency !== Idempotency.NO_SIDE_EFFECTS,
       });
     }

@@ -8,6 +8,7 @@ import {
   type SnapshotUsage as RecordedUsage,
   SnapshotIndex as SnapshotIndexService,
 } from "#gen/flotilla/index/v1/index_pb.ts";
+import { headersOfPart } from "#wire/call-id.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import type { ProxiedSnapshotIndex, SnapshotIndex } from "./domain/ports.ts";
@@ -19,24 +20,21 @@ export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
   const index = createClient(SnapshotIndexService, connection.transport);
   const records = createClient(Snapshots, connection.transport);
   return {
-    async prepare({ kind, labels, ...snapshot }) {
-      const { location } = await index.prepareSnapshot({
-        ...snapshot,
-        labels: { ...labels },
-        kind: writeKind(kind),
-      });
+    async prepare({ kind, labels, call, ...snapshot }) {
+      const request = { ...snapshot, labels: { ...labels }, kind: writeKind(kind) };
+      const { location } = await index.prepareSnapshot(request, { headers: headersOfPart(call, "prepare") });
       return readLocation(location);
     },
     async resolve({ namespace, snapshotter, key }) {
       const { location, usage } = await index.resolveSnapshot({ namespace, snapshotter, key });
       return { location: readLocation(location), usage: usage === undefined ? undefined : readUsage(usage) };
     },
-    async commit({ labels, ...commit }, usage) {
-      await index.commitSnapshot({
-        ...commit,
-        labels: { ...labels },
-        ...(usage === undefined ? {} : { usage: { size: usage.sizeBytes, inodes: usage.inodes } }),
-      });
+    async commit({ labels, call, ...commit }, usage) {
+      const measured = usage === undefined ? {} : { usage: { size: usage.sizeBytes, inodes: usage.inodes } };
+      await index.commitSnapshot(
+        { ...commit, labels: { ...labels }, ...measured },
+        { headers: headersOfPart(call, "commit") },
+      );
     },
     async remove({ namespace, snapshotter, key }) {
       await records.remove({ snapshotter, key }, { headers: clientHeaders(namespace) });
@@ -58,24 +56,27 @@ export function connectProxiedIndex(connection: RpcConnection): ProxiedSnapshotI
   const index = createClient(SnapshotIndexService, connection.transport);
   const records = createClient(Snapshots, connection.transport);
   return {
-    async reserve({ kind, labels, ...snapshot }) {
-      const { id, backendName, backendParent } = await index.reserveSnapshot({
-        ...snapshot,
-        labels: { ...labels },
-        kind: writeKind(kind),
+    async reserve({ kind, labels, call, ...snapshot }) {
+      const request = { ...snapshot, labels: { ...labels }, kind: writeKind(kind) };
+      const { id, backendName, backendParent } = await index.reserveSnapshot(request, {
+        headers: headersOfPart(call, "reserve"),
       });
       return { id, backendName, backendParent };
     },
-    async record({ kind, labels, ...snapshot }, reservation) {
-      await index.recordSnapshot({ ...snapshot, ...reservation, labels: { ...labels }, kind: writeKind(kind) });
+    async record({ kind, labels, call, ...snapshot }, reservation) {
+      const request = { ...snapshot, ...reservation, labels: { ...labels }, kind: writeKind(kind) };
+      await index.recordSnapshot(request, { headers: headersOfPart(call, "record") });
     },
     async find({ namespace, snapshotter, key }) {
       const { location } = await index.resolveSnapshot({ namespace, snapshotter, key });
       const { id, kind } = readLocation(location);
       return { id, kind, backendName: location?.backendName ?? "", backendParent: location?.backendParent ?? "" };
     },
-    async commit({ labels, ...commit }, backendName) {
-      await index.commitSnapshot({ ...commit, labels: { ...labels }, backendName });
+    async commit({ labels, call, ...commit }, backendName) {
+      await index.commitSnapshot(
+        { ...commit, labels: { ...labels }, backendName },
+        { headers: headersOfPart(call, "commit") },
+      );
     },
     async remove({ namespace, snapshotter, key }) {
       await records.remove({ snapshotter, key }, { headers: clientHeaders(namespace) });

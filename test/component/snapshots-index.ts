@@ -29,8 +29,6 @@ export class MemorySnapshotIndex {
   /** Keys that were looked up, in order. */
   readonly resolved: string[] = [];
   readonly reconciled: ReconcileSnapshotsRequest[] = [];
-  /** Methods whose next answer gets lost after the work is done. */
-  readonly lostAnswers = new Set<"prepare" | "commit">();
   /** Activations of mounts by `<namespace>/<name>`. */
   readonly mounts = new Map<string, bigint>();
   #lastId = 0n;
@@ -102,7 +100,6 @@ export class MemorySnapshotIndex {
     this.#lastId += 1n;
     const made = { id: this.#lastId, kind, parent, labels };
     this.snapshots.set(`${snapshotter}/${key}`, made);
-    this.#loseAnswer("prepare");
     return { location: this.locationOf(snapshotter, made) };
   }
 
@@ -123,7 +120,6 @@ export class MemorySnapshotIndex {
     const parent = request.parent || active.parent;
     this.snapshots.delete(`${snapshotter}/${key}`);
     this.snapshots.set(`${snapshotter}/${name}`, { id: active.id, kind, parent, labels, ...(usage && { usage }) });
-    this.#loseAnswer("commit");
     return {};
   }
 
@@ -140,12 +136,6 @@ export class MemorySnapshotIndex {
       };
     });
     return { repairs: repairs.filter(({ orphanIds, missing }) => orphanIds.length + missing.length > 0) };
-  }
-
-  #loseAnswer(method: "prepare" | "commit"): void {
-    if (this.lostAnswers.delete(method)) {
-      throw failure(ErrorKind.Unavailable, `connection lost during ${method}`);
-    }
   }
 
   #get(snapshotter: string, key: string): MemorySnapshot {

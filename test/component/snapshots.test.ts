@@ -164,24 +164,6 @@ test("a mapping of ids changes the owner of the top directory and shows in the m
   });
 });
 
-test("a lost answer of the index is no failure", async () => {
-  await using snapshots = await SnapshotsProcess.start();
-  const { client, index } = snapshots;
-  index.lostAnswers.add("prepare");
-  await client.prepare({ snapshotter: overlayfs, key: "a" }, { headers });
-  assert.ok(existsSync(snapshots.filesOf(1n)));
-  index.lostAnswers.add("commit");
-  await client.commit({ snapshotter: overlayfs, key: "a", name: "layer" }, { headers });
-  assert.equal(index.snapshots.get("overlayfs/layer")?.kind, SnapshotKind.COMMITTED);
-  assert.equal(index.committed.length, 1);
-  index.lostAnswers.add("prepare");
-  await client.prepare({ snapshotter: overlayfs, key: "b" }, { headers });
-  index.lostAnswers.add("prepare");
-  await assert.rejects(client.prepare({ snapshotter: overlayfs, key: "b" }, { headers }), (error) =>
-    isFailure(error, ErrorKind.AlreadyExists),
-  );
-});
-
 test("the collector's removals delete directories and may be repeated", async () => {
   await using snapshots = await SnapshotsProcess.start();
   for (const key of ["a", "b", "c"]) {

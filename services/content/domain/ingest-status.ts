@@ -1,6 +1,7 @@
 import { ErrorKind, failure, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { compileFilters } from "#containerd/filter.ts";
+import type { CallId } from "#wire/call-id.ts";
 import type { OpenIngests } from "./open-ingests.ts";
 import type { BlobIndex, IngestFiles, IngestName, IngestStatus } from "./ports.ts";
 
@@ -74,7 +75,7 @@ async function findStatus(parts: StatusParts, backendRef: string): Promise<Inges
  */
 export async function abortIngest(
   parts: StatusParts & { readonly openIngests: OpenIngests },
-  ingest: IngestName & { readonly lease: string },
+  ingest: IngestName & { readonly lease: string; readonly call: CallId | undefined },
 ): Promise<void> {
   const backendRef = await parts.index.removeIngest(ingest);
   parts.openIngests.markEnded(ingest);

@@ -1,5 +1,6 @@
 import type { Digest, DigestAlgorithm } from "#containerd/digest.ts";
 import type { Labels } from "#containerd/labels.ts";
+import type { CallId } from "#wire/call-id.ts";
 
 /** An ingest as a client names it. */
 export interface IngestName {
@@ -54,10 +55,11 @@ export interface BlobIndex {
   /**
    * Ends an ingest without a blob; the lease no longer holds it.
    *
+   * @param ingest.call - The client's call, under which the removal is recorded once.
    * @returns Name of the ingest on disk.
    * @throws {@link FlotillaError} `not_found` when there is none of that ref.
    */
-  removeIngest(ingest: IngestName & { readonly lease: string }): Promise<string>;
+  removeIngest(ingest: IngestName & { readonly lease: string; readonly call?: CallId | undefined }): Promise<string>;
   /**
    * Those of the digests that nothing refers to. The caller holds their locks. From the answer on the index takes these
    * blobs for removed.

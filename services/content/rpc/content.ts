@@ -69,7 +69,7 @@ export function contentService(parts: WriterParts, access: BlobAccess): ServiceB
       return { statuses: (await listIngestStatuses(parts, requireNamespace(call), filters)).map(statusOf) };
     },
     async abort({ ref }, call) {
-      await abortIngest(parts, { namespace: requireNamespace(call), ref, lease: leaseOf(call) });
+      await abortIngest(parts, { namespace: requireNamespace(call), ref, lease: leaseOf(call), call: call.id });
       return {};
     },
   };

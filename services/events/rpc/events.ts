@@ -26,21 +26,19 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
     async publish({ topic, event }, call) {
       const namespace = publishingNamespace(call);
       validateTopic(topic);
-      await appendOne(
-        bus,
-        create(EnvelopeSchema, {
-          timestamp: timestampNow(),
-          namespace,
-          topic,
-          ...(event === undefined ? {} : { event }),
-        }),
-      );
+      const envelope = create(EnvelopeSchema, {
+        timestamp: timestampNow(),
+        namespace,
+        topic,
+        ...(event === undefined ? {} : { event }),
+      });
+      await appendOne(bus, envelope, call);
       return {};
     },
-    async forward({ envelope }) {
+    async forward({ envelope }, call) {
       const forwarded = envelope ?? create(EnvelopeSchema);
       validateForwarded(forwarded);
-      await appendOne(bus, forwarded);
+      await appendOne(bus, forwarded, call);
       return {};
     },
     async *subscribe({ filters }, call) {
@@ -58,9 +56,10 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
   };
 }
 
-async function appendOne(bus: EventBus, envelope: Envelope): Promise<void> {
+/** A call that is made again, since this process died, publishes under the same message id, which is harmless. */
+async function appendOne(bus: EventBus, envelope: Envelope, { id }: Call): Promise<void> {
   // containerd's exchange promises nothing, and whoever publishes here waits for the answer.
-  await bus.append([{ messageId: randomUUID(), envelope }], { durability: "stored" });
+  await bus.append([{ messageId: id?.id ?? randomUUID(), envelope }], { durability: "stored" });
 }
 
 function publishingNamespace(call: Call): string {

@@ -24,6 +24,7 @@ export class ResponseGate {
   hold(stream: RelayedStream, head: HeaderList): boolean {
     const mayHold =
       stream.method?.repeatable === true &&
+      stream.method.streaming !== true &&
       !stream.hasResponse &&
       stream.gatedHead === undefined &&
       this.#heldResponses < gatedResponsesMax &&

@@ -5,12 +5,14 @@ export interface RelayMethod {
   /** Name of the process that answers it. */
   readonly upstream: string;
   /**
-   * Whether a call that got no response may be sent again when its process died: the method is unary, and has no side effects or its process
-   * keeps what became of calls.
+   * Whether a call that got no response may be sent again when its process died: the client sends one message, and the method has no side effects or
+   * its process keeps what became of calls.
    */
   readonly repeatable: boolean;
   /** Whether the method changes something: such a call is sent again only if its process is dead, and is told to the next one by its id. */
   readonly changing?: boolean;
+  /** Whether the answer is a stream, which nobody holds back: such a call is sent again only as long as nothing has come. */
+  readonly streaming?: boolean;
 }
 
 /** The methods of the relay by their path, `/package.Service/Method`. Looked up for each call, so that methods may come and go while the relay runs. */

@@ -1,3 +1,4 @@
+import type { CallId } from "#wire/call-id.ts";
 import type { SnapshotKind, SnapshotLocation, SnapshotUsage } from "../drivers/driver.ts";
 
 /** A snapshot as a client names it: by its key while it is active, by its name once it is committed. */
@@ -15,6 +16,8 @@ export interface NewSnapshot extends SnapshotName {
   readonly parent: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly kind: Exclude<SnapshotKind, "committed">;
+  /** The client's call, under which the change is recorded once; undefined for our own. */
+  readonly call?: CallId | undefined;
 }
 
 /** An active snapshot that is to be committed. */
@@ -26,6 +29,8 @@ export interface SnapshotCommit extends SnapshotName {
   readonly labels: Readonly<Record<string, string>>;
   /** Parent to put the snapshot on if it has none; "" to keep it. */
   readonly parent: string;
+  /** As in {@link NewSnapshot}. */
+  readonly call?: CallId | undefined;
 }
 
 /** A record of a snapshot. */

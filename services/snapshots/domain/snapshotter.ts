@@ -48,7 +48,8 @@ export class Snapshotter implements SnapshotterFront {
   async prepare(snapshot: NewSnapshot): Promise<Mount[]> {
     const remembered = rememberedBy(snapshot);
     this.#active.delete(remembered);
-    const location = await this.#record(snapshot);
+    const location = await this.#index.prepare(snapshot);
+    await this.#requireRecord(snapshot, location);
     try {
       await this.create(location);
     } catch (error) {
@@ -79,15 +80,7 @@ export class Snapshotter implements SnapshotterFront {
 
   /** Turns an active snapshot into a committed one, after the driver has made it ready for that; its usage is recorded with it. */
   async commit(commit: SnapshotCommit): Promise<void> {
-    const { active, usage } = await this.#measureActive(commit);
-    try {
-      await this.#index.commit(commit, usage);
-    } catch (error) {
-      if (active === undefined || !isFailure(error, ErrorKind.Unavailable)) {
-        throw error;
-      }
-      await this.#commitAgain(commit, active, usage);
-    }
+    await this.#index.commit(commit, await this.#measureActive(commit));
   }
 
   /** What a snapshot takes on disk without its parents: as stored when committed, measured when active, nothing for a view. */
@@ -157,55 +150,21 @@ export class Snapshotter implements SnapshotterFront {
     }
   }
 
-  /** Records a new snapshot, over a loss of the connection too. */
-  async #record(snapshot: NewSnapshot): Promise<SnapshotLocation> {
-    try {
-      return await this.#index.prepare(snapshot);
-    } catch (error) {
-      if (!isFailure(error, ErrorKind.Unavailable)) {
-        throw error;
-      }
-    }
-    try {
-      return await this.#index.prepare(snapshot);
-    } catch (error) {
-      const made = isFailure(error, ErrorKind.AlreadyExists) ? await this.#findUnmade(snapshot) : undefined;
-      if (made === undefined) {
-        throw error;
-      }
-      return made;
+  /** A call that is made again gets the record that it had made, which may have gone since. */
+  async #requireRecord(snapshot: NewSnapshot, { id }: SnapshotLocation): Promise<void> {
+    if (snapshot.call?.repeatedAfterMs !== undefined && (await this.#find(snapshot))?.location.id !== id) {
+      throw failure(ErrorKind.Unavailable, `snapshot ${snapshot.key} was removed before its process came back`);
     }
   }
 
-  /** The record of a snapshot that nobody was given yet, since it has no directory: what a lost call has left. */
-  async #findUnmade(snapshot: NewSnapshot): Promise<SnapshotLocation | undefined> {
-    const location = (await this.#find(snapshot))?.location;
-    const isMade = location === undefined || (await this.driver.listIds()).includes(location.id);
-    return isMade || location.kind !== snapshot.kind ? undefined : location;
-  }
-
-  /** Repeats a commit whose answer was lost; it may have gone through. */
-  async #commitAgain(
-    commit: SnapshotCommit,
-    active: SnapshotLocation,
-    usage: SnapshotUsage | undefined,
-  ): Promise<void> {
-    const committed = await this.#find({ ...commit, key: commit.name });
-    if (committed?.location.id !== active.id) {
-      await this.#index.commit(commit, usage);
-    }
-  }
-
-  /** What is to be committed, and what it takes. What was made here and is still there need not be looked up. */
-  async #measureActive(
-    name: SnapshotName,
-  ): Promise<{ readonly active: SnapshotLocation | undefined; readonly usage: SnapshotUsage | undefined }> {
+  /** What the snapshot takes that is to be committed. What was made here and is still there need not be looked up. */
+  async #measureActive(name: SnapshotName): Promise<SnapshotUsage | undefined> {
     const key = rememberedBy(name);
     const made = this.#active.get(key);
     this.#active.delete(key);
     if (made !== undefined) {
       try {
-        return { active: made.location, usage: made.usage ?? (await this.#seal(made.location)) };
+        return made.usage ?? (await this.#seal(made.location));
       } catch (error) {
         if (!isFailure(error, ErrorKind.NotFound)) {
           throw error;
@@ -214,7 +173,7 @@ export class Snapshotter implements SnapshotterFront {
       }
     }
     const active = await this.#findActive(name);
-    return { active, usage: active === undefined ? undefined : await this.#seal(active) };
+    return active === undefined ? undefined : await this.#seal(active);
   }
 
   /** Makes a snapshot ready to be committed. @returns what it takes then. */

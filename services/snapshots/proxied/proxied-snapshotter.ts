@@ -72,6 +72,9 @@ export class ProxiedSnapshotter implements SnapshotterFront {
    *   holds it.
    */
   async prepare(snapshot: NewSnapshot, signal?: AbortSignal): Promise<readonly Mount[]> {
+    if (snapshot.call?.repeatedAfterMs !== undefined) {
+      throw failure(ErrorKind.Unavailable, `nobody knows what ${this.name} has made of ${quote(snapshot.key)}`);
+    }
     const reservation = await this.#reserve(snapshot);
     return await this.#want(reservation.backendName, async () => {
       const mounts = await this.#make(snapshot, reservation, signal);

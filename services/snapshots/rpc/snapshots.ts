@@ -21,7 +21,10 @@ export function snapshotsService(snapshotters: SnapshotterFronts): ServiceBindin
   ): Promise<{ mounts: MessageInitShape<typeof MountSchema>[] }> => {
     const snapshotter = getSnapshotter(snapshotters, name);
     const owner = { namespace: requireNamespace(call), lease: leaseOf(call) };
-    const mounts = await snapshotter.prepare({ ...owner, snapshotter: name, key, parent, labels, kind }, call.signal);
+    const mounts = await snapshotter.prepare(
+      { ...owner, snapshotter: name, key, parent, labels, kind, call: call.id },
+      call.signal,
+    );
     return { mounts: mounts.map(writeMount) };
   };
   const handlers = {
@@ -38,7 +41,7 @@ export function snapshotsService(snapshotters: SnapshotterFronts): ServiceBindin
     commit: async ({ snapshotter: name, name: committed, key, labels, parent }, call) => {
       const snapshotter = getSnapshotter(snapshotters, name);
       const owner = { namespace: requireNamespace(call), lease: leaseOf(call) };
-      await snapshotter.commit({ ...owner, snapshotter: name, key, name: committed, labels, parent });
+      await snapshotter.commit({ ...owner, snapshotter: name, key, name: committed, labels, parent, call: call.id });
       return {};
     },
     usage: async ({ snapshotter: name, key }, call) => {

@@ -1,7 +1,7 @@
-import { existsSync, writeFileSync } from "node:fs";
 import {
   chmodSync,
   chownSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   renameSync,
