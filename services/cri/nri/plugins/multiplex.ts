@@ -8,6 +8,12 @@ export const connectionIds = { plugin: 1, runtime: 2 } as const;
 const headBytes = 8;
 /** A ttrpc frame with its head. @source containerd/nri v0.12 pkg/net/multiplex/mux.go `maxPayloadSize` */
 const payloadBytesMax = ttrpcFrameBytesMax + 10;
+/**
+ * What the beginning of a message may be long: plugins read it into a buffer of this size, and give up over a longer piece. What is left of a message is read in one.
+ *
+ * @source containerd/nri v0.12 pkg/net/multiplex/mux.go `conn.Read`; containerd/ttrpc v1.2 channel.go
+ */
+const firstPieceBytesMax = 4096;
 /** What waits for one connection at most before the socket is read no further. */
 const waitingBytesMax = 1024 * 1024;
 
@@ -100,18 +106,23 @@ export class Multiplex {
     }
   }
 
-  #send(id: number, bytes: Buffer, done: (error?: Error | null) => void): void {
+  /** Sends one message of ttrpc, which is written in one. */
+  #send(id: number, message: Buffer, done: (error?: Error | null) => void): void {
+    const [first, rest] = [message.subarray(0, firstPieceBytesMax), message.subarray(firstPieceBytesMax)];
     this.#trunk.cork();
-    for (let offset = 0; offset < bytes.length; offset += payloadBytesMax) {
-      const piece = bytes.subarray(offset, offset + payloadBytesMax);
-      const head = Buffer.alloc(headBytes);
-      head.writeUInt32BE(id, 0);
-      head.writeUInt32BE(piece.length, 4);
-      this.#trunk.write(head);
-      const isLast = offset + piece.length === bytes.length;
-      this.#trunk.write(piece, isLast ? done : undefined);
+    this.#sendPiece(id, first, rest.length === 0 ? done : undefined);
+    if (rest.length > 0) {
+      this.#sendPiece(id, rest, done);
     }
     this.#trunk.uncork();
+  }
+
+  #sendPiece(id: number, piece: Buffer, done?: (error?: Error | null) => void): void {
+    const head = Buffer.alloc(headBytes);
+    head.writeUInt32BE(id, 0);
+    head.writeUInt32BE(piece.length, 4);
+    this.#trunk.write(head);
+    this.#trunk.write(piece, done);
   }
 
   #end(): void {
