@@ -63,6 +63,7 @@ const never = new AbortController().signal;
 export function applyFile(threads: LayerThreads, blobPath: string, target: ExtractionTarget): Promise<AppliedLayer> {
   const job = {
     blobPath,
+    blobBytes: 0,
     steps: [{ kind: "decompress" }] as const,
     payloads: new Map(),
     target,

@@ -367,6 +367,7 @@ test("a job that is cancelled ends, and its thread does the next one", async (co
   const canceling = new AbortController();
   const job = {
     blobPath: `${path}/large.tar`,
+    blobBytes: 0,
     steps: [],
     payloads: new Map(),
     target: { root: `${path}/root`, whiteouts: "remove", lowers: [] },

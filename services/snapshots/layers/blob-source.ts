@@ -1,47 +1,51 @@
-import { createHash, type Hash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
-import { type Digest, splitDigest } from "#containerd/digest.ts";
-
-/** What the bytes of a blob have to be. */
-export interface ExpectedBlob {
-  readonly digest: Digest;
-  /** 0 when unknown. */
-  readonly sizeBytes: number;
-}
 
 /** Bytes that are read at a time. */
 const readBytes = 512 * 1024;
 
 /**
- * The file of a blob, which is hashed while it is read.
+ * The file of a blob.
  *
- * The next piece is on its way while one is being used.
+ * The next piece is on its way while one is being used: two buffers take turns, so that a layer makes no garbage.
  */
 export class BlobSource implements AsyncDisposable {
   readonly #handle: FileHandle;
-  readonly #expected: ExpectedBlob | undefined;
-  readonly #hash: Hash | undefined;
+  readonly #buffers: readonly [Buffer, Buffer];
   #usedBytes = 0;
 
-  private constructor(handle: FileHandle, expected: ExpectedBlob | undefined) {
+  private constructor(handle: FileHandle, bufferBytes: number) {
     this.#handle = handle;
-    this.#expected = expected;
-    this.#hash = expected === undefined ? undefined : createHash(splitDigest(expected.digest).algorithm);
+    this.#buffers = [Buffer.allocUnsafeSlow(bufferBytes), Buffer.allocUnsafeSlow(bufferBytes)];
   }
 
   /**
    * Opens a blob.
    *
-   * @param expected - What it has to be; undefined to take it as it is.
-   * @throws {@link FlotillaError} `not_found` when it is gone.
+   * Its bytes were compared with its digest before it became a blob, and what they unpack to is compared with the diff ID by who
+   * unpacks, so that they are not hashed here once more.
+   *
+   * @param expectedBytes - The size that it has to have; 0 when unknown.
+   * @throws {@link FlotillaError} `not_found` when it is gone; `failed_precondition` when it has another size.
+   * @source containerd v2.3.4 core/diff/apply/apply.go `(*fsApplier).Apply`, plugins/content/local/writer.go `(*writer).Commit`
    */
-  static async open(path: string, expected: ExpectedBlob | undefined): Promise<BlobSource> {
+  static async open(path: string, expectedBytes: number): Promise<BlobSource> {
+    let handle: FileHandle;
     try {
-      return new BlobSource(await open(path, "r"), expected);
+      handle = await open(path, "r");
     } catch (error) {
       const kind = systemErrorCode(error) === "ENOENT" ? ErrorKind.NotFound : ErrorKind.Unknown;
       throw new FlotillaError(kind, `open blob: ${errorMessage(error)}`, { cause: error });
+    }
+    try {
+      const { size } = await handle.stat();
+      if (expectedBytes !== 0 && size !== expectedBytes) {
+        throw failure(ErrorKind.FailedPrecondition, `unexpected commit size ${size}, expected ${expectedBytes}`);
+      }
+      return new BlobSource(handle, Math.max(1, Math.min(readBytes, size)));
+    } catch (error) {
+      await handle.close();
+      throw error;
     }
   }
 
@@ -50,9 +54,10 @@ export class BlobSource implements AsyncDisposable {
     return this.#usedBytes;
   }
 
-  /** The bytes from where reading stopped, in pieces that belong to the reader. */
+  /** The bytes in pieces, each of which is good until the next is asked for. To be called once. */
   async *read(signal: AbortSignal): AsyncGenerator<Buffer> {
-    let next = this.#readPiece(this.#usedBytes);
+    let [filling, resting] = this.#buffers;
+    let next = this.#readPiece(filling);
     try {
       for (;;) {
         const piece = await next;
@@ -61,8 +66,8 @@ export class BlobSource implements AsyncDisposable {
           return;
         }
         this.#usedBytes += piece.length;
-        next = this.#readPiece(this.#usedBytes);
-        this.#hash?.update(piece);
+        [filling, resting] = [resting, filling];
+        next = this.#readPiece(filling);
         yield piece;
       }
     } finally {
@@ -70,36 +75,12 @@ export class BlobSource implements AsyncDisposable {
     }
   }
 
-  /**
-   * Makes sure that the blob is what is expected, to its last byte, whether or not somebody had use for it.
-   *
-   * @throws {@link FlotillaError} `failed_precondition`
-   * @source containerd v2.3.4 plugins/content/local/writer.go `(*writer).Commit`
-   */
-  async verify(signal: AbortSignal): Promise<void> {
-    if (this.#expected === undefined || this.#hash === undefined) {
-      return;
-    }
-    for await (const piece of this.read(signal)) {
-      void piece;
-    }
-    const { digest, sizeBytes } = this.#expected;
-    if (sizeBytes !== 0 && sizeBytes !== this.#usedBytes) {
-      throw failure(ErrorKind.FailedPrecondition, `unexpected commit size ${this.#usedBytes}, expected ${sizeBytes}`);
-    }
-    const found = `${splitDigest(digest).algorithm}:${this.#hash.digest("hex")}`;
-    if (found !== digest) {
-      throw failure(ErrorKind.FailedPrecondition, `unexpected commit digest ${found}, expected ${digest}`);
-    }
-  }
-
   [Symbol.asyncDispose](): Promise<void> {
     return this.#handle.close();
   }
 
-  async #readPiece(position: number): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafeSlow(readBytes);
-    const { bytesRead } = await this.#handle.read(buffer, 0, readBytes, position);
+  async #readPiece(buffer: Buffer): Promise<Buffer> {
+    const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, this.#usedBytes);
     return buffer.subarray(0, bytesRead);
   }
 }

@@ -56,6 +56,7 @@ export function ownDiffProvider(differ: Differ, options: { readonly syncFileSyst
       const { digest, sizeBytes } = await differ.apply(ownerOf(call), {
         mediaType: diff?.mediaType ?? "",
         digest: diff?.digest ?? "",
+        blobBytes: 0,
         mounts: mounts.map(readMount),
         payloads: new Map(Object.entries(payloads).map(([id, payload]) => [id, encodePayload(payload)])),
         syncFileSystem: syncFs || options.syncFileSystem,

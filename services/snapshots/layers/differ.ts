@@ -71,14 +71,13 @@ export class Differ implements LayerApplier {
     const { blobs, threads, mounts, temporaryMounts, programs, limits } = this.#parts;
     const blobPath = await locateBlob(blobs, owner, order.digest);
     const steps = planProcessors(order.mediaType, programs);
-    const { payloads, syncFileSystem } = order;
-    const expected = order.expected === undefined ? {} : { expected: order.expected };
+    const { blobBytes, payloads, syncFileSystem } = order;
     if (order.mounts.length === 0) {
       throw failure(ErrorKind.InvalidArgument, "there are no mounts to apply the layer to");
     }
     const applyTo = (target: ExtractionTarget): Promise<AppliedLayer> =>
       threads.apply(
-        { blobPath, steps, payloads, target, syncFileSystem, limits, ...expected },
+        { blobPath, blobBytes, steps, payloads, target, syncFileSystem, limits },
         owner.signal,
         order.onProgress,
       );

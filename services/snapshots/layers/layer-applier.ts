@@ -1,6 +1,5 @@
 import type { Mount } from "#linux/mount.ts";
 import type { AppliedLayer } from "./apply.ts";
-import type { ExpectedBlob } from "./blob-source.ts";
 import type { ContentOwner } from "./ports.ts";
 
 /** A layer and where it goes. */
@@ -12,8 +11,8 @@ export interface ApplyOrder {
   readonly payloads: ReadonlyMap<string, Uint8Array>;
   /** Write out the file system before success is told. */
   readonly syncFileSystem: boolean;
-  /** What the bytes have to be; they are taken as they are without it. */
-  readonly expected?: ExpectedBlob;
+  /** Size that the blob has to have; 0 when unknown. */
+  readonly blobBytes: number;
   /** Told now and then how many bytes of the blob have been used. */
   readonly onProgress?: (usedBytes: number) => void;
 }

@@ -34,10 +34,9 @@ export class ProxiedDiffer implements LayerApplier {
   }
 
   async apply({ namespace, lease, signal }: ContentOwner, order: ApplyOrder): Promise<AppliedLayer> {
-    const sizeBytes = order.expected?.sizeBytes ?? 0;
     const { applied } = await this.#client.apply(
       {
-        diff: { mediaType: order.mediaType, digest: order.digest, size: BigInt(sizeBytes) },
+        diff: { mediaType: order.mediaType, digest: order.digest, size: BigInt(order.blobBytes) },
         mounts: order.mounts.map(({ type, source, target = "", options }) => ({
           type,
           source,
@@ -48,11 +47,11 @@ export class ProxiedDiffer implements LayerApplier {
       },
       { headers: clientHeaders(namespace, lease), signal },
     );
-    order.onProgress?.(sizeBytes);
+    order.onProgress?.(order.blobBytes);
     return {
       digest: parseDigest(applied?.digest ?? ""),
       sizeBytes: Number(applied?.size ?? 0n),
-      usedBytes: sizeBytes,
+      usedBytes: order.blobBytes,
       implied: [],
     };
   }

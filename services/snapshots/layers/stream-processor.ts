@@ -58,9 +58,11 @@ export async function* processStream(
   }
 }
 
-/** A file's stream has a descriptor, which would be handed to the program as it is, before it is open. */
+/** The pieces as ones that may wait in a pipe: those of a blob are only good until the next. */
 async function* passOn(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  yield* source;
+  for await (const piece of source) {
+    yield Buffer.from(piece);
+  }
 }
 
 function splitAssignment(text: string): [name: string, value: string] {

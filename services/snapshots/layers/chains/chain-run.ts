@@ -163,7 +163,7 @@ export class ChainRun {
           mounts,
           payloads: new Map(),
           syncFileSystem,
-          expected: { digest: layer.digest, sizeBytes: layer.sizeBytes },
+          blobBytes: layer.sizeBytes,
           onProgress: (usedBytes) => this.#tell(layer, { state: "applying", usedBytes }),
         },
       );
