@@ -1,28 +1,11 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import type { ByteString } from "#linux/bytes.ts";
 import { attributesOf, mergePaxRecords, type PaxRecords, parsePaxRecords } from "./pax.ts";
-import {
-  ContentMapCollector,
-  checkFragments,
-  type Fragment,
-  findSparseFormat,
-  mergeSparseRecords,
-  parseRecordMap,
-} from "./sparse-map.ts";
+import { SparseContent } from "./sparse-content.ts";
+import { ContentMapCollector, findSparseFormat, mergeSparseRecords, parseRecordMap } from "./sparse-map.ts";
 import { blockBytes, hasNoContent, MemberType, specialBytesMax, type TarMember } from "./tar-format.ts";
 import { invalidHeader, parseHeader, parseText, type RawHeader } from "./tar-header.ts";
-
-/** What is done with the members of an archive. Calls come in the order of the archive; what one throws ends the reading. */
-export interface TarSink {
-  /** A member begins. Regular files have content after it, and then {@link TarSink.finish}. */
-  begin(member: TarMember): void;
-  /** A part of the content of a regular file. The bytes are good during the call only. */
-  content(data: Buffer): void;
-  /** A part of the content that is zeros and not stored. */
-  hole(sizeBytes: number): void;
-  /** The content of a regular file, which may be empty, is complete. */
-  finish(): void;
-}
+import type { TarSink } from "./tar-sink.ts";
 
 const State = { Header: 0, Special: 1, SparseMap: 2, Content: 3, Padding: 4, Done: 5 } as const;
 type State = (typeof State)[keyof typeof State];
@@ -57,10 +40,7 @@ export class TarReader {
   #longLink: ByteString | "" = "";
   #member: TarMember | undefined;
   #sparseMap: ContentMapCollector | undefined;
-  #fragments: readonly Fragment[] | undefined;
-  #fragmentIndex = 0;
-  #fragmentFilled = 0;
-  #position = 0;
+  #sparse: SparseContent | undefined;
 
   constructor(sink: TarSink) {
     this.#sink = sink;
@@ -248,7 +228,7 @@ export class TarReader {
       return;
     }
     if (sparse === "records") {
-      this.#startFragments(parseRecordMap(records), member, storedBytes);
+      this.#sparse = new SparseContent(this.#sink, parseRecordMap(records), member, storedBytes);
     }
     this.#sink.begin(member);
     this.#expect(storedBytes, State.Content);
@@ -262,34 +242,17 @@ export class TarReader {
     const map = this.#sparseMap.add(block.subarray(offset, offset + blockBytes));
     if (map !== undefined) {
       this.#sparseMap = undefined;
-      this.#startFragments(map, this.#member, this.#bytesLeft);
+      this.#sparse = new SparseContent(this.#sink, map, this.#member, this.#bytesLeft);
       this.#sink.begin(this.#member);
       this.#expect(this.#bytesLeft, State.Content);
     }
-  }
-
-  #startFragments(fragments: readonly Fragment[], member: TarMember, storedBytes: number): void {
-    checkFragments(fragments, member.sizeBytes);
-    const mappedBytes = fragments.reduce((sum, fragment) => sum + fragment.length, 0);
-    if (mappedBytes !== storedBytes) {
-      const fault = mappedBytes > storedBytes ? "references non-existent data" : "contains unreferenced data";
-      throw new FlotillaError(ErrorKind.Unknown, `archive/tar: sparse file ${fault}`);
-    }
-    this.#fragments = fragments;
-    this.#fragmentIndex = 0;
-    this.#fragmentFilled = 0;
-    this.#position = 0;
   }
 
   #takeContent(chunk: Buffer, offset: number): number {
     const length = Math.min(this.#bytesLeft, chunk.length - offset);
     if (this.#member?.type === MemberType.Regular) {
       const data = offset === 0 && length === chunk.length ? chunk : chunk.subarray(offset, offset + length);
-      if (this.#fragments === undefined) {
-        this.#sink.content(data);
-      } else {
-        this.#takeFragments(data, this.#fragments);
-      }
+      (this.#sparse ?? this.#sink).content(data);
     }
     this.#bytesLeft -= length;
     if (this.#bytesLeft === 0) {
@@ -298,43 +261,12 @@ export class TarReader {
     return offset + length;
   }
 
-  #takeFragments(data: Buffer, fragments: readonly Fragment[]): void {
-    let offset = 0;
-    while (offset < data.length) {
-      const fragment = fragments[this.#fragmentIndex];
-      if (fragment === undefined) {
-        throw new TypeError("content goes on after the last fragment");
-      }
-      this.#skipTo(fragment.offset + this.#fragmentFilled);
-      const length = Math.min(fragment.length - this.#fragmentFilled, data.length - offset);
-      if (length > 0) {
-        this.#sink.content(data.subarray(offset, offset + length));
-      }
-      offset += length;
-      this.#position += length;
-      this.#fragmentFilled += length;
-      if (this.#fragmentFilled === fragment.length) {
-        this.#fragmentIndex += 1;
-        this.#fragmentFilled = 0;
-      }
-    }
-  }
-
-  #skipTo(position: number): void {
-    if (position > this.#position) {
-      this.#sink.hole(position - this.#position);
-      this.#position = position;
-    }
-  }
-
   #completeContent(): void {
     const member = this.#member;
     this.#member = undefined;
     if (member?.type === MemberType.Regular) {
-      if (this.#fragments !== undefined) {
-        this.#skipTo(member.sizeBytes);
-        this.#fragments = undefined;
-      }
+      this.#sparse?.finish();
+      this.#sparse = undefined;
       this.#sink.finish();
     }
   }

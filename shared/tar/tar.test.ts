@@ -3,7 +3,8 @@ import test from "node:test";
 import * as fc from "fast-check";
 import { asByteString, type ByteString, toByteString } from "#linux/bytes.ts";
 import { MemberType, type TarMember } from "./tar-format.ts";
-import { TarReader, type TarSink } from "./tar-reader.ts";
+import { TarReader } from "./tar-reader.ts";
+import type { TarSink } from "./tar-sink.ts";
 import { archiveEnd, encodeMember, paddingOf } from "./tar-writer.ts";
 
 /** What a sink was told: members with their content, holes as their size. */

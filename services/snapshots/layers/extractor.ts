@@ -2,12 +2,8 @@ import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { splitPath } from "#linux/byte-path.ts";
 import { type ByteString, fromByteString, toByteString } from "#linux/bytes.ts";
-import { listDirectory, removeTreeAt } from "#linux/directory.ts";
+import { removeTreeAt } from "#linux/directory.ts";
 import {
-  changeMode,
-  changeModeAt,
-  changeOwner,
-  changeOwnerAt,
   closeFile,
   deviceNumber,
   type FileTime,
@@ -19,22 +15,22 @@ import {
   openAt,
   openResolved,
   Resolve,
-  seekTo,
-  setSize,
   setTimes,
-  setTimesAt,
   succeed,
-  writeFully,
 } from "#linux/file.ts";
 import { Errno, SystemError } from "#linux/libc.ts";
 import { inUserNamespace } from "#linux/process.ts";
-import { FileType, findStatusAt, typeOf } from "#linux/stat.ts";
-import { setAttribute, setAttributeAt } from "#linux/xattr.ts";
+import { findStatusAt } from "#linux/stat.ts";
+import { setAttribute } from "#linux/xattr.ts";
 import { MemberType, type TarMember } from "#tar/tar-format.ts";
-import type { TarSink } from "#tar/tar-reader.ts";
-import { Directory, DirectoryCache } from "./directory-cache.ts";
+import type { TarSink } from "#tar/tar-sink.ts";
+import { type Directory, DirectoryCache } from "./directory-cache.ts";
 import { cleanLayerPath } from "./layer-path.ts";
-import { findWhiteout, isOverlayWhiteout, opaqueAttribute, opaqueValue, type Whiteout } from "./whiteout.ts";
+import { MemberAttributes, type OpenedMember, permissionBits, privilegeBits, timesOf } from "./member-attributes.ts";
+import { isDevice, isDeviceNumber, nodeTypes } from "./member-nodes.ts";
+import { broughtName, markWhiteout, removeOlder } from "./removals.ts";
+import { findWhiteout, isOverlayWhiteout, opaqueAttribute, opaqueValue } from "./whiteout.ts";
+import { WrittenFile } from "./written-file.ts";
 
 /** Where a layer goes. */
 export interface ExtractionTarget {
@@ -49,27 +45,9 @@ export interface ExtractionTarget {
   readonly lowers: readonly string[];
 }
 
-const permissionBits = 0o7777;
-/** Setuid and setgid, which a change of owner clears. */
-const privilegeBits = 0o6000;
-const epoch: FileTime = { seconds: 0, nanoseconds: 0 };
-/** Last time that can be set, the largest number of nanoseconds in 63 bits; later ones become the epoch. @source containerd v2.3.4 pkg/archive/time.go `boundTime` */
-const latestTime: FileTime = { seconds: 9_223_372_036, nanoseconds: 854_775_807 };
-
-const nodeTypes: ReadonlyMap<string, number> = new Map([
-  [MemberType.Character, FileType.Character],
-  [MemberType.Block, FileType.Block],
-  [MemberType.Fifo, FileType.Fifo],
-]);
-
 /** A regular file whose content is being written. */
-interface OpenFile {
-  readonly member: TarMember;
-  readonly path: ByteString;
-  readonly directory: Directory;
-  readonly descriptor: number;
-  sizeBytes: number;
-  endsInHole: boolean;
+interface OpenFile extends OpenedMember {
+  readonly written: WrittenFile;
 }
 
 /**
@@ -88,12 +66,11 @@ export class Extractor implements TarSink {
   readonly #target: ExtractionTarget;
   readonly #directories: DirectoryCache;
   readonly #canMakeDevices = !inUserNamespace();
-  readonly #ownUser = process.geteuid?.() ?? -1;
-  readonly #ownGroup = process.getegid?.() ?? -1;
+  readonly #attributes: MemberAttributes;
   /** Directories get their times at the end, since every file that is made in one changes them. */
   readonly #directoryTimes: { readonly path: ByteString; readonly accessed: FileTime; readonly modified: FileTime }[] =
     [];
-  /** What this layer has brought, which its own whiteouts do not hide: names below the {@link Directory.identity} they are in. Kept for `remove` alone. */
+  /** What this layer has brought, which its own whiteouts do not hide, as {@link broughtName}. Kept for `remove` alone. */
   readonly #brought: Set<string> | undefined;
   /** Directories that were made because a path needs them, and had no model in lower trees. Kept for `overlay` alone. */
   readonly #implied: Set<ByteString> | undefined;
@@ -101,13 +78,14 @@ export class Extractor implements TarSink {
 
   constructor(target: ExtractionTarget) {
     this.#target = target;
+    this.#attributes = new MemberAttributes(target.root);
     this.#brought = target.whiteouts === "remove" ? new Set() : undefined;
     this.#implied = target.whiteouts === "overlay" ? new Set() : undefined;
     this.#directories = new DirectoryCache(
       toByteString(target.root),
       target.lowers.map(toByteString),
       ({ path, parent, base, lower }) => {
-        this.#brought?.add(broughtName(parent.identity, base));
+        this.#brought?.add(broughtName(parent, base));
         if (lower === undefined) {
           this.#implied?.add(path);
         } else {
@@ -128,43 +106,36 @@ export class Extractor implements TarSink {
     const whiteout = findWhiteout(base);
     if (whiteout !== undefined) {
       try {
-        this.#whiteOut(whiteout, directory, member);
+        if (this.#brought === undefined) {
+          markWhiteout(whiteout, directory, member);
+        } else if (whiteout.kind !== "ignore") {
+          this.#directories.expire();
+          removeOlder(whiteout, directory, this.#brought);
+        }
       } catch (error) {
         throw wrapFailure(error, `failed to convert whiteout file ${quote(fromByteString(path))}`);
       }
       return;
     }
     this.#make(member, path, directory, base);
-    this.#brought?.add(broughtName(directory.identity, base));
+    this.#brought?.add(broughtName(directory, base));
   }
 
   content(data: Buffer): void {
-    const file = this.#file;
-    if (file !== undefined) {
-      succeed(writeFully(file.descriptor, data), () => `write ${this.#shown(file.path)}`);
-      file.sizeBytes += data.length;
-      file.endsInHole = false;
-    }
+    this.#file?.written.write(data);
   }
 
   hole(sizeBytes: number): void {
-    const file = this.#file;
-    if (file !== undefined) {
-      file.sizeBytes += sizeBytes;
-      file.endsInHole = true;
-      succeed(seekTo(file.descriptor, file.sizeBytes), () => `seek ${this.#shown(file.path)}`);
-    }
+    this.#file?.written.skip(sizeBytes);
   }
 
   finish(): void {
     const file = this.#file;
     if (file !== undefined) {
-      if (file.endsInHole) {
-        succeed(setSize(file.descriptor, file.sizeBytes), () => `truncate ${this.#shown(file.path)}`);
-      }
-      this.#setOpenFileAttributes(file);
+      file.written.finish();
+      this.#attributes.setOfFile(file);
       this.#file = undefined;
-      succeed(closeFile(file.descriptor), () => `close ${this.#shown(file.path)}`);
+      file.written.close();
     }
   }
 
@@ -193,10 +164,8 @@ export class Extractor implements TarSink {
 
   /** Closes everything, after success or failure. */
   close(): void {
-    if (this.#file !== undefined) {
-      closeFile(this.#file.descriptor);
-      this.#file = undefined;
-    }
+    this.#file?.written.abandon();
+    this.#file = undefined;
     this.#directories.close();
   }
 
@@ -204,27 +173,25 @@ export class Extractor implements TarSink {
     switch (member.type) {
       case MemberType.Regular:
         this.#openFile(member, path, directory, base);
-        break;
+        return;
       case MemberType.Directory:
         this.#makeDirectory(member, path, directory, base);
-        break;
+        return;
       case MemberType.Symlink:
         this.#makeSymlink(member, path, directory, base);
-        this.#setNamedAttributes(member, path, directory, base);
         break;
       case MemberType.HardLink:
         this.#makeHardLink(member, path, directory, base);
-        this.#setNamedAttributes(member, path, directory, base);
         break;
       case MemberType.Character:
       case MemberType.Block:
       case MemberType.Fifo:
         this.#makeNode(member, path, directory, base);
-        this.#setNamedAttributes(member, path, directory, base);
         break;
       default:
         throw new FlotillaError(ErrorKind.Unknown, `unhandled tar header type ${member.type.charCodeAt(0)}`);
     }
+    this.#attributes.setOfNamed(member, path, directory.descriptor, base);
   }
 
   /**
@@ -247,23 +214,8 @@ export class Extractor implements TarSink {
     const mode = member.mode & permissionBits & ~privilegeBits;
     const open = (): number => openAt(directory.descriptor, base, flags, mode);
     const descriptor = this.#replace(directory, base, open, () => `open ${this.#shown(path)}`);
-    this.#file = { member, path, directory, descriptor, sizeBytes: 0, endsInHole: false };
-  }
-
-  #setOpenFileAttributes({ member, path, directory, descriptor }: OpenFile): void {
-    const keepsOwner = directory.passesOnNothing && member.user === this.#ownUser && member.group === this.#ownGroup;
-    if (!keepsOwner) {
-      this.#checkOwner(changeOwner(descriptor, member.user, member.group), member, path);
-    }
-    for (const [key, value] of member.attributes) {
-      this.#checkAttribute(isTrusted(key) ? -Errno.NotSupported : setAttribute(descriptor, key, value), key, path);
-    }
-    // An access list among the attributes has changed the mode.
-    if (!directory.passesOnNothing || (member.mode & privilegeBits) !== 0 || member.attributes.size > 0) {
-      succeed(changeMode(descriptor, member.mode & permissionBits), () => `chmod ${this.#shown(path)}`);
-    }
-    const { accessed, modified } = timesOf(member);
-    this.#checkTimes(setTimes(descriptor, accessed, modified), path);
+    const written = new WrittenFile(descriptor, () => this.#shown(path));
+    this.#file = { member, path, directory, descriptor, written };
   }
 
   #makeDirectory(member: TarMember, path: ByteString, parent: Directory, base: ByteString): void {
@@ -276,11 +228,7 @@ export class Extractor implements TarSink {
     succeed(descriptor, () => `mkdir ${this.#shown(path)}`);
     this.#directories.keep(path, descriptor);
     this.#implied?.delete(path);
-    this.#checkOwner(changeOwner(descriptor, member.user, member.group), member, path);
-    for (const [key, value] of member.attributes) {
-      this.#checkAttribute(isTrusted(key) ? -Errno.NotSupported : setAttribute(descriptor, key, value), key, path);
-    }
-    succeed(changeMode(descriptor, member.mode & permissionBits), () => `chmod ${this.#shown(path)}`);
+    this.#attributes.setOfDirectory(member, path, descriptor);
     this.#directoryTimes.push({ path, ...timesOf(member) });
   }
 
@@ -342,157 +290,7 @@ export class Extractor implements TarSink {
     this.#replace(directory, base, () => makeNodeAt(directory.descriptor, base, mode, device), context);
   }
 
-  /** Sets what a member has that is not opened: links and devices. */
-  #setNamedAttributes(member: TarMember, path: ByteString, directory: Directory, base: ByteString): void {
-    const { descriptor } = directory;
-    if (member.type !== MemberType.HardLink || !hasOwner(descriptor, base, member)) {
-      this.#checkOwner(changeOwnerAt(descriptor, base, member.user, member.group), member, path);
-    }
-    for (const [key, value] of member.attributes) {
-      const result = isTrusted(key) ? -Errno.NotSupported : setAttributeAt(descriptor, base, key, value);
-      // Only regular files and directories can have attributes of users. @source xattr(7)
-      if (result !== -Errno.NotPermitted || !key.startsWith("user.") || hasUserAttributes(descriptor, base)) {
-        this.#checkAttribute(result, key, path);
-      }
-    }
-    if (member.type !== MemberType.Symlink) {
-      const result = changeModeAt(descriptor, base, member.mode & permissionBits);
-      // A hard link may be one to a symbolic link.
-      if (result !== -Errno.NotSupported) {
-        succeed(result, () => `chmod ${this.#shown(path)}`);
-      }
-    }
-    const { accessed, modified } = timesOf(member);
-    this.#checkTimes(setTimesAt(descriptor, base, accessed, modified), path);
-  }
-
-  #whiteOut(whiteout: Whiteout, directory: Directory, member: TarMember): void {
-    if (whiteout.kind === "ignore") {
-      return;
-    }
-    if (this.#brought === undefined) {
-      if (whiteout.kind === "opaque") {
-        markOpaque(directory.descriptor);
-      } else {
-        markRemoved(directory.descriptor, whiteout.name, member);
-      }
-      return;
-    }
-    this.#directories.expire();
-    if (whiteout.kind === "opaque") {
-      this.#removeOlder(directory, this.#brought);
-    } else {
-      this.#removeOlderAt(directory, whiteout.name, this.#brought);
-    }
-  }
-
-  /** Deletes all in a directory that this layer has not brought. */
-  #removeOlder(directory: Directory, brought: ReadonlySet<string>): void {
-    for (const name of listDirectory(directory.descriptor)) {
-      this.#removeOlderAt(directory, name, brought);
-    }
-  }
-
-  #removeOlderAt(parent: Directory, name: ByteString, brought: ReadonlySet<string>): void {
-    if (!brought.has(broughtName(parent.identity, name))) {
-      removeTreeAt(parent.descriptor, name);
-      return;
-    }
-    const flags = OpenFlag.ReadOnly | OpenFlag.Directory | OpenFlag.NoFollow;
-    const descriptor = openAt(parent.descriptor, name, flags);
-    if (descriptor >= 0) {
-      try {
-        this.#removeOlder(new Directory(descriptor), brought);
-      } finally {
-        closeFile(descriptor);
-      }
-    }
-  }
-
-  #checkOwner(result: number, { user, group }: TarMember, path: ByteString): void {
-    succeed(result, () => `failed to Lchown ${quote(this.#shown(path))} for UID ${user}, GID ${group}`);
-  }
-
-  #checkAttribute(result: number, key: ByteString, path: ByteString): void {
-    // A file system without attributes, or one of those that only the machine's owner may set, is no reason to fail.
-    if (result !== -Errno.NotSupported) {
-      const shownKey = quote(fromByteString(key));
-      succeed(result, () => `failed to setxattr ${quote(this.#shown(path))} for key ${shownKey}`);
-    }
-  }
-
-  #checkTimes(result: number, path: ByteString): void {
-    succeed(result, () => `failed call to UtimesNanoAt for ${this.#shown(path)}`);
-  }
-
   #shown(path: ByteString): string {
     return `${this.#target.root}/${fromByteString(path)}`;
   }
-}
-
-/** @source linux include/linux/kdev_t.h `MINORBITS` */
-function isDeviceNumber(major: number, minor: number): boolean {
-  return major >= 0 && major < 2 ** 12 && minor >= 0 && minor < 2 ** 20;
-}
-
-function broughtName(identity: string, base: ByteString): string {
-  return `${identity}/${base}`;
-}
-
-function isDevice({ type }: TarMember): boolean {
-  return type === MemberType.Character || type === MemberType.Block;
-}
-
-/** Attributes that the kernel itself trusts, such as overlayfs' own, are never taken from an archive. @source containerd v2.3.4 pkg/archive/tar_unix.go `setxattr` */
-function isTrusted(key: ByteString): boolean {
-  return key.startsWith("trusted.");
-}
-
-function hasUserAttributes(directory: number, name: ByteString): boolean {
-  const status = findStatusAt(directory, name);
-  return status !== undefined && [FileType.Regular, FileType.Directory].some((type) => type === typeOf(status));
-}
-
-/** A hard link mostly has its owner already; setting it again would take capabilities away that came with another name. */
-function hasOwner(directory: number, name: ByteString, { user, group }: TarMember): boolean {
-  const status = findStatusAt(directory, name);
-  return status?.user === user && status.group === group;
-}
-
-function markOpaque(descriptor: number): void {
-  succeed(setAttribute(descriptor, opaqueAttribute, opaqueValue), () => "setxattr");
-}
-
-/**
- * Marks a name as removed. What this layer has brought under that name already stays, since a whiteout is about lower layers
- * alone; a directory then hides theirs.
- */
-function markRemoved(directory: number, name: ByteString, member: TarMember): void {
-  const made = makeNodeAt(directory, name, FileType.Character, 0);
-  if (made !== -Errno.Exists) {
-    succeed(made, () => "mknod");
-    succeed(changeOwnerAt(directory, name, member.user, member.group), () => "chown");
-    return;
-  }
-  const descriptor = openAt(directory, name, OpenFlag.ReadOnly | OpenFlag.Directory | OpenFlag.NoFollow);
-  if (descriptor >= 0) {
-    try {
-      markOpaque(descriptor);
-    } finally {
-      closeFile(descriptor);
-    }
-  }
-}
-
-function timesOf({ accessed, modified }: TarMember): { readonly accessed: FileTime; readonly modified: FileTime } {
-  const latest = accessed === undefined || isBefore(accessed, modified) ? modified : accessed;
-  return { accessed: boundTime(latest), modified: boundTime(modified) };
-}
-
-function isBefore(left: FileTime, right: FileTime): boolean {
-  return left.seconds < right.seconds || (left.seconds === right.seconds && left.nanoseconds < right.nanoseconds);
-}
-
-function boundTime(time: FileTime): FileTime {
-  return time.seconds < 0 || isBefore(latestTime, time) ? epoch : time;
 }

@@ -1,6 +1,6 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import type { TarMember } from "#tar/tar-format.ts";
-import type { TarSink } from "#tar/tar-reader.ts";
+import type { TarSink } from "#tar/tar-sink.ts";
 
 /** What a layer may be, so that a small blob cannot fill a disk or keep a thread for days. 0 for no limit. */
 export interface LayerLimits {
