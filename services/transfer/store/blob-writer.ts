@@ -1,6 +1,7 @@
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { Digest } from "#containerd/digest.ts";
 import type { Labels } from "#containerd/labels.ts";
+import { BatchedAppend } from "../registry/batched-append.ts";
 import type { ContentIngest } from "./content-ingest.ts";
 
 /** Bytes that go to the content store in one message. */
@@ -10,26 +11,18 @@ const batchBytes = 512 * 1024;
 export class BlobWriter {
   readonly #ingest: ContentIngest;
   readonly #abort: () => Promise<void>;
-  readonly #batch = Buffer.allocUnsafe(batchBytes);
-  #filled = 0;
+  readonly #batches: BatchedAppend;
 
   /** @param abort - Removes the ingest. */
   constructor(ingest: ContentIngest, abort: () => Promise<void>) {
     this.#ingest = ingest;
     this.#abort = abort;
+    this.#batches = new BatchedAppend(ingest, batchBytes);
   }
 
   /** Takes bytes, which are the caller's again when it resolves. */
-  async append(data: Uint8Array): Promise<void> {
-    for (let offset = 0; offset < data.length; ) {
-      const length = Math.min(data.length - offset, batchBytes - this.#filled);
-      this.#batch.set(data.subarray(offset, offset + length), this.#filled);
-      this.#filled += length;
-      offset += length;
-      if (this.#filled === batchBytes) {
-        await this.#flush();
-      }
-    }
+  append(data: Uint8Array): Promise<void> {
+    return this.#batches.add(data);
   }
 
   /**
@@ -39,7 +32,7 @@ export class BlobWriter {
    * @throws {@link FlotillaError} `failed_precondition` when size or digest are others than expected.
    */
   async commit(labels: Labels = {}): Promise<Digest> {
-    await this.#flush();
+    await this.#batches.flush();
     const { digest } = this.#ingest;
     try {
       await this.#ingest.commit(labels);
@@ -54,14 +47,8 @@ export class BlobWriter {
 
   /** Throws it away. */
   async discard(): Promise<void> {
+    await this.#batches.settle();
     await this.#ingest.close();
     await this.#abort();
-  }
-
-  async #flush(): Promise<void> {
-    if (this.#filled > 0) {
-      await this.#ingest.append(this.#batch.subarray(0, this.#filled));
-      this.#filled = 0;
-    }
   }
 }
