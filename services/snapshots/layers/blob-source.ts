@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
+import { freeMemory } from "#base/free-memory.ts";
 
 /** Bytes that are read at a time. */
 const readBytes = 512 * 1024;
@@ -63,6 +64,7 @@ export class BlobSource implements AsyncDisposable {
         const piece = await next;
         signal.throwIfAborted();
         if (piece.length === 0) {
+          this.#buffers.forEach(({ buffer }) => freeMemory(buffer));
           return;
         }
         this.#usedBytes += piece.length;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
 import test from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import * as fc from "fast-check";
@@ -47,6 +48,26 @@ test("any data comes back, in pieces of any size", async () => {
     ),
     { numRuns: 50 },
   );
+});
+
+test("a large layer comes back, and the memory of its pieces is given back when they have been used", async () => {
+  const random = randomBytes(3_000_001);
+  const data = Buffer.concat([random, Buffer.alloc(2_000_003), random.subarray(1000)]);
+  for (const compressed of [
+    gzipSync(data),
+    Buffer.concat([gzipSync(random), gzipSync(data.subarray(random.length))]),
+    zstdCompressSync(data),
+  ]) {
+    const seen: Buffer[] = [];
+    const hash = createHash("sha256");
+    for await (const piece of decompress(inPieces(compressed, 500_000), byZlib)) {
+      hash.update(piece);
+      seen.push(piece);
+    }
+    assert.equal(hash.digest("hex"), createHash("sha256").update(data).digest("hex"));
+    const kept = new Set(seen.map(({ buffer }) => buffer).filter(({ byteLength }) => byteLength > 0));
+    assert.ok(kept.size <= 1, `${kept.size} buffers are left`);
+  }
 });
 
 test("an empty layer is an empty layer", async () => {

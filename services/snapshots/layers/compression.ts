@@ -1,6 +1,7 @@
 import type { Transform } from "node:stream";
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from "node:zlib";
 import { ErrorKind, errorMessage, FlotillaError, systemErrorCode } from "#base/errors.ts";
+import { freeMemory } from "#base/free-memory.ts";
 
 /** How a layer is compressed. */
 export type Compression = "none" | "gzip" | "zstd";
@@ -38,7 +39,7 @@ export interface Decompression {
  * Decompresses a stream, whatever its compression is; a stream without passes as it is, an empty one too.
  *
  * gzip of several members and zstd of several frames are read to the end. What comes after them and is neither is an error, as
- * in Go. Decompression runs on threads of the pool or in a program of its own, ahead of the reader.
+ * in Go. Decompression runs on threads of the pool or in a program of its own, ahead of the reader. Pieces are good until the next is asked for.
  *
  * @throws {@link FlotillaError} with the words of Go's decompressors where they have the same reason.
  */
@@ -123,8 +124,12 @@ async function* runDecoder(
   };
   const fed = feed();
   try {
-    for await (const piece of decoder) {
-      yield piece as Buffer;
+    for await (const piece of decoder as AsyncIterable<Buffer>) {
+      yield piece;
+      // The decoder fills one buffer after the other, each in one or several pieces, and has another once one is full.
+      if (piece.byteOffset + piece.byteLength === pieceBytes) {
+        freeMemory(piece.buffer);
+      }
     }
   } catch (error) {
     throw inputFailure === undefined ? decoderFailure(error) : inputFailure.error;

@@ -1,3 +1,4 @@
+import { freeMemory } from "#base/free-memory.ts";
 import type { Ingest } from "./ports.ts";
 
 /**
@@ -41,12 +42,18 @@ export class BatchedAppend {
     }
   }
 
-  /** Appends what there is. @throws What appending has failed with. */
-  async flush(): Promise<void> {
+  /** Appends what there is and gives the buffers back. Nothing can be added then. @throws What appending has failed with. */
+  async end(): Promise<void> {
     if (this.#filledBytes > 0) {
       await this.#passOn();
     }
+    // What is behind a failed append may still be on its way to the store, and is left to the collector.
     await this.#appending;
+    for (const buffer of [this.#filling, this.#resting]) {
+      if (buffer !== undefined) {
+        freeMemory(buffer.buffer);
+      }
+    }
   }
 
   /** Resolves when nothing is under way, however that ended. */

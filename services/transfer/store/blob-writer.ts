@@ -32,7 +32,7 @@ export class BlobWriter {
    * @throws {@link FlotillaError} `failed_precondition` when size or digest are others than expected.
    */
   async commit(labels: Labels = {}): Promise<Digest> {
-    await this.#batches.flush();
+    await this.#batches.end();
     const { digest } = this.#ingest;
     try {
       await this.#ingest.commit(labels);

@@ -23,6 +23,6 @@ export async function appendInBatches(
     }
   } finally {
     // What has come before a failure is worth keeping as well.
-    await batches.flush();
+    await batches.end();
   }
 }

@@ -38,7 +38,7 @@ export function decodeBody(response: HttpResponse): ByteStream {
 }
 
 async function* decode(body: ByteStream, decoder: Duplex): AsyncGenerator<Uint8Array> {
-  const source = Readable.from(body, { objectMode: false });
+  const source = Readable.from(copied(body), { objectMode: false });
   const failed = Promise.withResolvers<never>();
   failed.promise.catch(() => undefined);
   source.on("error", (error) => failed.reject(error));
@@ -54,5 +54,12 @@ async function* decode(body: ByteStream, decoder: Duplex): AsyncGenerator<Uint8A
   } finally {
     source.destroy();
     await pieces.return?.();
+  }
+}
+
+/** The pieces as ones that may wait for the decoder. */
+async function* copied(body: ByteStream): AsyncGenerator<Uint8Array> {
+  for await (const piece of body) {
+    yield Buffer.from(piece);
   }
 }

@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from "undici";
+import { freeMemory } from "#base/free-memory.ts";
 import { abortReason } from "#wire/session-holder.ts";
 import type { HostTls, RegistryHost } from "../hosts/host.ts";
 import { connectionError, isConnectionRefused, isNotTls } from "./connection-error.ts";
@@ -159,7 +160,13 @@ function openBody(body: RequestBody, watch: SendingWatch): Uint8Array | Readable
 
 async function* readBody(stream: Readable, fail: (error: unknown) => Error): AsyncGenerator<Uint8Array> {
   try {
-    yield* stream as AsyncIterable<Uint8Array>;
+    for await (const piece of stream as AsyncIterable<Uint8Array>) {
+      yield piece;
+      // Mostly a piece is what one read of the socket gave, and nothing else is in its memory.
+      if (piece.byteLength === piece.buffer.byteLength) {
+        freeMemory(piece.buffer);
+      }
+    }
   } catch (error) {
     throw fail(error);
   }

@@ -21,7 +21,7 @@ export interface HttpResponse {
   readonly status: number;
   readonly statusText: string;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  /** The pieces are the reader's. Ending the iteration early drops the connection. */
+  /** In pieces that are good until the next is asked for. Ending the iteration early drops the connection. */
   readonly body: AsyncIterable<Uint8Array>;
   /** Drops the body, and keeps the connection if little of it is left. */
   discard(): Promise<void>;
