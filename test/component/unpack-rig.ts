@@ -235,10 +235,11 @@ export class UnpackRig {
           : Promise.reject(failure(ErrorKind.NotFound, `content digest ${digest}`)),
       write: () => Promise.reject(new Error("nothing is written here")),
       abort: () => Promise.resolve(),
-      addLabel: (_owner, digest, key, value) => {
+      setLabel: (_owner, digest, key, value) => {
         this.labels.set(digest, { ...this.labels.get(digest), [key]: value });
         return Promise.resolve();
       },
+      addLabel: () => Promise.reject(new Error("nothing is written here")),
     };
   }
 }

@@ -19,6 +19,10 @@ export function connectBlobStore(connections: {
   const blobs = createClient(Blobs, connections.content.transport);
   const content = createClient(Content, connections.content.transport);
   const records = createClient(Content, connections.metadata.transport);
+  const setLabel: BlobStore["setLabel"] = async ({ namespace, signal }, digest, key, value) => {
+    const request = { info: { digest, labels: { [key]: value } }, updateMask: { paths: [`labels.${key}`] } };
+    await records.update(request, { headers: clientHeaders(namespace), signal });
+  };
   return {
     async locate({ namespace, signal }, digest) {
       return (await blobs.openBlob({ namespace, digest }, { signal })).path;
@@ -38,12 +42,12 @@ export function connectBlobStore(connections: {
     async abort({ namespace, lease }, ref) {
       await content.abort({ ref }, { headers: clientHeaders(namespace, lease) });
     },
-    async addLabel({ namespace, signal }, digest, key, value) {
-      const call = { headers: clientHeaders(namespace), signal };
-      const { info } = await records.info({ digest }, call);
+    setLabel,
+    async addLabel(owner, digest, key, value) {
+      const { namespace, signal } = owner;
+      const { info } = await records.info({ digest }, { headers: clientHeaders(namespace), signal });
       if (info !== undefined && info.labels[key] === undefined) {
-        const labels = { ...info.labels, [key]: value };
-        await records.update({ info: { digest, labels }, updateMask: { paths: [`labels.${key}`] } }, call);
+        await setLabel(owner, digest, key, value);
       }
     },
   };

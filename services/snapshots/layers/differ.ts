@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import type { StreamProcessorConfig } from "#config/config.ts";
-import type { Labels } from "#containerd/labels.ts";
+import { type Labels, uncompressedLabel } from "#containerd/labels.ts";
 import type { FileTime } from "#linux/file.ts";
 import type { Mount } from "#linux/mount.ts";
 import { readOnlyMounts } from "#linux/mount-options.ts";
@@ -14,9 +14,6 @@ import type { LayerLimits } from "./layer-limits.ts";
 import { gzipLayerMediaType, layerMediaType, planProcessors, zstdLayerMediaType } from "./media-type.ts";
 import { findChangedDirectory, findDirectTarget } from "./mount-shape.ts";
 import type { BlobStore, ContentOwner, LayerMounts, LayerWorkers, WrittenBlob } from "./ports.ts";
-
-/** Label of a compressed layer with the digest of the uncompressed one. @source containerd v2.3.4 pkg/labels/labels.go `LabelUncompressed` */
-export const uncompressedLabel = "containerd.io/uncompressed";
 
 const compressions: ReadonlyMap<string, Compression> = new Map([
   [layerMediaType, "none"],

@@ -29,6 +29,8 @@ export interface BlobStore {
   write(owner: ContentOwner, ref: string, bytes: AsyncIterable<Uint8Array>, labels: () => Labels): Promise<WrittenBlob>;
   /** Throws an ingest away. */
   abort(owner: ContentOwner, ref: string): Promise<void>;
+  /** Gives a blob a label, in place of one of that key. */
+  setLabel(owner: ContentOwner, digest: string, key: string, value: string): Promise<void>;
   /** Gives a blob a label unless it has one of that key. */
   addLabel(owner: ContentOwner, digest: string, key: string, value: string): Promise<void>;
 }

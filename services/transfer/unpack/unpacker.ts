@@ -2,7 +2,6 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client } from "@connectrpc/connect";
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { type ImageConfig, parseImageConfig } from "#containerd/image-manifest.ts";
-import { uncompressedLabel } from "#containerd/labels.ts";
 import { isConfigType, isLayerType } from "#containerd/media-types.ts";
 import { normalizePlatform } from "#containerd/platform.ts";
 import { LayerState, type Layers, type UnpackRequestSchema } from "#gen/flotilla/layers/v1/layers_pb.ts";
@@ -122,7 +121,7 @@ export class ImageUnpacker {
         } else if (state === LayerState.APPLYING) {
           this.#parts.tracker?.extract(layer, Number(usedBytes));
         } else if (state === LayerState.COMMITTED) {
-          await this.#noteCommitted(layer, diffIds[index] ?? "");
+          this.#parts.tracker?.extracted(layer);
         }
       }
       throw failure(ErrorKind.Unavailable, `unpacking of ${image.config.digest} ended early`);
@@ -156,12 +155,6 @@ export class ImageUnpacker {
         complete: bring === undefined,
       })),
     };
-  }
-
-  async #noteCommitted(layer: Descriptor, diffId: string): Promise<void> {
-    const { content, tracker, signal } = this.#parts;
-    await content.setLabels(layer.digest, { [uncompressedLabel]: diffId }, signal);
-    tracker?.extracted(layer);
   }
 }
 

@@ -2,9 +2,8 @@ import { ErrorKind, failure, isFailure, wrapFailure } from "#base/errors.ts";
 import type { KeyedLock } from "#base/keyed-lock.ts";
 import { quote } from "#base/quote.ts";
 import type { Digest } from "#containerd/digest.ts";
-import type { Labels } from "#containerd/labels.ts";
+import { type Labels, uncompressedLabel } from "#containerd/labels.ts";
 import type { AppliedLayer } from "../apply.ts";
-import { uncompressedLabel } from "../differ.ts";
 import type { LayerApplier } from "../layer-applier.ts";
 import { findDirectTarget, lowerDirectoriesOf } from "../mount-shape.ts";
 import type { BlobStore, LayerWorkers } from "../ports.ts";
@@ -208,7 +207,7 @@ export class ChainRun {
       await this.#discard(active);
     }
     try {
-      await this.#parts.blobs.addLabel(
+      await this.#parts.blobs.setLabel(
         { ...owner, signal: this.#signal },
         layer.digest,
         uncompressedLabel,
