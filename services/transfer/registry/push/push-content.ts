@@ -36,12 +36,14 @@ export async function pushContent(push: ContentPush): Promise<void> {
     throw failure(ErrorKind.NotFound, "no push hosts");
   }
   tell(push, "active", 0);
-  if (await isThere(push, host)) {
+  // What is sent when it is not there is found out meanwhile, since most of what is pushed is new.
+  const [isStored, sender] = await Promise.all([isThere(push, host), prepare(push, host)]);
+  if (isStored) {
     tell(push, "existed", descriptor.size);
     return;
   }
   try {
-    tell(push, await send(push, host), descriptor.size);
+    tell(push, await sender(), descriptor.size);
   } catch (error) {
     const isDenied = error instanceof RegistryError && error.refusal === "credentials";
     throw isDenied
@@ -50,20 +52,30 @@ export async function pushContent(push: ContentPush): Promise<void> {
   }
 }
 
-async function send(push: ContentPush, host: RegistryHost): Promise<"complete" | "mounted"> {
+/** Finds out what is known of a descriptor here. @returns what sends it. */
+async function prepare(push: ContentPush, host: RegistryHost): Promise<() => Promise<"complete" | "mounted">> {
   const { repository, descriptor, content, labelsAbove, signal } = push;
+  const { digest } = descriptor;
   if (isKeptAsManifest(descriptor.mediaType)) {
-    await putManifest(push, host);
-    return "complete";
+    const bytes = await readBounded(content.read(digest, { offset: 0, signal }), {
+      bytesMax: manifestBytesMax,
+      excess: "refuse",
+    });
+    return async () => {
+      await putManifest(push, host, bytes);
+      return "complete";
+    };
   }
-  const labels = [await content.findLabels(descriptor.digest, signal), ...labelsAbove];
-  const outcome = await uploadBlob({
-    ...push,
-    uploads: new UploadClient(repository, host, signal),
-    mountFrom: findMountSource(repository.reference, ...labels),
-    onOffset: (offset) => tell(push, "active", offset),
-  });
-  return outcome === "mounted" ? "mounted" : "complete";
+  const labels = [await content.findLabels(digest, signal), ...labelsAbove];
+  return async () => {
+    const outcome = await uploadBlob({
+      ...push,
+      uploads: new UploadClient(repository, host, signal),
+      mountFrom: findMountSource(repository.reference, ...labels),
+      onOffset: (offset) => tell(push, "active", offset),
+    });
+    return outcome === "mounted" ? "mounted" : "complete";
+  };
 }
 
 function tell({ onProgress, descriptor }: ContentPush, state: TransferProgress["state"], offset: number): void {
@@ -104,13 +116,9 @@ async function explain(error: RegistryError, get: () => ReturnType<Repository["s
   }
 }
 
-async function putManifest(push: ContentPush, host: RegistryHost): Promise<void> {
-  const { repository, descriptor, content, signal } = push;
+async function putManifest(push: ContentPush, host: RegistryHost, bytes: Uint8Array): Promise<void> {
+  const { repository, descriptor, signal } = push;
   const { digest, mediaType } = descriptor;
-  const bytes = await readBounded(content.read(digest, { offset: 0, signal }), {
-    bytesMax: manifestBytesMax,
-    excess: "refuse",
-  });
   const response = await repository.send({
     host,
     method: "PUT",

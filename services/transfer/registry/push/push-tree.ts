@@ -76,9 +76,11 @@ async function collectParts(root: Descriptor, { content, listChildren, signal }:
         blobs.push(part);
         continue;
       }
-      const labels = [await content.findLabels(descriptor.digest, signal), ...labelsAbove];
-      const children = await listChildren(descriptor);
-      next.push(...children.map((child) => ({ descriptor: child, labelsAbove: labels })));
+      const [labels, children] = await Promise.all([
+        content.findLabels(descriptor.digest, signal),
+        listChildren(descriptor),
+      ]);
+      next.push(...children.map((child) => ({ descriptor: child, labelsAbove: [labels, ...labelsAbove] })));
     }
     level = next;
   }
