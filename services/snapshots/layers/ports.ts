@@ -44,6 +44,8 @@ export interface WrittenBlob {
 
 /** Threads on which layers are read and written, with a umask of 0. A signal ends a job early, with its work half done. */
 export interface LayerWorkers {
+  /** Says that so many layers are about to be applied. */
+  prepare(layers: number): void;
   /** See `applyLayer`. */
   apply(job: ApplyJob, signal: AbortSignal, onProgress?: (usedBytes: number) => void): Promise<AppliedLayer>;
   /** See `streamLayer`. Whoever stops reading early ends the job. */

@@ -12,6 +12,10 @@ const threadsMax = Math.min(4, Math.max(2, availableParallelism()));
 export class LayerThreads implements LayerWorkers, AsyncDisposable {
   readonly #pool = new WorkerPool(threadsMax);
 
+  prepare(layers: number): void {
+    this.#pool.prepare(layers);
+  }
+
   apply(job: ApplyJob, signal: AbortSignal, onProgress?: (usedBytes: number) => void): Promise<AppliedLayer> {
     return this.#pool.run("apply", job, signal, onProgress);
   }

@@ -50,6 +50,13 @@ export class WorkerPool implements AsyncDisposable {
     this.#program = program;
   }
 
+  /** Starts threads for jobs that are about to come, so that these do not wait for the start. @param jobs - How many are expected. */
+  prepare(jobs: number): void {
+    while (!this.#closed && this.#all.size < Math.min(jobs, this.#threadsMax)) {
+      this.#giveBack(this.#start());
+    }
+  }
+
   /**
    * Does one job on a thread of its own. A signal ends it early, with its work half done.
    *

@@ -64,6 +64,8 @@ export class ChainRun {
     if (await this.#isPresent(top)) {
       this.#layers.forEach((layer) => this.#tell(layer, { state: "present" }));
     } else {
+      // The threads start while the first bytes are on their way.
+      this.#parts.workers.prepare(this.#order.snapshots.canRebase ? this.#layers.length : 1);
       await (this.#order.snapshots.canRebase ? this.#runSideBySide() : this.#runInOrder());
     }
     return { chainId: top.chainId, committed: this.#committed };
