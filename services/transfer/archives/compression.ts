@@ -24,7 +24,11 @@ export function detectCompression(start: Uint8Array): Compression {
   return isFrame || (isSkippable && start.length >= 8) ? "zstd" : "none";
 }
 
-/** The bytes as they were before they were compressed, if they were. */
+/**
+ * The bytes as they were before they were compressed, if they were.
+ *
+ * @param bytes - In pieces that are good until the next is asked for, as those that come out.
+ */
 export async function* decompressed(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const iterator = bytes[Symbol.asyncIterator]();
   const start: Uint8Array[] = [];
@@ -34,7 +38,7 @@ export async function* decompressed(bytes: AsyncIterable<Uint8Array>): AsyncGene
     if (done === true) {
       break;
     }
-    start.push(value);
+    start.push(Buffer.from(value));
     length += value.length;
   }
   const whole = rejoin(start, iterator);
@@ -45,7 +49,7 @@ export async function* decompressed(bytes: AsyncIterable<Uint8Array>): AsyncGene
   }
   const options = { chunkSize: pieceBytes };
   const decompressor = compression === "gzip" ? createGunzip(options) : createZstdDecompress(options);
-  const source = Readable.from(whole, { objectMode: false });
+  const source = Readable.from(copied(whole), { objectMode: false });
   source.once("error", (error) => decompressor.destroy(error));
   try {
     yield* source.pipe(decompressor) as AsyncIterable<Uint8Array>;
@@ -62,5 +66,12 @@ async function* rejoin(start: readonly Uint8Array[], rest: AsyncIterator<Uint8Ar
     }
   } finally {
     await rest.return?.();
+  }
+}
+
+/** The pieces as ones that may wait for the decompressor. */
+async function* copied(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const piece of bytes) {
+    yield Buffer.from(piece);
   }
 }

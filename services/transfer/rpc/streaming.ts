@@ -24,6 +24,8 @@ const opened = packMessage(EmptySchema, {});
 export function streamingService(streams: StreamTable, leases: LeaseWatch): ServiceBinding {
   return bindService(Streaming, {
     async *stream(messages, call) {
+      // An archive comes in thousands of messages, each dealt with before the next is asked for.
+      call.borrowRequests?.();
       const requests = messages[Symbol.asyncIterator]();
       const { id } = unpackMessage(StreamInitSchema, await firstMessage(requests));
       if (id.length > idCharactersMax) {

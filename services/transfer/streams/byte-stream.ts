@@ -17,7 +17,7 @@ const settleMsMax = 2_000;
 /**
  * The bytes that a client sends on a stream, until it says that it sends no more.
  *
- * Asks for more as they are taken. Does not close the stream.
+ * Asks for more as they are taken. Does not close the stream. Pieces are good until the next is asked for.
  *
  * @throws {@link FlotillaError} `unknown` when something else than `Data` comes; what broke the call when the client goes away.
  * @source containerd v2.3.4 core/transfer/streaming/stream.go `ReceiveStream`

@@ -24,7 +24,7 @@ export interface Stream {
    */
   send(message: OutgoingMessage): Promise<void>;
   /**
-   * Takes the client's next message.
+   * Takes the client's next message. Its bytes are good until the one after it is asked for.
    *
    * @returns undefined when the client sends no more, or the stream was closed here.
    * @throws What broke the call, when the client went away before it said that it sends no more.
