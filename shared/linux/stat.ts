@@ -71,8 +71,8 @@ export function findStatusAt(directory: number, name: ByteString): FileStatus | 
     group: result.readUInt32LE(24),
     links: result.readUInt32LE(16),
     inode: result.readBigUInt64LE(32),
-    sizeBytes: Number(result.readBigUInt64LE(40)),
-    blocks: Number(result.readBigUInt64LE(48)),
+    sizeBytes: readNumber(40),
+    blocks: readNumber(48),
     accessed: readTime(64),
     modified: readTime(112),
     changed: readTime(96),
@@ -83,8 +83,13 @@ export function findStatusAt(directory: number, name: ByteString): FileStatus | 
   };
 }
 
+/** Signed, of 64 bits. A walk reads many of these, and numbers of JavaScript's own are cheaper than `bigint`s. */
+function readNumber(offset: number): number {
+  return result.readInt32LE(offset + 4) * 2 ** 32 + result.readUInt32LE(offset);
+}
+
 function readTime(offset: number): FileTime {
-  return { seconds: Number(result.readBigInt64LE(offset)), nanoseconds: result.readUInt32LE(offset + 8) };
+  return { seconds: readNumber(offset), nanoseconds: result.readUInt32LE(offset + 8) };
 }
 
 /** The type bits of a mode, one of {@link FileType}. */

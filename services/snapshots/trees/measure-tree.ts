@@ -5,7 +5,7 @@ import { type FileStatus, FileType, findStatusAt, typeOf } from "#linux/stat.ts"
 import type { SnapshotUsage } from "../drivers/driver.ts";
 
 /** @source stat(2) `st_blocks` */
-const blockBytes = 512n;
+const blockBytes = 512;
 const itself = asByteString("");
 
 /**
@@ -22,8 +22,8 @@ const itself = asByteString("");
  */
 export function measureTree(root: string, baseRoot?: string): SnapshotUsage {
   const linkedInodes = new Set<bigint>();
-  let blocks = 0n;
-  let inodes = 0n;
+  let blocks = 0;
+  let inodes = 0;
   using base = new BaseTree(baseRoot);
   const count = (status: FileStatus, name: ByteString): boolean => {
     const isDirectory = typeOf(status) === FileType.Directory;
@@ -34,8 +34,8 @@ export function measureTree(root: string, baseRoot?: string): SnapshotUsage {
       linkedInodes.add(status.inode);
     }
     if (!base.has(name, status)) {
-      blocks += BigInt(status.blocks);
-      inodes += 1n;
+      blocks += status.blocks;
+      inodes += 1;
     }
     return isDirectory;
   };
@@ -64,7 +64,7 @@ export function measureTree(root: string, baseRoot?: string): SnapshotUsage {
       unseen.push(countEntries(path.descriptor));
     }
   }
-  return { sizeBytes: blocks * blockBytes, inodes };
+  return { sizeBytes: BigInt(blocks * blockBytes), inodes: BigInt(inodes) };
 }
 
 /** Follows a walk in the tree that was there before, as far as that has the same directories. */
