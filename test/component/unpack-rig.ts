@@ -91,6 +91,7 @@ export class UnpackRig {
     const trees = resources.use(new TreeThreads());
     const threads = resources.use(new LayerThreads());
     const workers: LayerWorkers = {
+      prepare: (layers) => threads.prepare(layers),
       apply: (job, ...rest) => {
         rig.writtenOut.push(...(job.syncFileSystem ? [`layer in ${job.target.root}`] : []));
         return threads.apply(job, ...rest);

@@ -121,6 +121,7 @@ export class StoredSnapshots implements AsyncDisposable {
     const unused = (): Promise<never> => Promise.reject(new Error("nothing is written here"));
     const blobs = {
       locate: (_owner: unknown, digest: string) => Promise.resolve(`${scratch}/blobs/${digest}`),
+      setLabel: () => Promise.resolve(),
       addLabel: () => Promise.resolve(),
       write: unused,
       abort: unused,
