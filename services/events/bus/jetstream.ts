@@ -1,12 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import { ErrorKind, failure } from "#base/errors.ts";
 import { type AppendOptions, type EventBus, type NewEvent, type Start, StoredEvent } from "./bus.ts";
 import { makeMessage, type Publisher as Origin } from "./cloud-event.ts";
+import { followEvents, untilAborted } from "./follow-events.ts";
 import type { Dial, Link } from "./link.ts";
 import { MessageIds } from "./message-ids.ts";
 import { Publisher, type TakenEvent } from "./publisher.ts";
 import { RecentEvents } from "./recent-events.ts";
-import { type Page, StoredEvents } from "./stored-events.ts";
+import { StoredEvents } from "./stored-events.ts";
 import { prepareStream, type StreamSettings, type StreamState } from "./stream.ts";
 
 export interface JetStreamOptions {
@@ -138,44 +139,13 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     await this.#running;
   }
 
-  /**
-   * @param mayMiss - Whether what is no longer kept when the store is first read was never promised.
-   */
-  async *#follow(
+  #follow(
     recent: RecentEvents,
     { after, mayMiss }: { readonly after: number; readonly mayMiss: boolean },
     signal: AbortSignal,
-  ): AsyncGenerator<readonly StoredEvent[]> {
+  ): AsyncIterable<readonly StoredEvent[]> {
     const readPage = this.#stored.reader(() => this.#link.promise);
-    const cursor = { sequence: after };
-    let promised = !mayMiss;
-    this.#cursors.add(cursor);
-    try {
-      while (!signal.aborted) {
-        const next = recent.after(cursor.sequence);
-        if (next.kind === "events") {
-          yield next.events;
-          // Counted as behind until the reader comes for more.
-          cursor.sequence = next.events.at(-1)?.sequence ?? cursor.sequence;
-        } else if (next.kind === "none") {
-          await recent.news(cursor.sequence, signal);
-        } else {
-          const page = await untilAborted(retryWhileAway(readPage, cursor.sequence, signal), signal);
-          if (page === undefined) {
-            return;
-          }
-          if (promised && page.firstKept > cursor.sequence + 1) {
-            const missing = `${cursor.sequence + 1} to ${page.firstKept - 1}`;
-            throw failure(ErrorKind.DataLoss, `events ${missing} are no longer kept`);
-          }
-          promised = true;
-          yield page.events;
-          cursor.sequence = page.upTo;
-        }
-      }
-    } finally {
-      this.#cursors.delete(cursor);
-    }
+    return followEvents({ recent, readPage, cursors: this.#cursors, retryMs: redialMsMax }, { after, mayMiss, signal });
   }
 
   #feed({ event, sequence, encoded, sizeBytes }: TakenEvent): void {
@@ -277,39 +247,5 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
       timer.abort();
       late.catch(() => undefined);
     }
-  }
-}
-
-/** Reads a page, again and again while the store is away. */
-async function retryWhileAway(
-  readPage: (after: number) => Promise<Page>,
-  after: number,
-  signal: AbortSignal,
-): Promise<Page | undefined> {
-  while (!signal.aborted) {
-    try {
-      return await readPage(after);
-    } catch (error) {
-      if (!isFailure(error, ErrorKind.Unavailable)) {
-        throw error;
-      }
-      await delay(redialMsMax, undefined, { signal }).catch(() => undefined);
-    }
-  }
-  return undefined;
-}
-
-/** Waits for a promise, or for the signal; undefined in the latter case. */
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
-  const aborted = Promise.withResolvers<undefined>();
-  const onAbort = (): void => aborted.resolve(undefined);
-  signal.addEventListener("abort", onAbort, { once: true });
-  if (signal.aborted) {
-    onAbort();
-  }
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }

@@ -5,7 +5,7 @@ import { type HeaderBytes, wholeBuffer } from "./data-flow.ts";
 import { FloodBudget } from "./flood-budget.ts";
 import {
   dataWithoutPadding,
-  dependencyAt,
+  findPriorityFault,
   readGoaway,
   readWord,
   requireConnection,
@@ -256,10 +256,9 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
     requireStream(this.reader.streamId);
     this.#spendIdleFrame();
     const { streamId } = this.reader;
-    if (end - start !== 5) {
-      this.onStreamFault(streamId, ErrorCode.FrameSizeError, "PRIORITY is not 5 bytes long");
-    } else if (dependencyAt(buffer, start) === streamId) {
-      this.onStreamFault(streamId, ErrorCode.ProtocolError, "a stream depends on itself");
+    const fault = findPriorityFault(buffer, start, end, streamId);
+    if (fault !== undefined) {
+      this.onStreamFault(streamId, fault.code, fault.message);
     }
   }
 

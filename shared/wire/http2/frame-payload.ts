@@ -15,6 +15,21 @@ export function dependencyAt(buffer: Buffer, start: number): number {
   return buffer.readUInt32BE(start) & 0x7fff_ffff;
 }
 
+/** What is wrong with a PRIORITY frame, which is a fault of its stream alone; undefined when nothing is. @source RFC 9113 section 6.3 */
+export function findPriorityFault(
+  buffer: Buffer,
+  start: number,
+  end: number,
+  streamId: number,
+): ConnectionFault | undefined {
+  if (end - start !== 5) {
+    return new ConnectionFault(ErrorCode.FrameSizeError, "PRIORITY is not 5 bytes long");
+  }
+  return dependencyAt(buffer, start) === streamId
+    ? new ConnectionFault(ErrorCode.ProtocolError, "a stream depends on itself")
+    : undefined;
+}
+
 /**
  * What a GOAWAY says.
  *
