@@ -463,3 +463,21 @@ test("transfers are listed and cancelled; without a process that makes them ther
     await server.close(0);
   }
 });
+
+test("enabled tells a service manager by its status which processes there are to run", async () => {
+  await using directory = await makeTemporaryDirectory("enabled");
+  const status = async (text: string, name: string): Promise<number | undefined> => {
+    const path = join(directory.path, "config.toml");
+    await writeFile(path, text);
+    return (await flotilla(["--config", path, "enabled", name])).status;
+  };
+  assert.equal(await status("version = 4\n", "cri"), 0);
+  assert.equal(await status('disabled_plugins = ["cri"]\n', "cri"), 1);
+  assert.equal(await status('disabled_plugins = ["cri"]\n', "tasks"), 0);
+  assert.equal(
+    await status('version = 4\n[debug]\nlevel = "loud"\n', "cri"),
+    255,
+    "what is wrong is no reason to skip",
+  );
+  assert.equal(await status("version = 4\n", "nobody"), 255);
+});
