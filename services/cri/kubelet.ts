@@ -2,9 +2,11 @@ import { findDeprecations } from "#fleet/deprecations.ts";
 import type { ProcessContext } from "#fleet/run.ts";
 import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
+import { CdiDevices } from "./cdi/cdi-devices.ts";
 import { checkpointCall } from "./checkpoint/checkpoint-call.ts";
 import { type CriSettings, readCriSettings } from "./config.ts";
 import { type Containers, openContainers } from "./containers/containers.ts";
+import { deviceAt } from "./containers/host-devices.ts";
 import { exploreMachine, type Machine } from "./containers/machine.ts";
 import { ContainerEvents } from "./events/container-events.ts";
 import { type ContainerStreamParts, containerStreams } from "./exec/container-streams.ts";
@@ -76,7 +78,8 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
     },
   });
   metrics.watchEvents(() => events.dropped);
-  const nri = openNri(context, sources, () => ({ pods, containers }));
+  const cdi = new CdiDevices(() => settings.cdiSpecDirectories, deviceAt, log);
+  const nri = openNri(context, { ...sources, cdi }, () => ({ pods, containers }));
   const known = (): Promise<Machine> => Promise.resolve(machine);
   const containers = openContainers(
     {
@@ -85,6 +88,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       images,
       pods,
       machine: known,
+      cdi,
       events,
       observers: containerObservers(nri, pods, log),
       log,

@@ -177,7 +177,7 @@ test("what can't be is refused, and leaves nothing", { skip }, async () => {
   );
   await refuses(
     { CDIDevices: [{ name: "vendor/class=device" }] },
-    /CDI devices \(vendor\/class=device\) requested but CDI is not supported/,
+    /^failed to create containerd container: CDI device injection failed: unresolvable CDI devices vendor\/class=device$/,
   );
   const id = await pod.create({ metadata: { name: "taken" } });
   await refuses({ metadata: { name: "taken" } }, /^failed to reserve container name "taken_/);
@@ -313,6 +313,29 @@ test("mounts and devices are there as they are wished for", { skip }, async () =
   assert.equal(await run(id, "grep -c . /etc/hosts > /dev/null && cat /etc/hostname"), hostname());
   assert.equal(await run(id, "grep ' /dev/shm ' /proc/mounts | cut -d' ' -f3"), "tmpfs");
   assert.equal((await statusOf(id)).mounts.length, 3);
+});
+
+test("devices of CDI are there with all that their files say", { skip }, async () => {
+  await using pod = await runPod();
+  await mkdir(`${rig.directory}/cdi`);
+  const edits = {
+    env: ["VENDOR=all"],
+    mounts: [{ hostPath: "/etc/hostname", containerPath: "/vendor/name", options: ["ro", "bind"] }],
+    additionalGids: [4711],
+  };
+  const deviceNodes = [{ path: "/dev/vendor0", hostPath: "/dev/zero", permissions: "r" }];
+  const devices = [
+    { name: "0", containerEdits: { deviceNodes } },
+    { name: "1", containerEdits: { env: ["DEVICE=1"] } },
+  ];
+  const document = { cdiVersion: "0.7.0", kind: "vendor.com/thing", containerEdits: edits, devices };
+  await writeFile(`${rig.directory}/cdi/vendor.json`, JSON.stringify(document));
+  const id = await pod.start({
+    CDIDevices: [{ name: "vendor.com/thing=0" }],
+    annotations: { "cdi.k8s.io/vendor.com_1": "vendor.com/thing=1" },
+  });
+  assert.equal(await run(id, "echo $VENDOR $DEVICE; head -c 2 /dev/vendor0 | od -An -tx1"), "all 1\n 00 00");
+  assert.match(await run(id, "id -G; cat /vendor/name"), new RegExp(`\\b4711\\b[^]*${hostname()}`));
 });
 
 test("an image is a volume of several containers, and goes with its pod", { skip }, async () => {

@@ -154,6 +154,7 @@ function flotillaConfig(path: string, { runtime, cni }: Required<Pick<CriRigOpti
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
+  cdi_spec_dirs = ["${path}/cdi"]
   ${runtime}
 [plugins."io.containerd.cri.v1.runtime".cni]
   bin_dirs = ["${path}/bin", "${cniDirectory}"]

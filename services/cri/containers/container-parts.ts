@@ -1,4 +1,5 @@
 import type { Logger } from "#fleet/log.ts";
+import type { CdiDevices } from "../cdi/cdi-devices.ts";
 import type { CriSettings } from "../config.ts";
 import type { Images } from "../images/images.ts";
 import type { CriPeers } from "../peers.ts";
@@ -19,6 +20,7 @@ export interface ContainerParts {
   readonly containers: ContainerTable;
   readonly names: NameTable;
   readonly machine: () => Promise<Machine>;
+  readonly cdi: CdiDevices;
   readonly exits: Exits;
   readonly events: ContainerEventSink;
   readonly observers: ContainerObservers;

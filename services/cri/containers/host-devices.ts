@@ -63,6 +63,20 @@ async function devicesBelow(path: string, containerPath: string, depth: number):
   return found;
 }
 
+/**
+ * A device of the machine.
+ *
+ * @throws {@link FlotillaError} `unknown` when it is something else.
+ * @source container-device-interface v1.1 pkg/cdi/container-edits_unix.go `deviceInfoFromPath`
+ */
+export async function deviceAt(path: string): Promise<OciDevice> {
+  const device = describe(path, await lstat(path));
+  if (device === undefined) {
+    throw new FlotillaError(ErrorKind.Unknown, "not a device node");
+  }
+  return device;
+}
+
 /** @returns undefined for what is no device, or is gone again. */
 async function findDevice(path: string): Promise<OciDevice | undefined> {
   try {

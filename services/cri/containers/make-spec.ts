@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { ErrorKind, errorMessage, FlotillaError, failure, wrapFailure } from "#base/errors.ts";
+import { ErrorKind, errorMessage, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import type { Mount as RootMount } from "#gen/containerd/types/mount_pb.ts";
 import {
@@ -8,6 +8,7 @@ import {
   type PodSandboxConfig,
   SupplementalGroupsPolicy,
 } from "#gen/runtime/v1/api_pb.ts";
+import { wantedDevices } from "../cdi/device-name.ts";
 import type { LocalImage } from "../images/local-image.ts";
 import type { RuntimeSettings } from "../runtime-settings.ts";
 import type { Pod } from "../store/pod.ts";
@@ -46,15 +47,17 @@ export interface SpecMaking {
  * @throws {@link FlotillaError} in containerd's words.
  */
 export async function makeSpec(parts: ContainerParts, making: SpecMaking): Promise<OciSpec> {
+  let spec: OciSpec;
   try {
-    return containerSpec(await gather(parts, making));
+    spec = containerSpec(await gather(parts, making));
   } catch (error) {
     throw wrapFailure(error, `failed to generate container ${quote(making.id)} spec`);
   }
+  await giveCdiDevices(parts, making.config, spec);
+  return spec;
 }
 
 async function gather(parts: ContainerParts, making: SpecMaking): Promise<ContainerSpecRequest> {
-  refuseCdi(parts, making.config);
   const { settings } = parts;
   const machine = await parts.machine();
   const { id, pod, config, sandboxConfig, image, runtime } = making;
@@ -178,23 +181,29 @@ async function apparmorOf(confinement: Confinement): Promise<string> {
   return name;
 }
 
-/** Prefix of annotations that ask for devices of the Container Device Interface. @source container-device-interface pkg/cdi/annotations.go `AnnotationPrefix` */
-const cdiAnnotationPrefix = "cdi.k8s.io/";
-
-/** Devices of the Container Device Interface can't be given yet: a container that asks for some is refused and not started without them. */
-function refuseCdi({ settings }: ContainerParts, { CDIDevices: devices, annotations }: ContainerConfig): void {
-  const names = [
-    ...devices.map(({ name }) => name),
-    ...Object.entries(annotations).flatMap(([key, value]) =>
-      key.startsWith(cdiAnnotationPrefix) ? value.split(",") : [],
-    ),
-  ];
-  if (names.length > 0) {
-    throw settings.enableCdi
-      ? failure(ErrorKind.NotImplemented, `CDI devices (${names.join(", ")}) requested but CDI is not supported`)
-      : new FlotillaError(
-          ErrorKind.Unknown,
-          `CDI devices (${names.join(", ")}) requested but CDI support is explicitly disabled`,
-        );
+/**
+ * Gives a container the devices of the Container Device Interface that it asks for.
+ *
+ * @source containerd v2.3.4 internal/cri/server/container_create_linux.go `containerSpecOpts`
+ */
+async function giveCdiDevices(
+  { settings, cdi }: ContainerParts,
+  config: ContainerConfig,
+  spec: OciSpec,
+): Promise<void> {
+  const { CDIDevices: devices, annotations } = config;
+  if (!settings.enableCdi) {
+    if (devices.length > 0) {
+      throw new FlotillaError(
+        ErrorKind.Unknown,
+        `failed to get container spec opts: CDI devices (${devices.map(({ name }) => name).join(", ")}) requested but CDI support is explicitly disabled`,
+      );
+    }
+    return;
+  }
+  try {
+    await cdi.inject(spec, wantedDevices(devices, annotations));
+  } catch (error) {
+    throw wrapFailure(error, "failed to create containerd container");
   }
 }

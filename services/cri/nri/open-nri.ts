@@ -1,6 +1,7 @@
-import { ErrorKind, failure, isFailure } from "#base/errors.ts";
+import { ErrorKind, isFailure } from "#base/errors.ts";
 import type { ProcessContext } from "#fleet/run.ts";
 import { daemonVersion } from "#fleet/version.ts";
+import type { CdiDevices } from "../cdi/cdi-devices.ts";
 import type { CriSettings } from "../config.ts";
 import { getRecord, specOf } from "../containers/container-record.ts";
 import type { Containers } from "../containers/containers.ts";
@@ -27,7 +28,7 @@ export interface NriSubjects {
  */
 export function openNri(
   { config, log, resources }: ProcessContext,
-  { settings, peers }: { readonly settings: CriSettings; readonly peers: CriPeers },
+  { settings, peers, cdi }: { readonly settings: CriSettings; readonly peers: CriPeers; readonly cdi: CdiDevices },
   subjects: () => NriSubjects,
 ): Nri | undefined {
   const options = readNriSettings(config);
@@ -48,8 +49,7 @@ export function openNri(
       const { parts, table } = subjects().containers;
       await stopContainer(parts, table.get(id), { graceMs: 0 });
     },
-    injectCdiDevices: (_spec, names) =>
-      Promise.reject(failure(ErrorKind.NotImplemented, `devices of CDI for plugins of NRI: ${names.join(", ")}`)),
+    injectCdiDevices: (spec, names) => cdi.inject(spec, names),
     withoutHugepages: settings.disableHugetlbController,
   };
   return resources.use(new Nri({ ...options, runtimeName: "containerd", runtimeVersion: daemonVersion(), log }, ports));
