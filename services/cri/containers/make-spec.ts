@@ -21,6 +21,7 @@ import { parseExactJson } from "./spec/exact-json.ts";
 import { withoutOverridden } from "./spec/mounts.ts";
 import type { OciSeccomp, OciSpec } from "./spec/oci-spec.ts";
 import { processUser } from "./spec/process-user.ts";
+import { refuseClasses } from "./spec/resource-class.ts";
 import { type Confinement, chooseApparmor, chooseSeccomp } from "./spec/security-profile.ts";
 import { targetPid } from "./target.ts";
 
@@ -61,6 +62,13 @@ async function gather(parts: ContainerParts, making: SpecMaking): Promise<Contai
   const { settings } = parts;
   const machine = await parts.machine();
   const { id, pod, config, sandboxConfig, image, runtime } = making;
+  refuseClasses({
+    containerName: config.metadata?.name ?? "",
+    annotations: config.annotations,
+    podAnnotations: sandboxConfig.annotations,
+    ignoresBlockIo: settings.ignoreBlockioNotEnabledErrors,
+    ignoresRdt: settings.ignoreRdtNotEnabledErrors,
+  });
   const security = config.linux?.securityContext;
   const privileged = security?.privileged === true;
   const extra = [...(await podMounts(pod, config)), ...making.volumes];

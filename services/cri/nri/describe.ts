@@ -17,24 +17,23 @@ import {
   LinuxContainerResourcesSchema,
 } from "#gen/runtime/v1/api_pb.ts";
 import type { OciHook, OciSpec } from "../containers/spec/oci-spec.ts";
+import type { ContainerStatusRecord } from "../store/container.ts";
 import type { Pod } from "../store/pod.ts";
 
+/** How far a container is, as far as plugins are told. */
+type Progress = Pick<
+  ContainerStatusRecord,
+  "pid" | "createdAtNs" | "startedAtNs" | "finishedAtNs" | "exitCode" | "reason" | "message"
+>;
+
 /** What plugins are told of a container. */
-export interface NriContainer {
+export interface NriContainer extends Progress {
   readonly id: string;
   readonly podId: string;
   readonly config: ContainerConfig;
   /** Of its record, besides those of the kubelet. */
   readonly labels: Readonly<Record<string, string>>;
   readonly state: ContainerState;
-  readonly pid: number;
-  /** Nanoseconds since 1970; 0 for what has not happened. */
-  readonly createdAtNs: bigint;
-  readonly startedAtNs: bigint;
-  readonly finishedAtNs: bigint;
-  readonly exitCode: number;
-  readonly reason: string;
-  readonly message: string;
 }
 
 const hookKinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] as const;

@@ -1,10 +1,8 @@
 import { create } from "@bufbuild/protobuf";
-import { errorMessage } from "#base/errors.ts";
 import type { Logger } from "#fleet/log.ts";
 import {
   type Container,
   ContainerState,
-  type ContainerUpdate,
   Event,
   Plugin as PluginService,
   type PodSandbox,
@@ -17,22 +15,19 @@ import type { ValidatorSettings } from "./adjust/default-validator.ts";
 import { type AdjustmentPorts, adjustSpec } from "./adjust/spec-adjustment.ts";
 import { UpdateResult } from "./adjust/update-result.ts";
 import { describeContainer, describePod, fromKubelet, type NriContainer, toKubelet } from "./describe.ts";
+import { PluginRequests, type RequestPorts } from "./plugin-requests.ts";
 import { askForAdjustment } from "./plugins/ask-for-adjustment.ts";
 import type { NriPlugin } from "./plugins/connected-plugin.ts";
 import { PluginSet, type PluginSetOptions } from "./plugins/plugin-set.ts";
 
 /** What NRI asks of the rest of the process. */
-export interface NriPorts extends AdjustmentPorts {
+export interface NriPorts extends AdjustmentPorts, RequestPorts {
   /** Pods and containers that are there, without those that have ended. */
   readonly list: () => { readonly pods: readonly Pod[]; readonly containers: readonly NriContainer[] };
   /** Specification of a container's record; undefined when there is none. */
   readonly specOf: (containerId: string) => Promise<OciSpec | undefined>;
   /** Specification of a pod's sandbox; undefined when there is none. */
   readonly specOfPod: (podId: string) => Promise<OciSpec | undefined>;
-  /** Changes resources of a container, without any plugin being told. */
-  readonly updateResources: (containerId: string, resources: LinuxContainerResources) => Promise<void>;
-  /** Ends a container at once, without waiting for plugins. */
-  readonly evict: (containerId: string) => Promise<void>;
 }
 
 /** What is set of NRI, and who it serves. */
@@ -54,17 +49,19 @@ export class Nri implements AsyncDisposable {
   readonly #ports: NriPorts;
   readonly #options: NriOptions;
   readonly #plugins: PluginSet;
+  readonly #requests: PluginRequests;
   /** Containers that plugins know of, and whether they have been told of the end. */
   readonly #known = new Map<string, "there" | "ended">();
 
   constructor(options: NriOptions, ports: NriPorts) {
     this.#options = options;
     this.#ports = ports;
+    this.#requests = new PluginRequests(ports, options.log);
     this.#plugins = new PluginSet({
       ...options,
       describeAll: () => this.#describeAll(),
-      update: (updates) => this.#update(updates),
-      evict: (ids) => this.#evict(ids),
+      update: (updates) => this.#requests.update(updates),
+      evict: (ids) => this.#requests.evict(ids),
     });
   }
 
@@ -134,15 +131,15 @@ export class Nri implements AsyncDisposable {
       validator: this.#options.validator,
     });
     this.#known.set(container.id, "there");
-    await this.#evict(evictions);
-    await this.#update(update);
+    await this.#requests.evict(evictions);
+    await this.#requests.update(update);
     await adjustSpec(spec, adjust, this.#ports);
   }
 
   /** A container that plugins were told of could not be made. Never rejects. */
   async undoCreate(pod: Pod, container: NriContainer): Promise<void> {
-    await this.stopContainer(pod, container).catch((error: unknown) => this.#warn(error));
-    await this.removeContainer(pod, container).catch((error: unknown) => this.#warn(error));
+    await this.stopContainer(pod, container).catch((error: unknown) => this.#requests.warn(error));
+    await this.removeContainer(pod, container).catch((error: unknown) => this.#requests.warn(error));
   }
 
   /** A container has been made. */
@@ -190,8 +187,8 @@ export class Nri implements AsyncDisposable {
         evictions.push(...answer.evict.map(({ containerId }) => containerId));
       }
     });
-    await this.#evict(evictions);
-    await this.#update(result.updates);
+    await this.#requests.evict(evictions);
+    await this.#requests.update(result.updates);
     return { ...toKubelet(result.requested ?? requested.resources), oomScoreAdj: resources.oomScoreAdj };
   }
 
@@ -218,7 +215,7 @@ export class Nri implements AsyncDisposable {
         result.apply(answer.update, plugin.name);
       }
     });
-    await this.#update(result.updates);
+    await this.#requests.update(result.updates);
   }
 
   /** A container is gone. @param pod - undefined when it is gone already. */
@@ -229,7 +226,7 @@ export class Nri implements AsyncDisposable {
     try {
       await this.stopContainer(pod, container);
     } catch (error) {
-      this.#warn(error);
+      this.#requests.warn(error);
     }
     this.#known.delete(container.id);
     await this.#notify(Event.REMOVE_CONTAINER, PluginService.method.removeContainer, { pod, container });
@@ -284,34 +281,5 @@ export class Nri implements AsyncDisposable {
       pods: await Promise.all(pods.map((pod) => this.#describePod(pod))),
       containers: await Promise.all(containers.map((container) => this.#describe(container))),
     };
-  }
-
-  /** Does what plugins want of containers that are there, and gives back what could not be done. */
-  async #update(updates: readonly ContainerUpdate[]): Promise<ContainerUpdate[]> {
-    const failed: ContainerUpdate[] = [];
-    for (const update of updates) {
-      const resources = update.linux?.resources;
-      try {
-        if (resources !== undefined) {
-          await this.#ports.updateResources(update.containerId, toKubelet(resources));
-        }
-      } catch (error) {
-        this.#warn(error);
-        if (!update.ignoreFailure) {
-          failed.push(update);
-        }
-      }
-    }
-    return failed;
-  }
-
-  async #evict(containerIds: readonly string[]): Promise<void> {
-    for (const id of containerIds) {
-      await this.#ports.evict(id).catch((error: unknown) => this.#warn(error));
-    }
-  }
-
-  #warn(error: unknown): void {
-    this.#options.log.warn({ err: errorMessage(error) }, "what a plugin wants could not be done");
   }
 }
