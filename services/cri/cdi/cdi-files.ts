@@ -84,9 +84,8 @@ async function readCdiFile(path: string, known: Known | undefined): Promise<Know
     }
     const text = await file.readFile("utf8");
     // Loaded when there is something to read: most machines have no such file.
-    const { parse } = await import("yaml");
-    // JSON is YAML as well; numbers and words are those of YAML 1.1, as the files' writers have it.
-    return { version, document: checkDocument(parse(text, { version: "1.1" })), failure: "" };
+    const { parseYaml } = await import("./yaml-text.ts");
+    return { version, document: checkDocument(parseYaml(text)), failure: "" };
   } catch (error) {
     return { version, document: undefined, failure: `failed to load CDI Spec ${errorMessage(error)}` };
   }
