@@ -21,6 +21,7 @@ import {
   PodSandboxConfigSchema,
 } from "#gen/runtime/v1/api_pb.ts";
 import type { OciSpec } from "../../services/cri/containers/spec/oci-spec.ts";
+import { NriMetrics } from "../../services/cri/metrics/nri-metrics.ts";
 import type { NriContainer } from "../../services/cri/nri/describe.ts";
 import { Nri, type NriOptions, type NriPorts } from "../../services/cri/nri/nri.ts";
 import type { Pod } from "../../services/cri/store/pod.ts";
@@ -98,6 +99,7 @@ async function startNri(
       requestMs: 1_000,
       validator: undefined,
       log: openLog("test", { level: "panic", format: "json" }),
+      metrics: new NriMetrics(),
       ...options,
     },
     {

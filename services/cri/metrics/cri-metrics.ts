@@ -1,5 +1,6 @@
 import { encodeLabels, FamilyBuilder, type MetricFamily } from "#fleet/metrics/family.ts";
 import { DurationHistogram } from "#fleet/metrics/histogram.ts";
+import { NriMetrics } from "./nri-metrics.ts";
 
 interface Family {
   readonly help: string;
@@ -53,6 +54,7 @@ const prefix = "containerd_cri_";
 
 /** How pods and containers fare, under the names of containerd. */
 export class CriMetrics {
+  readonly nri = new NriMetrics();
   readonly #durations = new Map<TimerName, Map<string, DurationHistogram>>();
   readonly #counts = new Map<CounterName, Map<string, number>>();
   /** Events for the kubelet that nobody took. */
@@ -109,6 +111,7 @@ export class CriMetrics {
         `${prefix}container_events_dropped_total`,
         "count container discarding event total from server start",
       ).add({}, this.#droppedEvents()),
+      ...this.nri.families(),
     ];
   }
 

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import type { MetricFamily } from "#fleet/metrics/family.ts";
 import type { Container } from "../store/container.ts";
 import { IdTable } from "../store/id-table.ts";
 import type { Pod } from "../store/pod.ts";
 import { CriMetrics } from "./cri-metrics.ts";
+import { NriMetrics } from "./nri-metrics.ts";
 import { PullMetrics } from "./pull-metrics.ts";
 import { timedCalls } from "./timed-calls.ts";
 
@@ -78,4 +80,21 @@ test("pulls are counted by how they end, and while they run", async () => {
   assert.equal(values.get('containerd_cri_sandboxed_image_pulls_total{status="success"}'), 1);
   assert.equal(values.get('containerd_cri_sandboxed_image_pulls_total{status="failure"}'), 1);
   assert.equal(values.get("containerd_cri_sandboxed_image_pulling_throughput_count"), 1);
+});
+
+test("calls of plugins are counted by how they end, with what they want changed", () => {
+  const metrics = new NriMetrics();
+  metrics.watchPlugins(() => 2);
+  const startedMs = performance.now();
+  metrics.answered("10-one", "CreateContainer", { startedMs, answer: { update: [{}, {}], evict: [] } });
+  const error = new FlotillaError(ErrorKind.InvalidArgument, "no");
+  metrics.failed("10-one", "CreateContainer", { startedMs, error });
+  const values = valuesOf(metrics.families());
+  const labels = 'operation="CreateContainer",plugin="10-one"';
+  const invocations = "containerd_nri_plugin_invocations_total";
+  assert.equal(values.get(`${invocations}{error="",${labels},status="success"}`), 1);
+  assert.equal(values.get(`${invocations}{error="invalid_argument",${labels},status="error"}`), 1);
+  assert.equal(values.get(`containerd_nri_plugin_adjustments_total{${labels},type="update"}`), 2);
+  assert.equal(values.get(`containerd_nri_plugin_latency_seconds_count{${labels}}`), 2);
+  assert.equal(values.get("containerd_nri_active_plugins_total"), 2);
 });

@@ -8,6 +8,7 @@ import type { Containers } from "../containers/containers.ts";
 import type { OciSpec } from "../containers/spec/oci-spec.ts";
 import { stopContainer } from "../containers/stop.ts";
 import { updateResources } from "../containers/update.ts";
+import type { CriMetrics } from "../metrics/cri-metrics.ts";
 import type { CriPeers } from "../peers.ts";
 import type { PodTable } from "../store/pod.ts";
 import { Nri, type NriPorts } from "./nri.ts";
@@ -20,6 +21,14 @@ export interface NriSubjects {
   readonly containers: Containers;
 }
 
+/** What it works with. */
+interface NriSources {
+  readonly settings: CriSettings;
+  readonly peers: CriPeers;
+  readonly metrics: CriMetrics;
+  readonly cdi: CdiDevices;
+}
+
 /**
  * Makes NRI as it is configured. It is started when everything that was there is known again.
  *
@@ -28,7 +37,7 @@ export interface NriSubjects {
  */
 export function openNri(
   { config, log, resources }: ProcessContext,
-  { settings, peers, cdi }: { readonly settings: CriSettings; readonly peers: CriPeers; readonly cdi: CdiDevices },
+  { settings, peers, metrics, cdi }: NriSources,
   subjects: () => NriSubjects,
 ): Nri | undefined {
   const options = readNriSettings(config);
@@ -52,7 +61,12 @@ export function openNri(
     injectCdiDevices: (spec, names) => cdi.inject(spec, names),
     withoutHugepages: settings.disableHugetlbController,
   };
-  return resources.use(new Nri({ ...options, runtimeName: "containerd", runtimeVersion: daemonVersion(), log }, ports));
+  return resources.use(
+    new Nri(
+      { ...options, runtimeName: "containerd", runtimeVersion: daemonVersion(), log, metrics: metrics.nri },
+      ports,
+    ),
+  );
 }
 
 async function findSpec(peers: CriPeers, id: string): Promise<OciSpec | undefined> {

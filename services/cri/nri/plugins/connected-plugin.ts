@@ -15,6 +15,7 @@ import { bindService } from "#wire/handler.ts";
 import { type TtrpcClient, ttrpcClientOver } from "#wire/ttrpc/client.ts";
 import { serveTtrpcOver } from "#wire/ttrpc/server.ts";
 import { isConnectionClosed } from "#wire/ttrpc/status.ts";
+import type { NriMetrics } from "../../metrics/nri-metrics.ts";
 import { connectionIds, Multiplex } from "./multiplex.ts";
 import { checkPluginIndex, checkPluginName } from "./plugin-name.ts";
 
@@ -31,6 +32,7 @@ export interface PluginOptions {
   readonly registrationMs: number;
   readonly requestMs: number;
   readonly log: Logger;
+  readonly metrics: NriMetrics;
   /** Does what a plugin asks for by itself, and gives back what could not be done. */
   readonly updateContainers: (request: UpdateContainersRequest) => Promise<ContainerUpdate[]>;
 }
@@ -172,9 +174,14 @@ export class NriPlugin {
     if (!this.wants(event) || this.#isClosed) {
       return undefined;
     }
+    const { metrics } = this.#options;
+    const startedMs = performance.now();
     try {
-      return await this.#call(method, request);
+      const answer = await this.#call(method, request);
+      metrics.answered(this.name, method.name, { startedMs, answer });
+      return answer;
     } catch (error) {
+      metrics.failed(this.name, method.name, { startedMs, error });
       return await this.#settle(error, event, method.name);
     }
   }

@@ -49,6 +49,7 @@ export class PluginSet implements AsyncDisposable {
 
   constructor(options: PluginSetOptions) {
     this.#options = options;
+    options.metrics.watchPlugins(() => this.#active().length);
   }
 
   /** Whether nobody has to be told of anything. */
