@@ -3,7 +3,6 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { stringify } from "yaml";
 import type { Logger } from "#fleet/log.ts";
 import type { OciDevice, OciSpec } from "../containers/spec/oci-spec.ts";
 import { applyEdits } from "./apply-edits.ts";
@@ -29,7 +28,7 @@ async function openDevices(t: TestContext) {
   const log = { warn: ({ reason }: { reason: string }) => told.push(reason) } as unknown as Logger;
   const devices = new CdiDevices(() => [...directories, join(directory, "none")], findDevice, log);
   const write = (name: string, content: unknown): Promise<void> =>
-    writeFile(join(directory, name), typeof content === "string" ? content : stringify(content));
+    writeFile(join(directory, name), typeof content === "string" ? content : JSON.stringify(content));
   const inject = async (...names: string[]): Promise<OciSpec> => {
     const spec: OciSpec = { ociVersion: "1.3.0" };
     await devices.inject(spec, names);
@@ -130,7 +129,7 @@ test("later directories count more, a device that is described twice is none, an
   });
   await write("etc/a.yaml", describing("static"));
   assert.deepEqual(await environment("vendor.com/class=one"), ["COMMON=1", "one=static"]);
-  await write("run/a.json", JSON.stringify(describing("dynamic")));
+  await write("run/a.json", describing("dynamic"));
   assert.deepEqual(await environment("vendor.com/class=one"), ["COMMON=1", "one=dynamic"]);
   await write("run/b.yaml", describing("again"));
   await assert.rejects(environment("vendor.com/class=one", "v/c=none"), {
