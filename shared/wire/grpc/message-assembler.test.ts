@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { fromBinary } from "@bufbuild/protobuf";
+import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import * as fc from "fast-check";
 import { ErrorKind } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
+import { Chunk } from "../http2/chunk.ts";
 import { defaultMessageLimits } from "../message-limits.ts";
-import { frameMessage, messagePrefix } from "./grpc-wire.ts";
+import { frameMessage, messagePrefix, messagePrefixBytes } from "./grpc-wire.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 
 /** Bytes of tests belong to no socket. */
@@ -81,4 +84,15 @@ test("a large message that was given back lends its memory to the next, and smal
   assembler.reuse(small);
   receive(17_000, 6);
   assert.deepEqual(Buffer.from(small), Buffer.alloc(16_000, 5));
+});
+
+test("a message without bytes can be read when the memory that it came in has been given back", () => {
+  const bytes = Buffer.from(new ArrayBuffer(16 * 1024));
+  frameMessage(new Uint8Array()).copy(bytes);
+  const chunk = Chunk.tryOwn(bytes);
+  const [message] = new MessageAssembler(nobody).push(bytes, 0, messagePrefixBytes);
+  chunk?.release();
+  assert.equal(bytes.buffer.byteLength, 0, "the memory is gone");
+  assert.ok(message !== undefined);
+  fromBinary(EmptySchema, message);
 });

@@ -66,7 +66,8 @@ export class MessageAssembler {
         if (taken > 0) {
           this.#keeper.keepChunk();
         }
-        messages.push(chunk.subarray(at, at + taken));
+        // Without bytes there is nothing to keep the chunk for, and a view of one that is gone cannot be read.
+        messages.push(taken > 0 ? chunk.subarray(at, at + taken) : new Uint8Array());
         this.#prefixBytes = 0;
       } else if (taken > 0) {
         this.#keep(chunk.subarray(at, at + taken));
