@@ -402,6 +402,8 @@ test("a plugin is told of what it asked for alone, and one of old in its way", a
   );
   await nri.runPod(pod);
   await nri.stopPod(pod);
+  // As when a pod is removed that has been stopped.
+  await nri.stopPod(pod);
   assert.deepEqual(told.splice(0), [`${Event.STOP_POD_SANDBOX} p1`]);
   await connect(
     "older",

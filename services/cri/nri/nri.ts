@@ -52,6 +52,8 @@ export class Nri implements AsyncDisposable {
   readonly #requests: PluginRequests;
   /** Containers that plugins know of, and whether they have been told of the end. */
   readonly #known = new Map<string, "there" | "ended">();
+  /** Pods of whose end plugins have been told: to remove one is to stop it once more. */
+  readonly #stoppedPods = new Set<string>();
 
   constructor(options: NriOptions, ports: NriPorts) {
     this.#options = options;
@@ -102,13 +104,18 @@ export class Nri implements AsyncDisposable {
     await this.#notify(Event.POST_UPDATE_POD_SANDBOX, PluginService.method.postUpdatePodSandbox, { pod });
   }
 
-  /** A pod has ended. */
+  /** A pod has ended. Plugins are told once. @source containerd v2.3.4 internal/nri/nri.go `StopPodSandbox` */
   async stopPod(pod: Pod): Promise<void> {
+    if (this.#stoppedPods.has(pod.id)) {
+      return;
+    }
+    this.#stoppedPods.add(pod.id);
     await this.#notify(Event.STOP_POD_SANDBOX, PluginService.method.stopPodSandbox, { pod });
   }
 
   /** A pod is gone. */
   async removePod(pod: Pod): Promise<void> {
+    this.#stoppedPods.delete(pod.id);
     await this.#notify(Event.REMOVE_POD_SANDBOX, PluginService.method.removePodSandbox, { pod });
   }
 
