@@ -8,6 +8,7 @@ import type { Call, Handlers } from "#wire/handler.ts";
 import { requireNamespace } from "#wire/headers.ts";
 import type { Attempt, Changes } from "../calls/changes.ts";
 import type { TaskTable } from "../domain/task-table.ts";
+import { keepWriters } from "../kept-writers.ts";
 import type { Task, TaskLifecycle } from "../lifecycle.ts";
 import { incarnationOf } from "../shims/bundles.ts";
 import { type CreateParts, createTask } from "./create.ts";
@@ -134,6 +135,8 @@ export function changingTasks({ table, lifecycle, records, blobs, processes, cha
       if (made !== undefined) {
         return { containerId, pid: (await stateOf({ containerId }, call)).pid };
       }
+      // A shim may have been started for it, and have opened the pipes of the client.
+      using writers = attempt.noted === undefined ? undefined : keepWriters(request.stdout, request.stderr);
       const pid = await createTask(
         { lifecycle, records, blobs },
         {
@@ -143,6 +146,7 @@ export function changingTasks({ table, lifecycle, records, blobs, processes, cha
           onMade: async (bundle) => attempt.note(await incarnationOf(bundle)),
         },
       );
+      writers?.[Symbol.dispose]();
       return { containerId, pid };
     }),
     start: changes.once(served.start, ofProcess, async (process, call, { mayBeDone }) => ({
