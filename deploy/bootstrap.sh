@@ -5,12 +5,13 @@
 #   deploy/bootstrap.sh start [FLAGS]   the daemon
 #   deploy/bootstrap.sh demo            a tour on temporary directories
 #   deploy/bootstrap.sh test [NAME...]  all tests, or those of the named stages
+#   deploy/bootstrap.sh test-vm [FILE]  the snapshot drivers, or those tests, under a kernel of the distribution
 #   deploy/bootstrap.sh bench [NAME...] measurements beside containerd
 #   deploy/bootstrap.sh check           format, lint and types
 #   deploy/bootstrap.sh gen             TypeScript from proto/
 set -eu
 
-command=${1:?usage: deploy/bootstrap.sh install|start|demo|test|bench|check|gen}
+command=${1:?usage: deploy/bootstrap.sh install|start|demo|test|test-vm|bench|check|gen}
 shift
 cd "$(dirname "$0")/.."
 repository=$(pwd)
@@ -102,6 +103,11 @@ case $command in
     bring_test_programs
     bring_bundles
     exec node test/main.ts "$@"
+    ;;
+  test-vm)
+    bring_test_programs
+    # Not brought: a kernel is nothing to install unasked. The tests are skipped without one.
+    exec node test/vm/main.ts "$@"
     ;;
   bench)
     bring_test_programs

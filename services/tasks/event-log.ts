@@ -1,10 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { timestampNow } from "#base/times.ts";
+import { Turns } from "#base/turns.ts";
 import type { Logger } from "#fleet/log.ts";
 import { connectEventLog } from "#fleet/peers/event-log.ts";
 import type { RpcConnection } from "#wire/client.ts";
-import { Turns } from "./domain/parallel.ts";
 import type { EventLog, TaskEvent } from "./domain/ports.ts";
 
 const retryDelayMsMin = 100;

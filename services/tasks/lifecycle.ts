@@ -1,10 +1,10 @@
 import type { MessageShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
+import { Turns } from "#base/turns.ts";
 import type { Logger } from "#fleet/log.ts";
 import { type DeleteResponseSchema, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
 import { deathEvents } from "./death.ts";
-import { Turns } from "./domain/parallel.ts";
 import type { EventLog } from "./domain/ports.ts";
 import { ProcessEnds } from "./domain/process-ends.ts";
 import type { TaskExit } from "./domain/supervisor.ts";

@@ -4,11 +4,13 @@ import { defaultTable } from "#config/plugin-tables.ts";
 import { mountAll, unmountAll } from "#linux/mount.ts";
 import { blockfileDriver } from "../../services/snapshots/drivers/blockfile/driver.ts";
 import { btrfsDriver } from "../../services/snapshots/drivers/btrfs/driver.ts";
+import { devmapperDriver } from "../../services/snapshots/drivers/devmapper/driver.ts";
 import { erofsDriver } from "../../services/snapshots/drivers/erofs/driver.ts";
 import { nativeDriver } from "../../services/snapshots/drivers/native/driver.ts";
 import { overlayDriver } from "../../services/snapshots/drivers/overlayfs/driver.ts";
 import { snapshotDriverSuite } from "../conformance/snapshot-driver.suite.ts";
 import { lacksFileSystem } from "../kit/file-systems.ts";
+import { lacksThinPools, makeThinPool } from "../kit/thin-pool.ts";
 
 for (const driver of [nativeDriver, overlayDriver]) {
   snapshotDriverSuite(driver, defaultTable(driver.manifest));
@@ -43,6 +45,22 @@ for (const type of ["ext4", "xfs"] as const) {
       return { scratch_file: scratch, fs_type: type };
     },
   });
+}
+
+for (const type of ["ext4", "xfs"] as const) {
+  snapshotDriverSuite(
+    devmapperDriver,
+    { ...defaultTable(devmapperDriver.manifest), fs_type: type },
+    {
+      title: `devmapper of ${type}`,
+      skip: (await lacksFileSystem(type)) || (await lacksThinPools()),
+      measuresImages: true,
+      prepare: async (directory, resources) => ({
+        pool_name: await makeThinPool(directory, resources),
+        base_image_size: type === "xfs" ? "320MiB" : "48MiB",
+      }),
+    },
+  );
 }
 
 for (const [title, settings] of [

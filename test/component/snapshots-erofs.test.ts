@@ -132,7 +132,7 @@ test("a file system without fs-verity is refused, and with it layers are sealed 
   await using resources = new AsyncDisposableStack();
   const makeRoot = (features: readonly string[]) => async (path: string) => {
     await execa("truncate", ["--size=64M", `${path}/disk`]);
-    await execa("mkfs.ext4", ["-q", ...features, `${path}/disk`]);
+    await execa("mkfs.ext4", ["-q", "-b", "4096", ...features, `${path}/disk`]);
     await mkdir(`${path}/mnt`);
     await mountAll([{ type: "ext4", source: `${path}/disk`, options: ["loop"] }], `${path}/mnt`);
     return `${path}/mnt/root`;

@@ -34,8 +34,13 @@ export interface DriverTraits {
   readonly measuresImages?: boolean;
   /** Whether a committed snapshot has blocks for the holes of its files. */
   readonly fillsHoles?: boolean;
-  /** Makes ready what the driver needs in the directory in which its `root` will be. @returns further settings. */
-  readonly prepare?: (directory: string) => Promise<Readonly<Record<string, unknown>>>;
+  /**
+   * Makes ready what the driver needs in the directory in which its `root` will be.
+   *
+   * @param resources - Disposed of when the driver is not used any more.
+   * @returns further settings.
+   */
+  readonly prepare?: (directory: string, resources: AsyncDisposableStack) => Promise<Readonly<Record<string, unknown>>>;
 }
 
 /**
@@ -58,7 +63,7 @@ export function snapshotDriverSuite(
     test(`${title}: ${name}`, { skip }, async (context) => {
       await using resources = new AsyncDisposableStack();
       const directory = resources.use(await makeTemporaryDirectory("snap"));
-      const own = (await prepare?.(directory.path)) ?? {};
+      const own = (await prepare?.(directory.path, resources)) ?? {};
       const trees = resources.use(new TreeThreads());
       const open = (): Promise<SnapshotDriver> =>
         definition.open({

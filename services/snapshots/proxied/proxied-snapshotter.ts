@@ -14,6 +14,7 @@ import type {
 } from "../domain/ports.ts";
 import type { SnapshotUsage } from "../drivers/driver.ts";
 import type { BackendSnapshot, SnapshotBackend } from "./backend.ts";
+import { NamesInUse } from "./names-in-use.ts";
 import { RemovalQueue } from "./removal-queue.ts";
 
 /** Labels of a snapshot that change. */
@@ -45,7 +46,7 @@ export class ProxiedSnapshotter implements SnapshotterFront {
   readonly #index: ProxiedSnapshotIndex;
   readonly #locks = new KeyedLock<string>();
   /** Names that are being made or taken over, and not to be removed. */
-  readonly #wanted = new Map<string, number>();
+  readonly #wanted = new NamesInUse();
   readonly #removals: RemovalQueue;
 
   constructor(name: string, backend: SnapshotBackend, index: ProxiedSnapshotIndex, onRemovalFailed: RemovalWatch) {
@@ -76,7 +77,7 @@ export class ProxiedSnapshotter implements SnapshotterFront {
       throw failure(ErrorKind.Unavailable, `nobody knows what ${this.name} has made of ${quote(snapshot.key)}`);
     }
     const reservation = await this.#reserve(snapshot);
-    return await this.#want(reservation.backendName, async () => {
+    return await this.#wanted.during(reservation.backendName, async () => {
       const mounts = await this.#make(snapshot, reservation, signal);
       await this.#record(snapshot, reservation);
       return mounts;
@@ -194,7 +195,7 @@ export class ProxiedSnapshotter implements SnapshotterFront {
     if (found === undefined) {
       throw failure(ErrorKind.NotFound, `target snapshot ${quote(target)} in backend`);
     }
-    await this.#want(found.name, () =>
+    await this.#wanted.during(found.name, () =>
       this.#locks.run([found.name], async () => {
         // It may have been on its way out, for want of a record.
         const { parent, labels: told } = await this.#backend.stat(namespace, found.name);
@@ -270,21 +271,6 @@ export class ProxiedSnapshotter implements SnapshotterFront {
       }
       return true;
     });
-  }
-
-  /** Keeps the collector from removing what has a name while something is done with it. */
-  async #want<T>(backendName: string, act: () => Promise<T>): Promise<T> {
-    this.#wanted.set(backendName, (this.#wanted.get(backendName) ?? 0) + 1);
-    try {
-      return await act();
-    } finally {
-      const left = (this.#wanted.get(backendName) ?? 1) - 1;
-      if (left === 0) {
-        this.#wanted.delete(backendName);
-      } else {
-        this.#wanted.set(backendName, left);
-      }
-    }
   }
 
   #findOrNot(name: SnapshotName): Promise<ProxiedRecord | undefined> {

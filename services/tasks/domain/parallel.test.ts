@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import * as fc from "fast-check";
-import { mapInParallel, Turns } from "./parallel.ts";
+import { mapInParallel } from "./parallel.ts";
 
 test("results keep the order of the items, and no more than the limit run at once", async () => {
   await fc.assert(
@@ -21,12 +21,4 @@ test("results keep the order of the items, and no more than the limit run at onc
       assert.ok(runningMax <= limit);
     }),
   );
-});
-
-test("a work that fails gives its turn on", async () => {
-  const turns = new Turns(1);
-  const failed = turns.run(() => Promise.reject(new Error("no")));
-  const next = turns.run(() => Promise.resolve("yes"));
-  await assert.rejects(failed, /no/);
-  assert.equal(await next, "yes");
 });

@@ -3,6 +3,7 @@ import { errorMessage } from "#base/errors.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
 import type { Mount } from "#linux/mount.ts";
 import { ProgramFailure } from "#linux/program.ts";
+import { DirectoryDriver } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { machinePrograms, type Programs } from "../programs.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
@@ -34,27 +35,16 @@ export const aufsDriver: SnapshotDriverDefinition = {
   open: openAufs({ programs: machinePrograms, listFileSystems: () => readFile("/proc/filesystems", "utf8") }),
 };
 
-class AufsDriver implements SnapshotDriver {
-  readonly root: string;
+class AufsDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[] = [];
-  readonly #directories: SnapshotDirectories;
-
-  constructor(root: string, directories: SnapshotDirectories) {
-    this.root = root;
-    this.#directories = directories;
-  }
-
-  listIds(): Promise<bigint[]> {
-    return this.#directories.list();
-  }
 
   create({ id, parentIds: [parentId] }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, async (directory) => {
+    return this.directories.create(id, async (directory) => {
       const files = `${directory}/fs`;
       await mkdir(files);
       await chmod(files, 0o755);
       if (parentId !== undefined) {
-        await this.#directories.require(parentId);
+        await this.directories.require(parentId);
         const { uid, gid } = await lstat(this.#filesOf(parentId));
         await lchown(files, uid, gid);
       }
@@ -83,19 +73,11 @@ class AufsDriver implements SnapshotDriver {
   }
 
   async measure({ id }: SnapshotLocation): Promise<SnapshotUsage> {
-    return await this.#directories.measure(id, this.#filesOf(id));
-  }
-
-  putAside(ids: readonly bigint[]): Promise<string> {
-    return this.#directories.putAside(ids);
-  }
-
-  remove(ids: readonly bigint[]): Promise<void> {
-    return this.#directories.remove(ids);
+    return await this.directories.measure(id, this.#filesOf(id));
   }
 
   #filesOf(id: bigint): string {
-    return `${this.#directories.path(id)}/fs`;
+    return `${this.directories.path(id)}/fs`;
   }
 }
 

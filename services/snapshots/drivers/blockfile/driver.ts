@@ -7,6 +7,7 @@ import { skipPlugin } from "#fleet/plugin.ts";
 import { syncAllFileSystems } from "#linux/file.ts";
 import { openWritingLoop } from "#linux/loop-device.ts";
 import type { Mount } from "#linux/mount.ts";
+import { DirectoryDriver } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
 import type { TreeWorkers } from "../trees.ts";
@@ -43,10 +44,8 @@ export const blockfileDriver: SnapshotDriverDefinition = {
   },
 };
 
-class BlockfileDriver implements SnapshotDriver {
-  readonly root: string;
+class BlockfileDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[] = [];
-  readonly #directories: SnapshotDirectories;
   readonly #trees: TreeWorkers;
   readonly #mount: Pick<Mount, "type" | "options">;
 
@@ -56,22 +55,17 @@ class BlockfileDriver implements SnapshotDriver {
     trees: TreeWorkers,
     mount: Pick<Mount, "type" | "options">,
   ) {
-    this.root = root;
-    this.#directories = directories;
+    super(root, directories);
     this.#trees = trees;
     this.#mount = mount;
   }
 
-  listIds(): Promise<bigint[]> {
-    return this.#directories.list();
-  }
-
   create({ id, parentIds: [parentId], kind }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, async (directory) => {
+    return this.directories.create(id, async (directory) => {
       if (parentId === undefined) {
         await this.#copy(`${this.root}/scratch`, directory, "scratch");
       } else if (kind === "active") {
-        await this.#copy(`${await this.#directories.require(parentId)}/image`, directory, "parent");
+        await this.#copy(`${await this.directories.require(parentId)}/image`, directory, "parent");
       }
     });
   }
@@ -81,7 +75,7 @@ class BlockfileDriver implements SnapshotDriver {
    * machine until it has its own root, and keeps what was written out of the file for as long.
    */
   async seal({ id }: SnapshotLocation): Promise<void> {
-    await this.#directories.require(id);
+    await this.directories.require(id);
     using device = await openWritingLoop(this.#imageOf(id));
     if (device !== undefined) {
       await syncAllFileSystems();
@@ -101,14 +95,6 @@ class BlockfileDriver implements SnapshotDriver {
     return { sizeBytes: BigInt(Math.max(0, own - inherited)) * BigInt(blockBytes), inodes: 1n };
   }
 
-  putAside(ids: readonly bigint[]): Promise<string> {
-    return this.#directories.putAside(ids);
-  }
-
-  remove(ids: readonly bigint[]): Promise<void> {
-    return this.#directories.remove(ids);
-  }
-
   async #copy(source: string, directory: string, what: string): Promise<void> {
     try {
       await this.#trees.copyFile(source, `${directory}/image`);
@@ -118,12 +104,12 @@ class BlockfileDriver implements SnapshotDriver {
   }
 
   async #blocksOf(id: bigint): Promise<number> {
-    await this.#directories.require(id);
+    await this.directories.require(id);
     return (await lstat(this.#imageOf(id))).blocks;
   }
 
   #imageOf(id: bigint): string {
-    return `${this.#directories.path(id)}/image`;
+    return `${this.directories.path(id)}/image`;
   }
 }
 

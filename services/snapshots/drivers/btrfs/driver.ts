@@ -4,6 +4,7 @@ import { skipPlugin } from "#fleet/plugin.ts";
 import { btrfsMagic, createSnapshot, createSubvolume, destroySubvolume, subvolumeId } from "#linux/btrfs.ts";
 import type { Mount } from "#linux/mount.ts";
 import { findMountOf } from "#linux/mount-info.ts";
+import { DirectoryDriver, givingUpFirst } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
 import type { TreeWorkers } from "../trees.ts";
@@ -29,30 +30,23 @@ export const btrfsDriver: SnapshotDriverDefinition = {
   },
 };
 
-class BtrfsDriver implements SnapshotDriver {
-  readonly root: string;
+class BtrfsDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[] = [];
   readonly #device: string;
-  readonly #directories: SnapshotDirectories;
 
   constructor(root: string, device: string, directories: SnapshotDirectories) {
-    this.root = root;
+    super(root, directories);
     this.#device = device;
-    this.#directories = directories;
-  }
-
-  listIds(): Promise<bigint[]> {
-    return this.#directories.list();
   }
 
   create({ id, parentIds: [parentId], kind }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, async (directory) => {
+    return this.directories.create(id, async (directory) => {
       const subvolume = `${directory}/fs`;
       if (parentId === undefined) {
         createSubvolume(subvolume);
         await chmod(subvolume, 0o755);
       } else {
-        createSnapshot(`${await this.#directories.require(parentId)}/fs`, subvolume, { readOnly: kind === "view" });
+        createSnapshot(`${await this.directories.require(parentId)}/fs`, subvolume, { readOnly: kind === "view" });
       }
     });
   }
@@ -64,39 +58,23 @@ class BtrfsDriver implements SnapshotDriver {
 
   async measure({ id, parentIds: [parentId] }: SnapshotLocation): Promise<SnapshotUsage> {
     const base = parentId === undefined ? undefined : this.#subvolumeOf(parentId);
-    return await this.#directories.measure(id, this.#subvolumeOf(id), base);
-  }
-
-  putAside(ids: readonly bigint[]): Promise<string> {
-    return this.#directories.putAside(ids);
-  }
-
-  remove(ids: readonly bigint[]): Promise<void> {
-    return this.#directories.remove(ids);
+    return await this.directories.measure(id, this.#subvolumeOf(id), base);
   }
 
   #subvolumeOf(id: bigint): string {
-    return `${this.#directories.path(id)}/fs`;
+    return `${this.directories.path(id)}/fs`;
   }
 }
 
 /** Deletes the subvolume in a directory at once; what subvolumes of a container are in it is left to the walk through the tree. */
 function withSubvolumes(trees: TreeWorkers): TreeWorkers {
-  return {
-    measure: (root, base) => trees.measure(root, base),
-    copy: (source, target) => trees.copy(source, target),
-    copyFile: (source, target) => trees.copyFile(source, target),
-    remove: async (paths) => {
-      for (const path of paths) {
-        try {
-          destroySubvolume(`${path}/fs`);
-        } catch (error) {
-          if (!["ENOENT", "ENOTDIR", "ENOTEMPTY", "EINVAL"].includes(systemErrorCode(error) ?? "")) {
-            throw error;
-          }
-        }
+  return givingUpFirst(trees, (directory) => {
+    try {
+      destroySubvolume(`${directory}/fs`);
+    } catch (error) {
+      if (!["ENOENT", "ENOTDIR", "ENOTEMPTY", "EINVAL"].includes(systemErrorCode(error) ?? "")) {
+        throw error;
       }
-      await trees.remove(paths);
-    },
-  };
+    }
+  });
 }

@@ -1,6 +1,7 @@
 import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { readFileIfThere } from "#base/durable-file.ts";
 import { type Mount, mountAll, unmountAll } from "#linux/mount.ts";
+import { DirectoryDriver, givingUpFirst } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { machinePrograms, type Programs } from "../programs.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
@@ -39,11 +40,9 @@ export function openDevmapper(kernel: VolumeKernel): SnapshotDriverDefinition["o
  */
 export const devmapperDriver: SnapshotDriverDefinition = { manifest: devmapperPlugin, open: openDevmapper(machine) };
 
-class DevmapperDriver implements SnapshotDriver {
-  readonly root: string;
+class DevmapperDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[] = [];
   readonly #config: DevmapperConfig;
-  readonly #directories: SnapshotDirectories;
   readonly #pool: ThinPool;
   readonly #kernel: VolumeKernel;
 
@@ -51,23 +50,18 @@ class DevmapperDriver implements SnapshotDriver {
     config: DevmapperConfig,
     parts: { readonly directories: SnapshotDirectories; readonly pool: ThinPool; readonly kernel: VolumeKernel },
   ) {
-    this.root = config.root;
+    super(config.root, parts.directories);
     this.#config = config;
-    this.#directories = parts.directories;
     this.#pool = parts.pool;
     this.#kernel = parts.kernel;
   }
 
-  listIds(): Promise<bigint[]> {
-    return this.#directories.list();
-  }
-
   create({ id, parentIds: [parentId] }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, async (directory) => {
+    return this.directories.create(id, async (directory) => {
       const type =
         parentId === undefined
           ? this.#config.type
-          : await typeIn(await this.#directories.require(parentId), this.#config.type);
+          : await typeIn(await this.directories.require(parentId), this.#config.type);
       await writeFile(`${directory}/volume`, `${id} ${type}`, { flush: true, mode: 0o600 });
       if (parentId === undefined) {
         await this.#pool.createVolume(id);
@@ -81,7 +75,7 @@ class DevmapperDriver implements SnapshotDriver {
   }
 
   async mounts({ id, kind }: SnapshotLocation): Promise<Mount[]> {
-    const type = await typeIn(await this.#directories.require(id), this.#config.type);
+    const type = await typeIn(await this.directories.require(id), this.#config.type);
     // After a reboot there are no block devices.
     await this.#pool.activate(id);
     const options = [...(type === "xfs" ? ["nouuid"] : []), ...(kind === "view" ? ["ro"] : [])];
@@ -89,30 +83,22 @@ class DevmapperDriver implements SnapshotDriver {
   }
 
   async seal({ id }: SnapshotLocation): Promise<void> {
-    const directory = await this.#directories.require(id);
+    const directory = await this.directories.require(id);
     await this.#pool.activate(id);
     await this.#pool.flush(id);
     await writeFile(`${directory}/mapped`, String(await this.#pool.mappedBytes(id)), { mode: 0o600 });
   }
 
   async measure({ id, parentIds: [parentId] }: SnapshotLocation): Promise<SnapshotUsage> {
-    await this.#directories.require(id);
+    await this.directories.require(id);
     await this.#pool.activate(id);
     const own = await this.#pool.mappedBytes(id);
     const inherited = parentId === undefined ? 0n : await this.#mappedBefore(parentId);
     return { sizeBytes: own > inherited ? own - inherited : 0n, inodes: 0n };
   }
 
-  putAside(ids: readonly bigint[]): Promise<string> {
-    return this.#directories.putAside(ids);
-  }
-
-  remove(ids: readonly bigint[]): Promise<void> {
-    return this.#directories.remove(ids);
-  }
-
   async #mappedBefore(id: bigint): Promise<bigint> {
-    return BigInt((await readFileIfThere(`${this.#directories.path(id)}/mapped`)) ?? "0");
+    return BigInt((await readFileIfThere(`${this.directories.path(id)}/mapped`)) ?? "0");
   }
 
   async #makeFileSystem(id: bigint, type: VolumeType, directory: string): Promise<void> {
@@ -134,20 +120,12 @@ async function typeIn(directory: string, fallback: VolumeType): Promise<VolumeTy
 
 /** Deletes volumes before the directories that lead to them. */
 function withVolumes(trees: TreeWorkers, pool: ThinPool, { discards }: DevmapperConfig): TreeWorkers {
-  return {
-    measure: (root, base) => trees.measure(root, base),
-    copy: (source, target) => trees.copy(source, target),
-    copyFile: (source, target) => trees.copyFile(source, target),
-    remove: async (paths) => {
-      for (const path of paths) {
-        const id = /^\d+/.exec((await readFileIfThere(`${path}/volume`)) ?? "")?.[0];
-        if (id !== undefined) {
-          await pool.delete(BigInt(id), { discards });
-        }
-      }
-      await trees.remove(paths);
-    },
-  };
+  return givingUpFirst(trees, async (directory) => {
+    const id = /^\d+/.exec((await readFileIfThere(`${directory}/volume`)) ?? "")?.[0];
+    if (id !== undefined) {
+      await pool.delete(BigInt(id), { discards });
+    }
+  });
 }
 
 async function removeLostAndFound(mount: Mount, directory: string): Promise<void> {

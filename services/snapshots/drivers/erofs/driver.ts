@@ -4,6 +4,7 @@ import { exists } from "#base/exists.ts";
 import { enableVerity, hasVerity, setImmutable } from "#linux/file-attributes.ts";
 import type { Mount } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";
+import { DirectoryDriver, givingUpFirst } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { findMappedRoot, mappingOptions } from "../overlayfs/id-mapping.ts";
 import { hasIdMappedMounts } from "../overlayfs/kernel-support.ts";
@@ -40,18 +41,15 @@ export const erofsDriver: SnapshotDriverDefinition = {
   },
 };
 
-class ErofsDriver implements SnapshotDriver {
-  readonly root: string;
+class ErofsDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[];
   readonly #config: ErofsConfig;
-  readonly #directories: SnapshotDirectories;
   readonly #trees: TreeWorkers;
   readonly #mapsIds = hasIdMappedMounts();
 
   constructor(config: ErofsConfig, directories: SnapshotDirectories, trees: TreeWorkers) {
-    this.root = config.root;
+    super(config.root, directories);
     this.#config = config;
-    this.#directories = directories;
     this.#trees = trees;
     this.capabilities = [
       "only-remap-ids",
@@ -60,12 +58,8 @@ class ErofsDriver implements SnapshotDriver {
     ];
   }
 
-  listIds(): Promise<bigint[]> {
-    return this.#directories.list();
-  }
-
   create({ id, parentIds: [parentId], kind, labels }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, async (directory) => {
+    return this.directories.create(id, async (directory) => {
       const upper = `${directory}/fs`;
       await mkdir(upper);
       await chmod(upper, 0o755);
@@ -88,7 +82,7 @@ class ErofsDriver implements SnapshotDriver {
   }
 
   async mounts({ id, parentIds, kind, labels }: SnapshotLocation): Promise<Mount[]> {
-    const directory = this.#directories.path(id);
+    const directory = this.directories.path(id);
     const upperBytes = this.#upperBytes(labels);
     return erofsMounts({
       kind: kind === "view" ? "view" : "active",
@@ -105,7 +99,7 @@ class ErofsDriver implements SnapshotDriver {
   }
 
   async seal({ id }: SnapshotLocation): Promise<void> {
-    const directory = await this.#directories.require(id);
+    const directory = await this.directories.require(id);
     const { layer, upper, mark, image } = this.#filesOf(id);
     if (!(await exists(layer)) || (await exists(mark))) {
       await writeFile(mark, "", { mode: 0o600 });
@@ -133,16 +127,8 @@ class ErofsDriver implements SnapshotDriver {
     const { layer, upper, image } = this.#filesOf(id);
     const only = (await exists(layer)) ? layer : (await exists(image)) ? image : undefined;
     return only === undefined
-      ? await this.#directories.measure(id, upper)
+      ? await this.directories.measure(id, upper)
       : { sizeBytes: BigInt((await lstat(only)).blocks) * 512n, inodes: 1n };
-  }
-
-  putAside(ids: readonly bigint[]): Promise<string> {
-    return this.#directories.putAside(ids);
-  }
-
-  remove(ids: readonly bigint[]): Promise<void> {
-    return this.#directories.remove(ids);
   }
 
   /** Bytes of the file system that a snapshot is written in; 0 for a directory. */
@@ -154,7 +140,7 @@ class ErofsDriver implements SnapshotDriver {
   async #layersOf(parentIds: readonly bigint[]): Promise<ErofsLayer[]> {
     const layers: ErofsLayer[] = [];
     for (const [index, id] of parentIds.entries()) {
-      const merged = `${this.#directories.path(id)}/fsmeta.erofs`;
+      const merged = `${this.directories.path(id)}/fsmeta.erofs`;
       if ((await sizeOf(merged)) > 0) {
         const images = parentIds.slice(index).reverse();
         return [...layers, { source: merged, options: images.map((image) => `device=${this.#filesOf(image).layer}`) }];
@@ -185,7 +171,7 @@ class ErofsDriver implements SnapshotDriver {
   }
 
   async #requireParent(id: bigint): Promise<{ uid: number; gid: number }> {
-    await this.#directories.require(id);
+    await this.directories.require(id);
     return await lstat(this.#filesOf(id).upper);
   }
 
@@ -196,7 +182,7 @@ class ErofsDriver implements SnapshotDriver {
       return;
     }
     const { uid, gid, mode } = await lstat(upper);
-    const old = `${this.#directories.path(id)}/was-fs`;
+    const old = `${this.directories.path(id)}/was-fs`;
     if (!(await exists(old))) {
       await rename(upper, old);
     }
@@ -214,7 +200,7 @@ class ErofsDriver implements SnapshotDriver {
     readonly image: string;
     readonly mark: string;
   } {
-    const directory = this.#directories.path(id);
+    const directory = this.directories.path(id);
     return {
       layer: `${directory}/layer.erofs`,
       upper: `${directory}/fs`,
@@ -226,17 +212,7 @@ class ErofsDriver implements SnapshotDriver {
 
 /** Deletes trees whose image may be immutable. */
 function withChangeableLayers(trees: TreeWorkers): TreeWorkers {
-  return {
-    measure: (root, base) => trees.measure(root, base),
-    copy: (source, target) => trees.copy(source, target),
-    copyFile: (source, target) => trees.copyFile(source, target),
-    remove: async (paths) => {
-      for (const path of paths) {
-        clearImmutable(`${path}/layer.erofs`);
-      }
-      await trees.remove(paths);
-    },
-  };
+  return givingUpFirst(trees, (directory) => clearImmutable(`${directory}/layer.erofs`));
 }
 
 /** A file that is not there, or cannot have the attribute, can be deleted as it is. */

@@ -1,5 +1,6 @@
 import { chmod } from "node:fs/promises";
 import type { Mount } from "#linux/mount.ts";
+import { DirectoryDriver } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
 import type { TreeWorkers } from "../trees.ts";
@@ -21,46 +22,31 @@ export const nativeDriver: SnapshotDriverDefinition = {
   },
 };
 
-class NativeDriver implements SnapshotDriver {
-  readonly root: string;
+class NativeDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[] = [];
-  readonly #directories: SnapshotDirectories;
   readonly #trees: TreeWorkers;
 
   constructor(root: string, directories: SnapshotDirectories, trees: TreeWorkers) {
-    this.root = root;
-    this.#directories = directories;
+    super(root, directories);
     this.#trees = trees;
   }
 
-  listIds(): Promise<bigint[]> {
-    return this.#directories.list();
-  }
-
   create({ id, parentIds: [parentId], kind }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, async (directory) => {
+    return this.directories.create(id, async (directory) => {
       if (parentId === undefined || kind === "view") {
         await chmod(directory, 0o755);
       } else {
-        await this.#trees.copy(await this.#directories.require(parentId), directory);
+        await this.#trees.copy(await this.directories.require(parentId), directory);
       }
     });
   }
 
   async mounts({ id, parentIds: [parentId], kind }: SnapshotLocation): Promise<Mount[]> {
     const shown = kind === "view" && parentId !== undefined ? parentId : id;
-    return [{ type: "bind", source: this.#directories.path(shown), options: ["rbind", kind === "view" ? "ro" : "rw"] }];
+    return [{ type: "bind", source: this.directories.path(shown), options: ["rbind", kind === "view" ? "ro" : "rw"] }];
   }
 
   async measure({ id }: SnapshotLocation): Promise<SnapshotUsage> {
-    return await this.#directories.measure(id, this.#directories.path(id));
-  }
-
-  putAside(ids: readonly bigint[]): Promise<string> {
-    return this.#directories.putAside(ids);
-  }
-
-  remove(ids: readonly bigint[]): Promise<void> {
-    return this.#directories.remove(ids);
+    return await this.directories.measure(id, this.directories.path(id));
   }
 }

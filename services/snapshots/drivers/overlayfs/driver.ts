@@ -5,6 +5,7 @@ import { exists } from "#base/exists.ts";
 import type { Mount } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";
 import { hasProjectQuota, joinProject, limitProject } from "#linux/project-quota.ts";
+import { DirectoryDriver } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { findQuota } from "../quota.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
@@ -48,10 +49,8 @@ async function overlayOptions({ root, mountOptions }: OverlayConfig): Promise<st
   return options;
 }
 
-class OverlayDriver implements SnapshotDriver {
-  readonly root: string;
+class OverlayDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[];
-  readonly #directories: SnapshotDirectories;
   readonly #trees: TreeWorkers;
   readonly #overlayOptions: readonly string[];
   /** Whether the file system limits projects. */
@@ -67,8 +66,7 @@ class OverlayDriver implements SnapshotDriver {
       readonly hasQuota: boolean;
     },
   ) {
-    this.root = config.root;
-    this.#directories = parts.directories;
+    super(config.root, parts.directories);
     this.#trees = parts.trees;
     this.#overlayOptions = parts.options;
     this.#hasQuota = parts.hasQuota;
@@ -81,12 +79,8 @@ class OverlayDriver implements SnapshotDriver {
     ];
   }
 
-  listIds(): Promise<bigint[]> {
-    return this.#directories.list();
-  }
-
   create({ id, parentIds: [parentId], kind, labels }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, (directory) => {
+    return this.directories.create(id, (directory) => {
       const files = `${directory}/fs`;
       mkdirSync(files);
       // Not by mkdir: the process's umask must not show in containers.
@@ -109,7 +103,7 @@ class OverlayDriver implements SnapshotDriver {
     return overlayMounts({
       kind,
       upper: this.#filesOf(id),
-      work: `${this.#directories.path(id)}/work`,
+      work: `${this.directories.path(id)}/work`,
       image: await this.#imageOf(id, kind, labels),
       parents: parentIds.map((parentId) => this.#filesOf(parentId)),
       mappingOptions: this.#mapsIds ? mappingOptions(labels) : [],
@@ -118,7 +112,7 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   async seal({ id }: SnapshotLocation): Promise<void> {
-    const directory = await this.#directories.require(id);
+    const directory = await this.directories.require(id);
     const image = imagePath(directory);
     if (!(await exists(image))) {
       return;
@@ -136,20 +130,12 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   async measure({ id, labels }: SnapshotLocation): Promise<SnapshotUsage> {
-    const usage = await this.#directories.measure(id, this.#filesOf(id));
+    const usage = await this.directories.measure(id, this.#filesOf(id));
     if (findQuota(labels) === undefined || this.#hasQuota || usage.inodes > 1n) {
       return usage;
     }
-    const image = imagePath(this.#directories.path(id));
+    const image = imagePath(this.directories.path(id));
     return (await exists(image)) ? { sizeBytes: BigInt((await lstat(image)).blocks) * 512n, inodes: 1n } : usage;
-  }
-
-  putAside(ids: readonly bigint[]): Promise<string> {
-    return this.#directories.putAside(ids);
-  }
-
-  remove(ids: readonly bigint[]): Promise<void> {
-    return this.#directories.remove(ids);
   }
 
   #ownerOf(parentId: bigint): { uid: number; gid: number } {
@@ -185,16 +171,16 @@ class OverlayDriver implements SnapshotDriver {
       return undefined;
     }
     const { uid, gid } = await lstat(this.#filesOf(id));
-    return { path: imagePath(this.#directories.path(id)), sizeBytes, user: uid, group: gid };
+    return { path: imagePath(this.directories.path(id)), sizeBytes, user: uid, group: gid };
   }
 
   /** Frees the file system that a snapshot was written in. It is called when there is a child, so that it is committed for sure. */
   #forgetImage(id: bigint): void {
-    rmSync(imagePath(this.#directories.path(id)), { force: true });
+    rmSync(imagePath(this.directories.path(id)), { force: true });
   }
 
   #filesOf(id: bigint): string {
-    return `${this.#directories.path(id)}/fs`;
+    return `${this.directories.path(id)}/fs`;
   }
 }
 

@@ -4,6 +4,7 @@ import { errorMessage } from "#base/errors.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
 import type { Mount } from "#linux/mount.ts";
 import { findMountOf } from "#linux/mount-info.ts";
+import { DirectoryDriver, givingUpFirst } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { machinePrograms, type Programs } from "../programs.ts";
 import { SnapshotDirectories } from "../snapshot-directories.ts";
@@ -99,26 +100,19 @@ class Datasets {
   }
 }
 
-class ZfsDriver implements SnapshotDriver {
-  readonly root: string;
+class ZfsDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[] = [];
-  readonly #directories: SnapshotDirectories;
   readonly #datasets: Datasets;
 
   constructor(root: string, directories: SnapshotDirectories, datasets: Datasets) {
-    this.root = root;
-    this.#directories = directories;
+    super(root, directories);
     this.#datasets = datasets;
   }
 
-  listIds(): Promise<bigint[]> {
-    return this.#directories.list();
-  }
-
   create({ id, parentIds: [parentId], kind }: SnapshotLocation): Promise<void> {
-    return this.#directories.create(id, async (directory) => {
+    return this.directories.create(id, async (directory) => {
       if (parentId !== undefined) {
-        await this.#directories.require(parentId);
+        await this.directories.require(parentId);
       }
       await writeFile(`${directory}/dataset`, String(id), { flush: true, mode: 0o600 });
       await (parentId === undefined
@@ -132,40 +126,24 @@ class ZfsDriver implements SnapshotDriver {
   }
 
   async seal({ id }: SnapshotLocation): Promise<void> {
-    await this.#directories.require(id);
+    await this.directories.require(id);
     await this.#datasets.snapshot(id);
   }
 
   async measure({ id }: SnapshotLocation): Promise<SnapshotUsage> {
-    await this.#directories.require(id);
+    await this.directories.require(id);
     return { sizeBytes: await this.#datasets.usedBytes(id), inodes: 0n };
-  }
-
-  putAside(ids: readonly bigint[]): Promise<string> {
-    return this.#directories.putAside(ids);
-  }
-
-  remove(ids: readonly bigint[]): Promise<void> {
-    return this.#directories.remove(ids);
   }
 }
 
 /** Destroys datasets before the directories that lead to them. */
 function withDatasets(trees: TreeWorkers, datasets: Datasets): TreeWorkers {
-  return {
-    measure: (root, base) => trees.measure(root, base),
-    copy: (source, target) => trees.copy(source, target),
-    copyFile: (source, target) => trees.copyFile(source, target),
-    remove: async (paths) => {
-      for (const path of paths) {
-        const id = await readFileIfThere(`${path}/dataset`);
-        if (id !== undefined && /^\d+$/.test(id)) {
-          await datasets.destroy(BigInt(id));
-        }
-      }
-      await trees.remove(paths);
-    },
-  };
+  return givingUpFirst(trees, async (directory) => {
+    const id = await readFileIfThere(`${directory}/dataset`);
+    if (id !== undefined && /^\d+$/.test(id)) {
+      await datasets.destroy(BigInt(id));
+    }
+  });
 }
 
 function isAbsence(error: unknown): boolean {

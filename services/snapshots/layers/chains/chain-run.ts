@@ -1,6 +1,7 @@
 import { ErrorKind, failure, isFailure, wrapFailure } from "#base/errors.ts";
 import type { KeyedLock } from "#base/keyed-lock.ts";
 import { quote } from "#base/quote.ts";
+import { Turns } from "#base/turns.ts";
 import type { Digest } from "#containerd/digest.ts";
 import { type Labels, uncompressedLabel } from "#containerd/labels.ts";
 import type { AppliedLayer } from "../apply.ts";
@@ -11,7 +12,6 @@ import { type ActiveLayer, prepareLayer } from "./active-layer.ts";
 import { chainIdsOf } from "./chain-id.ts";
 import { chainLabels } from "./chain-labels.ts";
 import type { ChainLayer, ChainOrder, ChainResult, ChainWatch, LayerNews } from "./order.ts";
-import { Slots } from "./slots.ts";
 
 /** What unpacking works with. */
 export interface UnpackerParts {
@@ -38,7 +38,7 @@ export class ChainRun {
   readonly #order: ChainOrder;
   readonly #watch: ChainWatch;
   readonly #layers: readonly PlacedLayer[];
-  readonly #slots: Slots;
+  readonly #turns: Turns;
   /** Aborted by the first layer that fails, and by the caller. */
   readonly #failed = new AbortController();
   readonly #signal: AbortSignal;
@@ -50,7 +50,7 @@ export class ChainRun {
     this.#locks = locks;
     this.#order = order;
     this.#watch = watch;
-    this.#slots = new Slots(order.sideBySideMax === 0 ? sideBySideDefault : order.sideBySideMax);
+    this.#turns = new Turns(order.sideBySideMax === 0 ? sideBySideDefault : order.sideBySideMax);
     this.#signal = AbortSignal.any([order.owner.signal, this.#failed.signal]);
     const chainIds = chainIdsOf(order.layers.map(({ diffId }) => diffId));
     this.#layers = order.layers.map((layer, index) => placeLayer(layer, index, chainIds, order.labels));
@@ -128,7 +128,7 @@ export class ChainRun {
       this.#askForBytes(layer);
       await this.#untilAborted(layer.bytes);
       const startedAt = performance.now();
-      const applied = await this.#slots.run(() => this.#apply(layer, active), this.#signal);
+      const applied = await this.#turns.run(() => this.#apply(layer, active), this.#signal);
       const elapsedMs = performance.now() - startedAt;
       await this.#settle(layer, active, applied);
       await this.#untilAborted(below);

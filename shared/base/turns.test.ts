@@ -1,0 +1,29 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Turns } from "./turns.ts";
+
+test("a work that fails gives its turn on", async () => {
+  const turns = new Turns(1);
+  const failed = turns.run(() => Promise.reject(new Error("no")));
+  const next = turns.run(() => Promise.resolve("yes"));
+  await assert.rejects(failed, /no/);
+  assert.equal(await next, "yes");
+});
+
+test("who no longer waits gets no turn, and the next one does", async () => {
+  const turns = new Turns(1);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const first = turns.run(() => promise);
+  const controller = new AbortController();
+  const given = turns.run(() => Promise.resolve("given up"), controller.signal);
+  const next = turns.run(() => Promise.resolve("next"));
+  controller.abort(new Error("enough"));
+  await assert.rejects(given, /enough/);
+  resolve();
+  await first;
+  assert.equal(await next, "next");
+  await assert.rejects(
+    turns.run(() => Promise.resolve(), controller.signal),
+    /enough/,
+  );
+});
