@@ -9,7 +9,6 @@ import { metadataPlugins } from "./metadata/plugins.ts";
 import { snapshotsPlugins } from "./snapshots/plugins.ts";
 import { tasksPlugins } from "./tasks/plugins.ts";
 import { transferPlugins } from "./transfer/plugins.ts";
-import { uncarriedPlugins } from "./uncarried-plugins.ts";
 
 /** What each process of the fleet carries, in the order of initialisation. The gateway thereby knows the plugins of a process that does not run. */
 export const pluginsByProcess: Readonly<Record<ProcessName, readonly PluginManifest[]>> = {
@@ -31,5 +30,4 @@ export const allPlugins: readonly PluginManifest[] = [
   ...Object.values(pluginsByProcess).flat(),
   supervisorPlugin,
   accessPlugin,
-  ...uncarriedPlugins,
 ];

@@ -1,7 +1,6 @@
 import { describeSettings } from "#config/describe-settings.ts";
 import { criPlugins } from "./cri/plugins.ts";
 import { allPlugins } from "./plugins.ts";
-import { uncarriedPlugins } from "./uncarried-plugins.ts";
 
 const introduction = `<!-- Made by \`npm run gen\` from the manifests of plugins. -->
 # Settings
@@ -15,17 +14,16 @@ What has a ↻ changes while the daemon runs, with all that stands in it, when i
 
 /** The text of SETTINGS.md. */
 export function settingsPage(): string {
-  const kept = [...criPlugins, ...uncarriedPlugins];
   const groups = [
     {
       heading: "Plugins of the fleet",
       text: "What the processes of the fleet read.",
-      plugins: allPlugins.filter((plugin) => !kept.includes(plugin)),
+      plugins: allPlugins.filter((plugin) => !criPlugins.includes(plugin)),
     },
     {
       heading: "Plugins that nothing carries yet",
       text: "Read, migrated and printed, so that a configuration of containerd stays whole; nothing else comes of them.",
-      plugins: kept,
+      plugins: criPlugins,
     },
   ];
   return `${introduction}\n${describeSettings(groups)}`;

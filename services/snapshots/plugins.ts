@@ -7,6 +7,7 @@ import { erofsPlugin } from "./drivers/erofs/plugin.ts";
 import { nativePlugin } from "./drivers/native/plugin.ts";
 import { overlayPlugin } from "./drivers/overlayfs/plugin.ts";
 import { zfsPlugin } from "./drivers/zfs/plugin.ts";
+import { erofsDifferPlugin } from "./layers/erofs/plugin.ts";
 import { diffGrpcPlugin, diffServicePlugin, layerLimitsPlugin, walkingPlugin } from "./layers/plugin.ts";
 import { erofsHandlerPlugin, mountManagerPlugin, mountsGrpcPlugin } from "./mounts/plugin.ts";
 
@@ -40,6 +41,7 @@ export const snapshotsPlugins: readonly PluginManifest[] = [
   mountManagerPlugin,
   layerLimitsPlugin,
   walkingPlugin,
+  erofsDifferPlugin,
   diffServicePlugin,
   diffGrpcPlugin,
   mountsGrpcPlugin,

@@ -100,6 +100,7 @@ export class UnpackRig {
         rig.writtenOut.push(...(job.syncFileSystem ? [`directories in ${job.root}`] : []));
         return threads.adopt(job, signal);
       },
+      makeImage: (...job) => threads.makeImage(...job),
       compare: (job, signal) => threads.compare(job, signal),
     };
     const layers = createClient(Layers, connect(`${path}/layers.sock`).transport);

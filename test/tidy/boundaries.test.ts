@@ -36,7 +36,6 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
   },
   { folder: "services/plugins.", uses: ["#fleet", "services/"] },
   { folder: "services/settings-page.ts", uses: ["#config", "services/"] },
-  { folder: "services/uncarried-plugins.ts", uses: ["#base", "#config", "#fleet"] },
   { folder: "services/cri/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "execa", "ws", "yaml"] },
   { folder: "services/metadata/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "better-sqlite3"] },
   { folder: "services/events/", uses: ["node:", "#", "@bufbuild/protobuf", "@connectrpc/connect", "nats"] },

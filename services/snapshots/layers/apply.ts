@@ -90,8 +90,8 @@ export async function applyLayer(
 }
 
 /** The uncompressed bytes of a layer. */
-async function* openLayer(
-  { steps, payloads }: ApplyJob,
+export async function* openLayer(
+  { steps, payloads }: Pick<ApplyJob, "steps" | "payloads">,
   source: BlobSource,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {

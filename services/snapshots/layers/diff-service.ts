@@ -8,6 +8,7 @@ import type { Mount } from "#linux/mount.ts";
 import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
 import type { Differ } from "./differ.ts";
+import { findImageMediaType } from "./erofs/image-media-type.ts";
 import { layerMediaType } from "./media-type.ts";
 import type { ContentOwner } from "./ports.ts";
 
@@ -50,18 +51,24 @@ async function firstThatCan<T>(
  *
  * @param options - `syncFileSystem`: write out the file system after each layer, whether the client asks or not.
  */
-export function ownDiffProvider(differ: Differ, options: { readonly syncFileSystem: boolean }): DiffProvider {
+export function ownDiffProvider(
+  differ: Pick<Differ, "apply" | "compare">,
+  options: { readonly syncFileSystem: boolean },
+): DiffProvider {
   return {
     async apply({ diff, mounts, payloads, syncFs }, call) {
+      const mediaType = diff?.mediaType ?? "";
       const { digest, sizeBytes } = await differ.apply(ownerOf(call), {
-        mediaType: diff?.mediaType ?? "",
+        mediaType,
         digest: diff?.digest ?? "",
         blobBytes: 0,
         mounts: mounts.map(readMount),
         payloads: new Map(Object.entries(payloads).map(([id, payload]) => [id, encodePayload(payload)])),
         syncFileSystem: syncFs || options.syncFileSystem,
       });
-      return { applied: { mediaType: layerMediaType, digest, size: BigInt(sizeBytes) } };
+      return {
+        applied: { mediaType: findImageMediaType(mediaType) ?? layerMediaType, digest, size: BigInt(sizeBytes) },
+      };
     },
     async diff({ left, right, mediaType, ref, labels, sourceDateEpoch }, call) {
       const blob = await differ.compare(ownerOf(call), {

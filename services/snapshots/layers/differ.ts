@@ -143,7 +143,8 @@ export class Differ implements LayerApplier {
   }
 }
 
-async function locateBlob(blobs: BlobStore, owner: ContentOwner, digest: string): Promise<string> {
+/** Where the file of a blob lies. @throws {@link FlotillaError} `not_found`, as a differ words it. */
+export async function locateBlob(blobs: BlobStore, owner: ContentOwner, digest: string): Promise<string> {
   try {
     return await blobs.locate(owner, digest);
   } catch (error) {

@@ -34,6 +34,11 @@ function findLayerFormat(mediaType: string): LayerFormat | undefined {
   return undefined;
 }
 
+/** Tells whether a media type is that of a layer as an archive, compressed or not. @source containerd v2.3.4 core/images/mediatypes.go `DiffCompression` */
+export function isLayerMediaType(mediaType: string): boolean {
+  return findLayerFormat(mediaType) !== undefined;
+}
+
 /** A step on the way from a blob to an uncompressed layer. */
 export type ProcessorStep =
   | { readonly kind: "decompress" }

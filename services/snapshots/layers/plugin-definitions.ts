@@ -11,6 +11,9 @@ import { ChainUnpacker } from "./chains/chain-unpacker.ts";
 import { type LayersServiceParts, layersService } from "./chains/layers-service.ts";
 import { type DiffProvider, diffService, ownDiffProvider } from "./diff-service.ts";
 import { Differ } from "./differ.ts";
+import type { ErofsDiffer } from "./erofs/erofs-differ.ts";
+import { openErofsDiffer } from "./erofs/open-differ.ts";
+import { erofsDifferPlugin } from "./erofs/plugin.ts";
 import type { LayerLimits } from "./layer-limits.ts";
 import { diffGrpcPlugin, diffServicePlugin, layerLimitsPlugin, walkingPlugin } from "./plugin.ts";
 import type { LayerMounts, LayerWorkers } from "./ports.ts";
@@ -55,18 +58,22 @@ export function layerPlugins(
   const { config, log } = context;
   const temporaryMounts = `${config.root}/tmpmounts/diff`;
   const blobs = connectBlobStore({ content: context.connect("content"), metadata: context.connect("metadata") });
-  let walking: Differ | undefined;
-  let unpacker: ChainUnpacker | undefined;
-  const proxiedUnpackers = new Map(
+  /** The differs that are loaded, ours among them. */
+  const own = new Map<string, Differ | ErofsDiffer>();
+  const unpackers = new Map(
     Array.from(proxied, ([id, differ]) => [id, new ChainUnpacker({ differ, blobs, workers })] as const),
   );
+  const load = (id: string, differ: Differ | ErofsDiffer): void => {
+    own.set(id, differ);
+    unpackers.set(id, new ChainUnpacker({ differ, blobs, workers }));
+  };
   let loaded: LoadedDiffers | undefined;
   const findDiffers = (current: FleetConfig): LoadedDiffers => {
     const settings = pluginTable(current, pluginUri(diffServicePlugin));
     const syncFileSystem = settings.boolean("sync_fs");
     const providers = settings.strings("default").map((id) => {
-      const found =
-        id === walkingPlugin.id ? walking && ownDiffProvider(walking, { syncFileSystem }) : proxied.get(id)?.provider;
+      const ours = own.get(id);
+      const found = ours === undefined ? proxied.get(id)?.provider : ownDiffProvider(ours, { syncFileSystem });
       if (found === undefined) {
         throw new Error(`needed differ not loaded: ${id}`);
       }
@@ -77,11 +84,22 @@ export function layerPlugins(
     }
     return { providers, syncFileSystem };
   };
+  const parts = {
+    blobs,
+    threads: workers,
+    mounts,
+    temporaryMounts,
+    programs: config.streamProcessors,
+    get limits() {
+      return readLimits(config);
+    },
+  };
+  const walking = new Differ(parts);
   const layers = layersService({
     getSnapshots,
     getUnpacker: (differ) => {
       const id = differ || walkingPlugin.id;
-      const found = id === walkingPlugin.id ? unpacker : proxiedUnpackers.get(id);
+      const found = unpackers.get(id);
       if (found === undefined) {
         throw failure(ErrorKind.NotFound, `needed differ not loaded: ${id}`);
       }
@@ -97,17 +115,14 @@ export function layerPlugins(
         for (const error of await cleanTemporaryMounts(temporaryMounts)) {
           log.warn({ err: error }, "a temporary mount of an earlier run stays");
         }
-        walking = new Differ({
-          blobs,
-          threads: workers,
-          mounts,
-          temporaryMounts,
-          programs: config.streamProcessors,
-          get limits() {
-            return readLimits(config);
-          },
-        });
-        unpacker = new ChainUnpacker({ differ: walking, blobs, workers });
+        load(walkingPlugin.id, walking);
+        return undefined;
+      },
+    },
+    {
+      manifest: erofsDifferPlugin,
+      init: async () => {
+        load(erofsDifferPlugin.id, await openErofsDiffer(config, { common: parts, walking }));
         return undefined;
       },
     },

@@ -1,6 +1,7 @@
 import type { Labels } from "#containerd/labels.ts";
 import type { Mount } from "#linux/mount.ts";
 import type { AppliedLayer, ApplyJob } from "./apply.ts";
+import type { ImageJob } from "./erofs/make-image.ts";
 import type { AdoptJob } from "./implied-directories.ts";
 import type { CompareJob, WrittenLayer } from "./layer-stream.ts";
 
@@ -48,6 +49,8 @@ export interface LayerWorkers {
   prepare(layers: number): void;
   /** See `applyLayer`. */
   apply(job: ApplyJob, signal: AbortSignal, onProgress?: (usedBytes: number) => void): Promise<AppliedLayer>;
+  /** See `makeImage`. */
+  makeImage(job: ImageJob, signal: AbortSignal, onProgress?: (usedBytes: number) => void): Promise<AppliedLayer>;
   /** See `streamLayer`. Whoever stops reading early ends the job. */
   compare(job: CompareJob, signal: AbortSignal): AsyncGenerator<Uint8Array, WrittenLayer>;
   /** See `adoptDirectories`. */

@@ -2,6 +2,7 @@ import { type MessagePort, parentPort } from "node:worker_threads";
 import { ErrorKind, errorMessage, FlotillaError, systemErrorCode } from "#base/errors.ts";
 import { clearThreadUmask } from "#linux/process.ts";
 import { applyLayer } from "../layers/apply.ts";
+import { makeImage } from "../layers/erofs/make-image.ts";
 import { adoptDirectories } from "../layers/implied-directories.ts";
 import { streamLayer } from "../layers/layer-stream.ts";
 import { copyFile } from "../trees/copy-file.ts";
@@ -59,6 +60,8 @@ async function run(job: ThreadJob, signal: AbortSignal, output: JobOutput): Prom
   switch (job.kind) {
     case "apply":
       return await applyLayer(job.input, signal, (usedBytes) => output.report(usedBytes));
+    case "makeImage":
+      return await makeImage(job.input, signal, (usedBytes) => output.report(usedBytes));
     case "compare":
       return await sendPieces(streamLayer(job.input, signal), signal, output);
     case "adopt":

@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import type { AppliedLayer, ApplyJob } from "../layers/apply.ts";
+import type { ImageJob } from "../layers/erofs/make-image.ts";
 import type { AdoptJob } from "../layers/implied-directories.ts";
 import type { CompareJob, WrittenLayer } from "../layers/layer-stream.ts";
 import type { LayerWorkers } from "../layers/ports.ts";
@@ -18,6 +19,10 @@ export class LayerThreads implements LayerWorkers, AsyncDisposable {
 
   apply(job: ApplyJob, signal: AbortSignal, onProgress?: (usedBytes: number) => void): Promise<AppliedLayer> {
     return this.#pool.run("apply", job, signal, onProgress);
+  }
+
+  makeImage(job: ImageJob, signal: AbortSignal, onProgress?: (usedBytes: number) => void): Promise<AppliedLayer> {
+    return this.#pool.run("makeImage", job, signal, onProgress);
   }
 
   compare(job: CompareJob, signal: AbortSignal): AsyncGenerator<Uint8Array, WrittenLayer> {

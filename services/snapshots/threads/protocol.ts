@@ -2,6 +2,7 @@ import type { MessagePort } from "node:worker_threads";
 import type { ErrorKind } from "#base/errors.ts";
 import type { SnapshotUsage } from "../drivers/driver.ts";
 import type { AppliedLayer, ApplyJob } from "../layers/apply.ts";
+import type { ImageJob } from "../layers/erofs/make-image.ts";
 import type { AdoptJob } from "../layers/implied-directories.ts";
 import type { CompareJob, WrittenLayer } from "../layers/layer-stream.ts";
 
@@ -9,6 +10,8 @@ import type { CompareJob, WrittenLayer } from "../layers/layer-stream.ts";
 export interface ThreadWork {
   /** Applies a layer. */
   apply: { readonly input: ApplyJob; readonly result: AppliedLayer };
+  /** Makes the image of a layer. */
+  makeImage: { readonly input: ImageJob; readonly result: AppliedLayer };
   /** Writes the difference between two trees, whose bytes come in pieces. */
   compare: { readonly input: CompareJob; readonly result: WrittenLayer };
   /** Gives directories that a layer implied the attributes of those below. */
