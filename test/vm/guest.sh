@@ -25,7 +25,7 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs -o mode=755 tmpfs run
 # An overlay is no place for the upper directory of another.
-mount --bind -o mode=1777 /mnt/tmp tmp
+mount --bind /mnt/tmp tmp
 chmod 1777 tmp
 mount -t 9p -o trans=virtio,version=9p2000.L job job
 ip link set lo up
@@ -36,6 +36,8 @@ exec unshare --mount --propagation private sh -eu -c '
 cd root
 pivot_root . outside
 umount -l /outside
+# Makes the links in /dev/mapper.
+/lib/systemd/systemd-udevd --daemon
 status=0
 sh /job/run </dev/null || status=$?
 echo "$status" >/job/status
