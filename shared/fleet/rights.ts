@@ -87,6 +87,9 @@ export const rights: Readonly<Record<ProcessName, ProcessRights>> = {
       "CAP_LINUX_IMMUTABLE",
       "CAP_MKNOD",
       "CAP_SETFCAP",
+      // User namespaces of mounts whose ids are mapped.
+      "CAP_SETGID",
+      "CAP_SETUID",
       "CAP_SYS_ADMIN",
     ],
     writes: [

@@ -6,6 +6,7 @@ import { quote } from "#base/quote.ts";
 import { toByteString } from "./bytes.ts";
 import { OpenFlag, openInRoot } from "./file.ts";
 import { mountByOptions } from "./file-system-context.ts";
+import { mapLowerDirectories, mountWithIds } from "./id-mapped-mount.ts";
 import { backgroundFunction, checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
 import { attachLoop, openWritingLoop } from "./loop-device.ts";
 import { readMountInfo } from "./mount-info.ts";
@@ -16,6 +17,7 @@ import {
   parseMountOptions,
   propagationFlags,
 } from "./mount-options.ts";
+import { openUserNamespace } from "./user-namespace.ts";
 
 export type { Mount } from "./mount-options.ts";
 
@@ -55,9 +57,45 @@ export async function mountAll(mounts: readonly Mount[], target: string): Promis
  */
 export async function mountOne(mount: Mount, target: string): Promise<void> {
   const options = parseMountOptions(mount.options);
-  if ((options.uidmap !== "" && options.gidmap !== "") || /^fuse3?\./.test(mount.type)) {
+  if (/^fuse3?\./.test(mount.type)) {
     throw failure(ErrorKind.NotImplemented, `mount type ${mount.type} with options ${mount.options.join(",")}`);
   }
+  // One without the other is passed over, as by containerd.
+  await (options.uidmap !== "" && options.gidmap !== ""
+    ? mountMapped(mount, options, target)
+    : mountPlain(mount, options, target));
+}
+
+/** Mounts with mapped ids: what is below an overlay, or the mount itself. */
+async function mountMapped(mount: Mount, options: ParsedMountOptions, target: string): Promise<void> {
+  using namespace = await openUserNamespace(options.uidmap, options.gidmap);
+  if (mount.type !== "overlay") {
+    await mountPlain(mount, options, target);
+    const at = openTarget(mount, target);
+    try {
+      mountWithIds(at.path, at.path, { namespace: namespace.descriptor, readOnly: false });
+    } finally {
+      at.close();
+    }
+    return;
+  }
+  const lower = options.data.find((option) => option.startsWith("lowerdir="));
+  if (lower === undefined) {
+    throw new FlotillaError(
+      ErrorKind.Unknown,
+      "failed to prepare idmapped overlay: failed to parse overlay lowerdir's from given options",
+    );
+  }
+  await using mapped = await mapLowerDirectories(lower, {
+    namespace: namespace.descriptor,
+    besides: target,
+    unmount: (place) => unmountAll(place, { detach: true }),
+  });
+  const data = options.data.map((option) => (option === lower ? mapped.option : option));
+  await mountPlain(mount, { ...options, data }, target);
+}
+
+async function mountPlain(mount: Mount, options: ParsedMountOptions, target: string): Promise<void> {
   if (options.loop && (options.flags & MountFlag.Remount) === 0) {
     const readOnly = (options.flags & MountFlag.ReadOnly) !== 0;
     // Some mount namespace may still have the file system mounted: by a second device neither would know what the other writes.
@@ -82,16 +120,24 @@ export function mountFileSystem({ type, source, options }: Mount, target: string
 
 /** Mounts on the target that the mount itself names, below the directory of the whole list. */
 function mountBelow(mount: Mount, options: ParsedMountOptions, target: string): void {
+  const at = openTarget(mount, target);
+  try {
+    mountAt(mount, options, at);
+  } finally {
+    at.close();
+  }
+}
+
+function openTarget(mount: Mount, target: string): MountPoint & { close(): void } {
   if (mount.target === undefined || mount.target === "") {
-    mountAt(mount, options, { path: target, shown: target });
-    return;
+    return { path: target, shown: target, close: () => undefined };
   }
   const descriptor = openInRoot(toByteString(target), toByteString(mount.target));
-  try {
-    mountAt(mount, options, { path: `/proc/self/fd/${descriptor}`, shown: `${target}/${mount.target}` });
-  } finally {
-    closeSync(descriptor);
-  }
+  return {
+    path: `/proc/self/fd/${descriptor}`,
+    shown: `${target}/${mount.target}`,
+    close: () => closeSync(descriptor),
+  };
 }
 
 interface MountPoint {
