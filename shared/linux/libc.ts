@@ -102,6 +102,7 @@ export const Errno = {
   NotPermitted: 1,
   NoEntry: 2,
   TryAgain: 11,
+  BlockDeviceRequired: 15,
   Exists: 17,
   CrossDevice: 18,
   NotDirectory: 20,
@@ -114,7 +115,12 @@ export const Errno = {
   NotSupported: 95,
 } as const;
 
+/** libuv knows the one by its other name only, and the other not at all. */
+const errnoNames: ReadonlyMap<number, string> = new Map([
+  [Errno.NotSupported, "ENOTSUP"],
+  [Errno.BlockDeviceRequired, "ENOTBLK"],
+]);
+
 function errnoName(errno: number): string {
-  // libuv knows 95 by its other name only.
-  return errno === Errno.NotSupported ? "ENOTSUP" : getSystemErrorName(-errno);
+  return errnoNames.get(errno) ?? getSystemErrorName(-errno);
 }

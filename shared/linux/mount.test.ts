@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import test, { type TestContext } from "node:test";
-import { type Mount, mountAll, mountPointsBelow, unmountAll, unmountRecursive } from "./mount.ts";
+import { type Mount, mountAll, mountFileSystem, mountPointsBelow, unmountAll, unmountRecursive } from "./mount.ts";
 import { readMountInfo } from "./mount-info.ts";
 import { cleanTemporaryMounts, withTemporaryMount } from "./temporary-mount.ts";
 
@@ -145,4 +145,11 @@ test("what a crash has left of temporary mounts is cleaned up", async (context) 
   assert.equal(failures.length, 1);
   assert.deepEqual(readdirSync(directory), ["full"]);
   assert.ok(existsSync(`${directory}/full/file`));
+});
+
+test("a file system that wants a block device in place of a file says so by a name that is known", (context) => {
+  const directory = temporaryDirectory(context);
+  writeFileSync(`${directory}/image`, "");
+  const mount: Mount = { type: "ext4", source: `${directory}/image`, options: ["ro"] };
+  assert.throws(() => mountFileSystem(mount, directory), { code: "ENOTBLK" });
 });

@@ -8,8 +8,13 @@ const quotactlNumber = 443;
 const quotactlCall = nativeFunction(
   "long syscall(long number, int descriptor, unsigned int command, unsigned int id, void *quota)",
 );
-/** `QCMD(Q_GETQUOTA, PRJQUOTA)` and `QCMD(Q_SETQUOTA, PRJQUOTA)`. @source linux/quota.h */
-const command = { get: 0x8000_0702, set: 0x8000_0802 } as const;
+/** `QCMD(Q_XGETQSTATV, PRJQUOTA)` and `QCMD(Q_SETQUOTA, PRJQUOTA)`. @source linux/quota.h, linux/dqblk_xfs.h */
+const command = { getState: 0x58_0802, set: 0x8000_0802 } as const;
+/** `struct fs_quota_statv`: its size, rounded up, its version, and the flag that projects are kept to limits. @source linux/dqblk_xfs.h */
+const stateBytes = 256;
+const stateVersion = 1;
+const stateFlagsOffset = 2;
+const projectsEnforced = 1 << 5;
 /** Size of `struct if_dqblk`, and where in it is said what counts. */
 const quotaBytes = 72;
 const validOffset = 64;
@@ -27,15 +32,18 @@ const inheritFlag = 0x200;
 const absent = ["ENOSYS", "ESRCH", "ENOTTY", "ENOTSUP", "EOPNOTSUPP", "EINVAL"];
 
 /**
- * Tells whether the file system of a directory counts what projects take, and keeps them to a limit.
+ * Tells whether the file system of a directory keeps projects to a limit. ext4 counts what they take when it was made for it, but limits them only when
+ * it is mounted with `prjquota`.
  *
  * @throws {@link SystemError} when it cannot be told.
  * @source quotactl_fd(2), quotactl(2)
  */
 export function hasProjectQuota(directory: string): boolean {
   return withDirectory(directory, (descriptor) => {
-    if (quotactlCall(quotactlNumber, descriptor, command.get, 0, Buffer.alloc(quotaBytes)) === 0) {
-      return true;
+    const state = Buffer.alloc(stateBytes);
+    state.writeInt8(stateVersion, 0);
+    if (quotactlCall(quotactlNumber, descriptor, command.getState, 0, state) === 0) {
+      return (state.readUInt16LE(stateFlagsOffset) & projectsEnforced) !== 0;
     }
     const error = new SystemError(lastErrno(), `quota of ${directory}`);
     if (absent.includes(error.code)) {

@@ -113,6 +113,16 @@ test("a limit that is none is refused, and nothing is made", { skip: await lacks
   assert.deepEqual(await driver.listIds(), []);
 });
 
+test("where the file system only counts, the limit is one of an image", {
+  skip: !existsSync("/proc/sys/fs/quota") || (await lacksProjectQuota()),
+}, async () => {
+  await using resources = new AsyncDisposableStack();
+  const { driver } = await makeStand(resources, overlayDriver, (path) => makeQuotaRoot(path, []));
+  const child = location(1n, [], limited);
+  await driver.create(child);
+  assert.equal((await driver.mounts(child))[0]?.type, "mkfs/ext4");
+});
+
 test("where the file system has quotas of projects, the limit is one of them", {
   skip: !existsSync("/proc/sys/fs/quota") || (await lacksProjectQuota()),
 }, async () => {
@@ -122,17 +132,25 @@ test("where the file system has quotas of projects, the limit is one of them", {
   await driver.create(child);
   assert.equal((await driver.mounts(child)).length, 1);
   await within(child, async (root) => {
-    await assert.rejects(writeFile(`${root}/large`, Buffer.alloc(17 << 20, 1)), isFull);
+    // Who has CAP_SYS_RESOURCE, as a container has not, may go beyond the limits of ext4.
+    const dropped = ["--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource"];
+    const { exitCode, stderr } = await execa(
+      "setpriv",
+      [...dropped, "dd", "if=/dev/zero", `of=${root}/large`, "bs=1M", "count=17"],
+      { reject: false },
+    );
+    assert.equal(exitCode, 1);
+    assert.match(stderr, /No space left on device|Disk quota exceeded/);
     await rm(`${root}/large`);
     await writeFile(`${root}/small`, "small");
   });
 });
 
-async function makeQuotaRoot(path: string): Promise<string> {
+async function makeQuotaRoot(path: string, options: readonly string[] = ["prjquota"]): Promise<string> {
   await execa("truncate", ["--size=128M", `${path}/disk`]);
   await execa("mkfs.ext4", ["-q", "-O", "project,quota", `${path}/disk`]);
   await mkdir(`${path}/disk.mnt`);
-  await mountAll([{ type: "ext4", source: `${path}/disk`, options: ["loop", "prjquota"] }], `${path}/disk.mnt`);
+  await mountAll([{ type: "ext4", source: `${path}/disk`, options: ["loop", ...options] }], `${path}/disk.mnt`);
   return `${path}/disk.mnt/root`;
 }
 
