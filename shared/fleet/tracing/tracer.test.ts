@@ -71,9 +71,11 @@ test("the environment says whether there are traces, in containerd's words", () 
     /unsupported traces exporter "zipkin": invalid argument/,
   );
   assert.throws(
-    () => checkExporter({ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }),
-    /OpenTelemetry protocol "grpc" : not implemented/,
+    () => checkExporter({ OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" }),
+    /OpenTelemetry protocol "http\/json" : not implemented/,
   );
+  assert.doesNotThrow(() => checkExporter({ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }));
+  assert.equal(wantsTraces({ ...placed, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }), true);
   assert.equal(wantsTraces({ ...placed, OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf" }), true);
   assert.equal(wantsTraces({ ...placed, OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" }), false);
 });
