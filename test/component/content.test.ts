@@ -326,12 +326,13 @@ test("at its start the process compares files with records", async () => {
   await assert.rejects(stat(fileOf(orphan)), { code: "ENOENT" });
 });
 
-test("the process tells its plugins as containerd has them", async () => {
+test("the process tells its plugins as containerd has them, and one of ours", async () => {
   const { plugins } = await createClient(Member, content.transport).describe({});
   assert.deepEqual(
     plugins.map(({ type, id, exports, initErr }) => ({ type, id, exports, initErr })),
     [
       { type: "io.containerd.content.v1", id: "content", exports: { root: content.root }, initErr: undefined },
+      { type: "io.flotilla.content.v1", id: "copies", exports: {}, initErr: undefined },
       { type: "io.containerd.service.v1", id: "content-service", exports: {}, initErr: undefined },
       { type: "io.containerd.grpc.v1", id: "content", exports: {}, initErr: undefined },
     ],
