@@ -46,7 +46,7 @@ export const imagesPlugin = {
     image_pull_with_sync_fs: {
       type: "boolean",
       default: false,
-      about: "Whether unpacked layers are flushed to disk before a pull is done.",
+      about: "Whether a layer is flushed to disk before its snapshot is committed.",
     },
     stats_collect_period: { type: "integer", default: 10, about: "Seconds between two measurements of snapshots." },
     use_local_image_pull: {

@@ -7,6 +7,9 @@ export const namespaceHeader = "containerd-namespace";
 /** @source containerd v2.3.4 core/leases/grpc.go */
 export const leaseHeader = "containerd-lease";
 
+/** Asks for layers that are written out before they are committed, where a message has no field for that. The value counts only as `true`. */
+export const syncFileSystemHeader = "flotilla-sync-file-system";
+
 /**
  * The namespace that a client calls in. It need not exist.
  *

@@ -1,4 +1,3 @@
-import { execa } from "execa";
 import { wrapFailure } from "#base/errors.ts";
 import { KeyedLock } from "#base/keyed-lock.ts";
 import { normalizeImageName } from "#containerd/image-reference.ts";
@@ -14,8 +13,6 @@ import type { ImageStore } from "./image-store.ts";
 import type { LocalImage } from "./local-image.ts";
 import { namesAfterPull, transferImage } from "./pull-image.ts";
 
-/** How long writing out a file system may take, in milliseconds. */
-const flushMsMax = 10 * 60_000;
 /** The kubelet's older way to name a pod's runtime. @source containerd v2.3.4 internal/cri/annotations/annotations.go `RuntimeHandler` */
 const runtimeHandlerAnnotation = "io.containerd.cri.runtime-handler";
 
@@ -31,8 +28,6 @@ export interface ImagePullerParts {
   readonly peers: CriPeers;
   readonly store: ImageStore;
   readonly settings: ImageSettings;
-  /** Where a snapshotter keeps its files, or "" where that is not known. */
-  readonly rootOf: (snapshotter: string) => string;
   readonly metrics: PullMetrics;
 }
 
@@ -76,6 +71,7 @@ export class ImagePuller {
         headers: settings.headers,
         hostDirectories: settings.hostDirectories,
         progressTimeoutMs: settings.progressTimeoutMs,
+        flushesUnpackedLayers: settings.flushesUnpackedLayers,
         signal,
       });
     } catch (error) {
@@ -85,7 +81,9 @@ export class ImagePuller {
     const names = (image: ReadImage): string[] =>
       namesAfterPull(reference, { id: image.configuration.digest, digest: target.digest });
     const image = await store.name(names, target, labels, signal);
-    await this.#finish(image, snapshotter, signal);
+    if (settings.discardsUnpackedLayers) {
+      await this.#discardLayers(image, signal);
+    }
     return image;
   }
 
@@ -112,19 +110,6 @@ export class ImagePuller {
     const { snapshotter, snapshotterOfRuntime } = this.#parts.settings;
     const handler = runtimeHandler === "" ? (podConfig?.annotations[runtimeHandlerAnnotation] ?? "") : runtimeHandler;
     return (podConfig === undefined ? undefined : snapshotterOfRuntime[handler]) ?? snapshotter;
-  }
-
-  async #finish(image: LocalImage, snapshotter: string, signal: AbortSignal): Promise<void> {
-    const { settings, rootOf } = this.#parts;
-    if (settings.flushesUnpackedLayers) {
-      const root = rootOf(snapshotter);
-      if (root !== "") {
-        await execa("sync", ["--file-system", root], { timeout: flushMsMax, cancelSignal: signal });
-      }
-    }
-    if (settings.discardsUnpackedLayers) {
-      await this.#discardLayers(image, signal);
-    }
   }
 
   /** Lets go of the layers of a manifest: the collector takes those that nothing else refers to. @source containerd v2.3.4 core/images/handlers.go `ChildGCLabelsFilterLayers` */

@@ -47,7 +47,7 @@ export function openImages(
   const store = new ImageStore({ peers, pinned: settings.pinned, log });
   const rootOf = (snapshotter: string): string => pluginRoot(config, `io.containerd.snapshotter.v1.${snapshotter}`);
   const metrics = new PullMetrics();
-  const puller = new ImagePuller({ peers, store, settings, rootOf, metrics });
+  const puller = new ImagePuller({ peers, store, settings, metrics });
   const snapshotters = (): string[] => [
     ...new Set([settings.snapshotter, ...Object.values(settings.snapshotterOfRuntime), ...snapshottersOfRuntimes()]),
   ];

@@ -9,6 +9,7 @@ import {
   AuthType,
   OCIRegistrySchema,
 } from "#gen/containerd/types/transfer/registry_pb.ts";
+import { syncFileSystemHeader } from "#wire/headers.ts";
 import { type CriPeers, criCall } from "../peers.ts";
 import type { HostCredentials } from "./credentials.ts";
 import { ProgressWatch } from "./progress-watch.ts";
@@ -24,6 +25,8 @@ export interface PullRequest {
   readonly headers: Readonly<Record<string, string>>;
   readonly hostDirectories: string;
   readonly progressTimeoutMs: number;
+  /** Whether layers are on the disk before they are committed. */
+  readonly flushesUnpackedLayers: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -79,9 +82,13 @@ export async function transferImage(peers: CriPeers, request: PullRequest): Prom
       },
     });
     streams.adopt(progress, (stream) => stream.close());
+    const call = criCall({ signal, timeoutMs: Number.POSITIVE_INFINITY });
     await peers.transfer.transfer(
       { source: source(request, auth.id), destination: destination(request), options: { progressStream: progress.id } },
-      criCall({ signal, timeoutMs: Number.POSITIVE_INFINITY }),
+      {
+        ...call,
+        headers: request.flushesUnpackedLayers ? { ...call.headers, [syncFileSystemHeader]: "true" } : call.headers,
+      },
     );
   } catch (error) {
     throw stalled.signal.aborted ? stalled.signal.reason : (refused ?? error);

@@ -44,7 +44,7 @@ export class LocalTransfers implements Transfers {
   pull(call: TransferCall, source: RegistryRequest, destination: ImageEnd): Promise<void> {
     return this.#leased(call, async (context, caller) => {
       await using registry = await this.#parts.openRegistry(source);
-      const open = this.#unpackerFor(context, caller, destination);
+      const open = this.#unpackerFor(context, caller, destination, call);
       await pullImage(context, registry, destination, { verifiers: this.#parts.verifiers, openUnpacker: open });
     });
   }
@@ -61,7 +61,7 @@ export class LocalTransfers implements Transfers {
 
   importImages(call: TransferCall, source: ArchiveSource, destination: ImageEnd): Promise<void> {
     return this.#leased(call, async (context, caller) => {
-      const open = this.#unpackerFor(context, caller, destination);
+      const open = this.#unpackerFor(context, caller, destination, call);
       await importImages(
         context,
         source,
@@ -90,10 +90,10 @@ export class LocalTransfers implements Transfers {
   }
 
   /** @returns undefined when the client wants nothing unpacked. */
-  #unpackerFor({ content }: TransferContext, caller: Caller, { unpacks }: ImageEnd) {
+  #unpackerFor({ content }: TransferContext, caller: Caller, { unpacks }: ImageEnd, { syncsFileSystem }: TransferCall) {
     const { unpackTargets, sideBySideMax } = this.#parts;
     const targets = chooseUnpackTargets(unpacks, unpackTargets);
-    const parts = { layers: this.#layers, caller, content, targets, sideBySideMax };
+    const parts = { layers: this.#layers, caller, content, targets, sideBySideMax, syncsFileSystem };
     return targets.length === 0
       ? undefined
       : (own: Pick<UnpackerParts, "tracker" | "signal" | "imageName">) => new ImageUnpacker({ ...parts, ...own });

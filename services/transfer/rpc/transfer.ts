@@ -5,7 +5,7 @@ import { Transfer } from "#gen/containerd/services/transfer/v1/transfer_pb.ts";
 import type { ImageExportStream } from "#gen/containerd/types/transfer/importexport_pb.ts";
 import type { OCIRegistry } from "#gen/containerd/types/transfer/registry_pb.ts";
 import { bindService, type Call, type ServiceBinding } from "#wire/handler.ts";
-import { leaseOf, namespaceHeader, requireNamespace } from "#wire/headers.ts";
+import { leaseOf, namespaceHeader, requireNamespace, syncFileSystemHeader } from "#wire/headers.ts";
 import { abortReason } from "#wire/session-holder.ts";
 import { echoBytes } from "../operations/echo.ts";
 import type { ArchiveDestination } from "../operations/export.ts";
@@ -36,6 +36,8 @@ export interface TransferCall {
   /** @throws {@link FlotillaError} when the client names no namespace, which bytes alone do not need. */
   caller(): Caller;
   readonly progress: ProgressSink;
+  /** Whether layers are written out before they are committed. */
+  readonly syncsFileSystem: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -87,7 +89,9 @@ export function transferService(options: TransferServiceOptions): ServiceBinding
         progress(event);
       };
       try {
-        await chosen.run({ caller: () => callerOf(call), progress: tell, signal }, { running, openStream });
+        const syncsFileSystem = call.header(syncFileSystemHeader) === "true";
+        const caller = (): Caller => callerOf(call);
+        await chosen.run({ caller, progress: tell, syncsFileSystem, signal }, { running, openStream });
       } catch (error) {
         // What one kind of transfer cannot do is, in containerd, left to others, of which there are none.
         throw signal.aborted ? abortReason(signal) : isFailure(error, ErrorKind.NotImplemented) ? unknown() : error;

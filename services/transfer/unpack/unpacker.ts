@@ -17,13 +17,15 @@ import type { UnpackTarget } from "./unpack-targets.ts";
 export interface UnpackerParts {
   readonly layers: Client<typeof Layers>;
   readonly caller: Caller;
-  readonly content: TransferContent;
+  readonly content: Pick<TransferContent, "readDocument" | "setLabels">;
   /** The first that fits an image counts. */
   readonly targets: readonly UnpackTarget[];
   /** Name of the image, for snapshotters that fetch by themselves. */
   readonly imageName: string;
   /** How many layers of an image may be applied at a time; 0 for what suits the machine. */
   readonly sideBySideMax: number;
+  /** Whether file systems are written out before a layer is committed. */
+  readonly syncsFileSystem: boolean;
   readonly tracker: ProgressTracker | undefined;
   readonly signal: AbortSignal;
 }
@@ -135,12 +137,13 @@ export class ImageUnpacker {
   }
 
   #start(target: UnpackTarget, { manifest, layers, bring }: UnpackedImage, diffIds: readonly string[]) {
-    const { caller, imageName, sideBySideMax } = this.#parts;
+    const { caller, imageName, sideBySideMax, syncsFileSystem } = this.#parts;
     return {
       ...caller,
       snapshotter: target.snapshotter,
       differ: target.differ,
       sideBySideMax,
+      syncFileSystem: syncsFileSystem,
       layers: layers.map((layer, index) => ({
         descriptor: {
           mediaType: layer.mediaType,
