@@ -7,9 +7,12 @@ import { decompress, detectCompression } from "./compression.ts";
 
 const byZlib = { program: undefined, signal: new AbortController().signal };
 
+/** Pieces that are good until the next is asked for. */
 async function* inPieces(data: Buffer, pieceBytes: number): AsyncGenerator<Buffer> {
   for (let offset = 0; offset < data.length; offset += pieceBytes) {
-    yield data.subarray(offset, offset + pieceBytes);
+    const piece = Buffer.from(data.subarray(offset, offset + pieceBytes));
+    yield piece;
+    piece.fill(0xee);
   }
 }
 

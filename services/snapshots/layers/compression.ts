@@ -55,7 +55,8 @@ export async function* decompress(
       if (next.done === true) {
         break;
       }
-      head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+      // A piece that is too short has to be kept over the next one.
+      head = head.length === 0 && next.value.length >= magicBytes ? next.value : Buffer.concat([head, next.value]);
     }
     const compression = detectCompression(head);
     const all = prepend(head, chunks);
