@@ -180,6 +180,9 @@ export class Http1Front {
     const lengthBytes = Number(request.headers["content-length"] ?? unsaid);
     const canKeep = method.repeatable && lengthBytes <= keptRequestBytesMax;
     const kept = canKeep ? Buffer.concat(await request.toArray()) : undefined;
+    if (kept !== undefined) {
+      call.audited?.requestBytes(kept, 0, kept.length);
+    }
     const beganMs = performance.now();
     let lost: string | undefined;
     for (let resends = 0; ; resends++) {
