@@ -235,6 +235,11 @@ describe("shims", { skip: lacksContainers }, () => {
     await rig.startProcess();
     assert.equal((await rig.tasks.get({ containerId: "unreadable" }, rig.headers)).process?.id, "unreadable");
     await rig.tasks.delete({ containerId: "unreadable" }, rig.headers);
+    await until(
+      () => !existsSync(rig.bundlePath("unreadable")),
+      () => "not in time: the bundle is gone",
+      20_000,
+    );
     assert.deepEqual(
       (await diary()).map(({ action }) => action),
       ["start", "shutdown"],
