@@ -12,6 +12,8 @@ export interface CallId {
   readonly id: string;
   /** How long ago it was made first, in milliseconds, when it is made again; undefined for the first time. */
   readonly repeatedAfterMs: number | undefined;
+  /** Where its answers go on, as the process before told (`Call.resumeAt`); undefined for all of them. */
+  readonly resumeAt?: string | undefined;
 }
 
 /**
@@ -50,14 +52,18 @@ export function idOfStream(origin: string, streamId: number): string {
 }
 
 /** The value of the header. */
-export function writeCallId({ id, repeatedAfterMs }: CallId): string {
-  return repeatedAfterMs === undefined ? id : `${id};${Math.ceil(repeatedAfterMs)}`;
+export function writeCallId({ id, repeatedAfterMs, resumeAt }: CallId): string {
+  if (repeatedAfterMs === undefined) {
+    return id;
+  }
+  const age = `${id};${Math.ceil(repeatedAfterMs)}`;
+  return resumeAt === undefined ? age : `${age};${resumeAt}`;
 }
 
 /** Reads the value of the header, which a peer has written. */
 export function readCallId(value: string): CallId {
-  const [id = "", age] = value.split(";");
-  return { id, repeatedAfterMs: age === undefined ? undefined : Number(age) };
+  const [id = "", age, resumeAt] = value.split(";");
+  return { id, repeatedAfterMs: age === undefined ? undefined : Number(age), resumeAt };
 }
 
 /** The id of the call on a stream of a service. */

@@ -25,6 +25,14 @@ export interface Call {
    */
   acknowledge?(): void;
   /**
+   * Tells whoever can make a stream of answers go on after the death of this process that what follows begins at a point of the handler's own
+   * making: the call is made again with it ({@link CallId.resumeAt}) and has to give the same answers from there, byte by byte. An empty point
+   * stands for the beginning. Only streams of answers in plain gRPC have it. To be called before an answer is given.
+   *
+   * @param point - Visible ASCII without a semicolon.
+   */
+  resumeAt?(point: string): void;
+  /**
    * Says that the handler has used each request of a stream, its bytes included, when it asks for the next one: the next may lie in the same
    * memory. For handlers that get bulk data; protocols that can't make use of it don't have it.
    */

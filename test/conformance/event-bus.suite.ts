@@ -120,6 +120,24 @@ export function eventBusSuite(implementation: string, open: () => Promise<Opened
       assert.deepEqual(await reader.topics(1), ["/suite/end"]);
     });
 
+    test("a subscription goes on at a place that another has told", async () => {
+      await using opened = await open();
+      using stop = new Stop();
+      await opened.bus.append([eventNamed("before")]);
+      const first = await opened.bus.subscribe({ kind: "now" }, stop.signal);
+      await opened.bus.append(names("p", 5).map((name) => eventNamed(name)));
+      const { start: position } = first;
+      const again = await opened.bus.subscribe({ kind: "position", position }, stop.signal);
+      assert.deepEqual(again.start, position);
+      assert.deepEqual(await new EventReader(again).topics(5), topicsOf(names("p", 5)));
+      const seen = new EventReader(first);
+      await seen.next();
+      const { sequence } = await seen.next();
+      const later = { kind: "position", position: { ...position, sequence } } as const;
+      const reader = new EventReader(await opened.bus.subscribe(later, stop.signal));
+      assert.deepEqual(await reader.topics(4), topicsOf(names("p", 5).slice(1)));
+    });
+
     test("a subscription may start with a sequence of the past", async () => {
       await using opened = await open();
       using stop = new Stop();

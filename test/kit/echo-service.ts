@@ -25,6 +25,8 @@ export interface EchoHandlers {
   /** As `unary`, of a process that keeps what became of calls. */
   change?(request: BytesValue, call: Call): Promise<{ value: Uint8Array }> | { value: Uint8Array };
   download?(request: UInt64Value, call: Call): AsyncIterable<{ value: Uint8Array }>;
+  /** As `download`, with no side effects. */
+  follow?(request: UInt64Value, call: Call): AsyncIterable<{ value: Uint8Array }>;
   upload?(requests: AsyncIterable<BytesValue>, call: Call): Promise<{ value: bigint }>;
   chat?(requests: AsyncIterable<BytesValue>, call: Call): AsyncIterable<{ value: Uint8Array }>;
 }
@@ -35,12 +37,13 @@ export interface EchoClient {
   repeat(request: { value: Uint8Array }, options?: CallOptions): Promise<MessageShape<typeof BytesValueSchema>>;
   change(request: { value: Uint8Array }, options?: CallOptions): Promise<MessageShape<typeof BytesValueSchema>>;
   download(request: { value: bigint }, options?: CallOptions): AsyncIterable<BytesValue>;
+  follow(request: { value: bigint }, options?: CallOptions): AsyncIterable<BytesValue>;
   upload(requests: AsyncIterable<{ value: Uint8Array }>, options?: CallOptions): Promise<UInt64Value>;
   chat(requests: AsyncIterable<{ value: Uint8Array }>, options?: CallOptions): AsyncIterable<BytesValue>;
 }
 
 /** Handlers that do what the names say: return what they get, send as many bytes as asked for, count what comes. */
-export const plainEcho: Required<EchoHandlers> = {
+export const plainEcho: Required<Omit<EchoHandlers, "follow">> = {
   unary: (request) => ({ value: request.value }),
   repeat: (request) => ({ value: request.value }),
   change: (request) => ({ value: request.value }),
@@ -74,7 +77,7 @@ export function echoPath(method: keyof EchoHandlers): string {
 /** Routes of the service, all to one process. */
 export function echoRoutes(
   upstream: string,
-): Map<string, { upstream: string; repeatable: boolean; changing: boolean }> {
+): Map<string, { upstream: string; repeatable: boolean; changing: boolean; streaming: boolean }> {
   return new Map(
     Echo.methods.map((method: DescMethod) => [
       `/${Echo.typeName}/${method.name}`,
@@ -82,6 +85,7 @@ export function echoRoutes(
         upstream,
         repeatable: method.idempotency !== MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN,
         changing: method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS,
+        streaming: method.methodKind !== "unary",
       },
     ]),
   );
@@ -135,6 +139,13 @@ function describeEcho(): DescService {
             options: { idempotencyLevel: MethodOptions_IdempotencyLevel.IDEMPOTENT },
           },
           { name: "Download", inputType: number, outputType: bytes, serverStreaming: true },
+          {
+            name: "Follow",
+            inputType: number,
+            outputType: bytes,
+            serverStreaming: true,
+            options: { idempotencyLevel: MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS },
+          },
           { name: "Upload", inputType: bytes, outputType: number, clientStreaming: true },
           { name: "Chat", inputType: bytes, outputType: bytes, clientStreaming: true, serverStreaming: true },
         ],

@@ -34,12 +34,25 @@ export interface EventBus {
    * Subscribes. When the promise resolves, every event that is appended from now on will be seen.
    *
    * @param signal - Ends the subscription; the events then end without an error.
-   * @throws {@link FlotillaError} `unavailable` when the store has not been there yet, or goes on being away while a start in
-   *   the past is looked for.
+   * @throws {@link FlotillaError} `unavailable` when the store has not been there yet, goes on being away while a start in
+   *   the past is looked for, or is not the one of a position.
    * @returns Events, several at a time when several are there, to be read by one reader. Reading throws `data_loss` as said above, and `unavailable` when the store has been
    *   replaced by another.
    */
-  subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<readonly StoredEvent[]>>;
+  subscribe(start: Start, signal: AbortSignal): Promise<Subscription>;
+}
+
+/** The events that a subscriber gets. */
+export interface Subscription extends AsyncIterable<readonly StoredEvent[]> {
+  /** Where it began. The place of a later event is this with the event's sequence. */
+  readonly start: Position;
+}
+
+/** A place among the events of a store, which the next process knows as well. */
+export interface Position {
+  /** Tells the store from all others. Visible ASCII without `/` and `;`. */
+  readonly store: string;
+  readonly sequence: number;
 }
 
 /** How to append. */
@@ -94,6 +107,8 @@ export type Start =
   | { readonly kind: "now" }
   /** With the event of this sequence, or the first kept one after it. */
   | { readonly kind: "sequence"; readonly sequence: number }
+  /** With the event of this place, without missing any. */
+  | { readonly kind: "position"; readonly position: Position }
   /** With the first kept event that was stored at this time or later; nanoseconds since the epoch. */
   | { readonly kind: "time"; readonly timeNs: bigint };
 

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, failure } from "#base/errors.ts";
-import { type AppendOptions, type EventBus, type NewEvent, type Start, StoredEvent } from "./bus.ts";
+import { type AppendOptions, type EventBus, type NewEvent, type Start, StoredEvent, type Subscription } from "./bus.ts";
 import { makeMessage, type Publisher as Origin } from "./cloud-event.ts";
 import { followEvents, untilAborted } from "./follow-events.ts";
 import type { Dial, Link } from "./link.ts";
@@ -103,13 +103,20 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     await this.#publisher.append(unknown, { durability, waitMsMax: leftMs });
   }
 
-  async subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<readonly StoredEvent[]>> {
+  async subscribe(start: Start, signal: AbortSignal): Promise<Subscription> {
     const recent = await this.#within(this.#recent.promise);
     switch (start.kind) {
       case "now":
         return this.#follow(recent, { after: recent.last, mayMiss: false }, signal);
       case "sequence":
         return this.#follow(recent, { after: Math.min(start.sequence - 1, recent.last), mayMiss: true }, signal);
+      case "position": {
+        const { store, sequence } = start.position;
+        if (store !== this.#created || sequence > recent.last + 1) {
+          throw failure(ErrorKind.Unavailable, "the event stream has been replaced by another");
+        }
+        return this.#follow(recent, { after: sequence - 1, mayMiss: false }, signal);
+      }
       default: {
         const link = await this.#within(this.#link.promise);
         const before = await this.#stored.lastBefore(link, start.timeNs);
@@ -143,9 +150,13 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     recent: RecentEvents,
     { after, mayMiss }: { readonly after: number; readonly mayMiss: boolean },
     signal: AbortSignal,
-  ): AsyncIterable<readonly StoredEvent[]> {
+  ): Subscription {
     const readPage = this.#stored.reader(() => this.#link.promise);
-    return followEvents({ recent, readPage, cursors: this.#cursors, retryMs: redialMsMax }, { after, mayMiss, signal });
+    const sources = { recent, readPage, cursors: this.#cursors, retryMs: redialMsMax };
+    return {
+      start: { store: this.#created, sequence: after + 1 },
+      [Symbol.asyncIterator]: () => followEvents(sources, { after, mayMiss, signal }),
+    };
   }
 
   #feed({ event, sequence, encoded, sizeBytes }: TakenEvent): void {

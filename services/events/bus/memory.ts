@@ -1,6 +1,6 @@
 import { toBinary } from "@bufbuild/protobuf";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
-import { type EventBus, type NewEvent, type Start, StoredEvent } from "./bus.ts";
+import { type EventBus, type NewEvent, type Start, StoredEvent, type Subscription } from "./bus.ts";
 
 /** An event bus that keeps everything in memory, for tests of what uses a bus. Nothing survives the process. */
 export class MemoryBus implements EventBus {
@@ -23,8 +23,12 @@ export class MemoryBus implements EventBus {
     return Promise.resolve();
   }
 
-  subscribe(start: Start, signal: AbortSignal): Promise<AsyncIterable<readonly StoredEvent[]>> {
-    return Promise.resolve(this.#follow(this.#indexOf(start), signal));
+  subscribe(start: Start, signal: AbortSignal): Promise<Subscription> {
+    const from = this.#indexOf(start);
+    return Promise.resolve({
+      start: { store: "memory", sequence: from + 1 },
+      [Symbol.asyncIterator]: () => this.#follow(from, signal),
+    });
   }
 
   #indexOf(start: Start): number {
@@ -33,6 +37,8 @@ export class MemoryBus implements EventBus {
         return this.#kept.length;
       case "sequence":
         return Math.min(Math.max(0, start.sequence - 1), this.#kept.length);
+      case "position":
+        return start.position.sequence - 1;
       default: {
         const found = this.#kept.findIndex(({ storedAtNs }) => storedAtNs >= start.timeNs);
         return found < 0 ? this.#kept.length : found;

@@ -10,11 +10,14 @@ import { requireNamespace } from "#wire/headers.ts";
 import type { EventBus, Start } from "../bus/bus.ts";
 import { validateForwarded, validateTopic } from "../domain/topic.ts";
 import { eventFields } from "./event-fields.ts";
+import { Place, readPlace } from "./place.ts";
 
 /** Asks a subscription to begin with the event of this sequence, a decimal number. Ours; containerd has no replay. */
 const sinceSequenceHeader = "flotilla-since-sequence";
 /** Asks a subscription to begin with the events of this time, as RFC 3339 writes it. Ours. */
 const sinceTimeHeader = "flotilla-since-time";
+
+const nsPerMs = 1_000_000n;
 
 /**
  * The public Events service.
@@ -43,11 +46,21 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
     },
     async *subscribe({ filters }, call) {
       const passes = compileSubscription(filters);
-      const events = await bus.subscribe(startOf(call), call.signal);
+      const start = startOf(call);
+      const events = await bus.subscribe(start, call.signal);
+      const place = new Place(call, events.start);
+      if (start.kind === "sequence") {
+        // What is no longer kept is not missed as long as nothing has been read.
+        call.resumeAt?.("");
+      } else {
+        place.tell();
+      }
       call.acknowledge?.();
       for await (const several of events) {
+        place.reach(several);
         for (const event of several) {
           if (passes(eventFields(event))) {
+            place.tell();
             yield new EncodedResponse(event.encoded);
           }
         }
@@ -86,7 +99,12 @@ function compileSubscription(filters: readonly string[]): Filter {
   }
 }
 
+/** A call that is made again, since this process died, goes on where it was, or begins when it was made first. */
 function startOf(call: Call): Start {
+  const { resumeAt, repeatedAfterMs } = call.id ?? {};
+  if (resumeAt !== undefined) {
+    return { kind: "position", position: readPlace(resumeAt) };
+  }
   const sequence = call.header(sinceSequenceHeader);
   if (sequence !== undefined) {
     if (!/^\d{1,15}$/.test(sequence)) {
@@ -96,7 +114,9 @@ function startOf(call: Call): Start {
   }
   const time = call.header(sinceTimeHeader);
   if (time === undefined) {
-    return { kind: "now" };
+    return repeatedAfterMs === undefined
+      ? { kind: "now" }
+      : { kind: "time", timeNs: BigInt(Date.now() - repeatedAfterMs) * nsPerMs };
   }
   const timeNs = findRfc3339Ns(time);
   if (timeNs === undefined) {

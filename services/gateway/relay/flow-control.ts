@@ -30,6 +30,8 @@ export class Direction implements WindowWaiter {
   #isDiscarded = false;
   #hasReceived = false;
   #queue: ByteQueue | undefined;
+  /** How much of what waits came from a source that is gone, so that nobody wants credit for it. */
+  #orphanedBytes = 0;
   #trailers: HeaderBytes | undefined;
 
   constructor(streamId: number, options: { readonly passesCreditAtOnce: boolean }) {
@@ -114,6 +116,19 @@ export class Direction implements WindowWaiter {
     this.#queue = bytes;
   }
 
+  /** The source is gone, and another will go on behind what waits. */
+  orphan(): void {
+    this.source = undefined;
+    this.#orphanedBytes = this.waitingBytes;
+  }
+
+  /** Takes bytes from the sender that the receiver has got already, and that nobody sees therefore. */
+  skip(sizeBytes: number): void {
+    this.receiveWindowBytes -= sizeBytes;
+    this.source?.returnCredit(sizeBytes, undefined);
+    this.passCredit();
+  }
+
   /** Forgets all that came from the source and has not been sent, as if nothing had come. */
   restart(sink: DataSink): void {
     const waitingBytes = this.waitingBytes;
@@ -186,8 +201,15 @@ export class Direction implements WindowWaiter {
     const waitingBytes = this.waitingBytes;
     this.#queue = undefined;
     this.#trailers = undefined;
-    if (waitingBytes > 0) {
-      this.source?.returnCredit(waitingBytes, undefined);
+    this.#returnCredit(waitingBytes, undefined);
+  }
+
+  /** Gives the source credit for what waited, as far as it is the source's. */
+  #returnCredit(sizeBytes: number, sink: DataSink | undefined): void {
+    const orphanedBytes = Math.min(sizeBytes, this.#orphanedBytes);
+    this.#orphanedBytes -= orphanedBytes;
+    if (sizeBytes > orphanedBytes) {
+      this.source?.returnCredit(sizeBytes - orphanedBytes, sink);
     }
   }
 
@@ -205,7 +227,7 @@ export class Direction implements WindowWaiter {
       sink.sendWindowBytes -= piece.length;
       sink.writer.dataHead(this.streamId, piece.length, isLast);
       sink.writer.appendData(piece, 0, piece.length);
-      this.source?.returnCredit(piece.length, sink);
+      this.#returnCredit(piece.length, sink);
       this.isEndSent = isLast;
     }
   }

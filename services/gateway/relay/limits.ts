@@ -33,6 +33,12 @@ export const reconnectMsMax = 100;
 /** How often in a row a request is sent again when each process dies soon after it; more often, the request is the reason. */
 export const resendsMax = 3;
 
+/**
+ * How much of a response may wait for its client when the process dies and another is to go on: what the next one sends before the client has taken
+ * that comes on top.
+ */
+export const resumedWaitingBytesMax = 1024 * 1024;
+
 /** A process that lives this long with a request did not die of it. */
 export const harmlessMs = 10_000;
 

@@ -1,4 +1,5 @@
 import type { Code } from "@connectrpc/connect";
+import { ErrorKind, failure } from "#base/errors.ts";
 import { type CallOrigin, callHeader, idOfStream, writeCallId } from "#wire/call-id.ts";
 import { ByteQueue } from "#wire/http2/byte-queue.ts";
 import { type HeaderBytes, wholeBuffer } from "#wire/http2/data-flow.ts";
@@ -8,8 +9,10 @@ import type { HeaderList } from "#wire/http2/header-list.ts";
 import type { CarriedStream } from "#wire/http2/stream-connection.ts";
 import type { CallUnderWay, CallWatcher } from "#wire/observe.ts";
 import type { AuditedCall } from "./access.ts";
+import { encodeTrailers, Refusal } from "./answer.ts";
 import { Direction } from "./flow-control.ts";
-import { harmlessMs, keptRequestBytesMax, resendsMax } from "./limits.ts";
+import { harmlessMs, keptRequestBytesMax, resendsMax, resumedWaitingBytesMax } from "./limits.ts";
+import { Resumption } from "./resumption.ts";
 import type { RelayMethod } from "./route.ts";
 
 /** How many bytes of requests a client connection may still keep. */
@@ -90,6 +93,8 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
   hasResponse = false;
   /** The head of a response that is held back until the response is complete; what follows it waits in `down`. */
   gatedHead: HeaderBytes | undefined;
+  /** Where the response goes on if the process dies; undefined where it can't. */
+  resumption: Resumption | undefined;
   /** The service reset the stream behind its end; what waits goes out first. */
   resetBehindEnd: number | undefined;
   readonly #keeper: StreamKeeper;
@@ -201,12 +206,40 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
     this.#sentAtMs = nowMs;
   }
 
-  /** The header block of the request as it goes out now: one that is sent again says which call it is. */
+  /** The process says that what it sends next begins at a point of its own. It can, since the call has no side effects. */
+  passPoint(point: string): void {
+    if (this.#isHarmless && this.#kept !== undefined) {
+      this.resumption ??= new Resumption();
+      this.resumption.pass(point);
+    }
+  }
+
+  /** Takes bytes of the response. @returns How many of them the client has got from a process before. */
+  skipKnown(sizeBytes: number): number {
+    const knownBytes = this.resumption?.takeBytes(sizeBytes) ?? 0;
+    if (knownBytes > 0) {
+      this.down.skip(knownBytes);
+    }
+    return knownBytes;
+  }
+
+  /** The process can't go on with the response of the one before it, whose head the client has. */
+  passGivingUp(): void {
+    const reason = `process ${this.method?.upstream ?? ""} can't go on with what the one before it has answered`;
+    const { message } = failure(ErrorKind.Unavailable, reason);
+    this.endCode = Number(Refusal.Unavailable.grpcStatus);
+    this.down.passTrailers(wholeBuffer(encodeTrailers(Refusal.Unavailable, message)));
+  }
+
+  /** The header block of the request as it goes out now: one that is sent again, or late, says which call it is. */
   requestBlock(): Buffer {
-    if (this.#callId === undefined) {
+    const isLate = this.isCountedAsHeld && this.#isHarmless;
+    const id = this.#callId ?? (isLate ? this.#idHere() : undefined);
+    if (id === undefined) {
       return this.#requestBlock;
     }
-    const told = writeCallId({ id: this.#callId, repeatedAfterMs: this.#sentAtMs - this.beganMs });
+    const resumeAt = this.resumption?.point || undefined;
+    const told = writeCallId({ id, repeatedAfterMs: this.#sentAtMs - this.beganMs, resumeAt });
     return Buffer.concat([this.#requestBlock, encodeHeaderBlock([[callHeader, told]])]);
   }
 
@@ -220,10 +253,11 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
     const { method, upstream } = this;
     const mayLiveOn = method?.changing === true && upstream?.isFaulty === true;
     const mayRepeat = isUntouched || (method?.repeatable === true && !mayLiveOn);
-    if (this.hasResponse || this.#kept === undefined || !mayRepeat) {
+    const canGoOn = !this.hasResponse || this.resumption !== undefined;
+    if (!canGoOn || this.#kept === undefined || !mayRepeat || this.down.waitingBytes > resumedWaitingBytesMax) {
       return false;
     }
-    if (nowMs - this.#sentAtMs >= harmlessMs) {
+    if (nowMs - this.#sentAtMs >= harmlessMs || this.resumption?.isInHand === true) {
       this.#quickDeaths = 0;
       this.heldSinceMs = undefined;
     }
@@ -231,11 +265,24 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
       return false;
     }
     if (!isUntouched) {
-      this.#callId ??= upstream && idOfStream(upstream.origin.name, this.id + upstream.writer.idShift);
+      this.#callId ??= this.#idHere();
     }
     this.upstream = undefined;
-    this.down.source = undefined;
+    this.down.orphan();
+    this.resumption?.restart(this.hasResponse);
     this.up.rewind(this.#kept.clone());
     return true;
+  }
+
+  /** Whether the answer is a stream that may be asked for again. */
+  get #isHarmless(): boolean {
+    const { method } = this;
+    return method?.streaming === true && method.repeatable && method.changing !== true;
+  }
+
+  /** What the process that has the stream now knows the call by. */
+  #idHere(): string | undefined {
+    const { upstream } = this;
+    return upstream && idOfStream(upstream.origin.name, this.id + upstream.writer.idShift);
   }
 }

@@ -6,7 +6,14 @@ import { wholeBuffer } from "#wire/http2/data-flow.ts";
 import { greetServer } from "#wire/http2/greeting.ts";
 import type { ReceivedHeaders } from "#wire/http2/header-intake.ts";
 import { connectionWindowBytes } from "#wire/http2/limits.ts";
-import { defaultWindowBytes, ErrorCode, SettingId, windowBytesMax } from "#wire/http2/protocol.ts";
+import {
+  defaultWindowBytes,
+  ErrorCode,
+  FrameType,
+  frameHeadBytes,
+  SettingId,
+  windowBytesMax,
+} from "#wire/http2/protocol.ts";
 import type { WriterGroup } from "#wire/http2/writer-group.ts";
 import { endCodeOf } from "./end-code.ts";
 import { gatedResponseBytesMax, reusedStreamIdMax } from "./limits.ts";
@@ -168,9 +175,23 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     this.#client.endSent(streamId);
   }
 
+  override onFrame(buffer: Buffer, frameStart: number, frameEnd: number): void {
+    if (this.reader.type === FrameType.ResumePoint) {
+      this.#find(this.reader.streamId)?.passPoint(buffer.toString("latin1", frameStart + frameHeadBytes, frameEnd));
+    } else {
+      super.onFrame(buffer, frameStart, frameEnd);
+    }
+  }
+
   protected onHeaders(headers: ReceivedHeaders): void {
     const stream = this.#find(headers.streamId);
     if (stream === undefined || stream.down.isEnded) {
+      return;
+    }
+    if (stream.resumption?.takesHead() === true) {
+      if (headers.endStream) {
+        stream.passGivingUp();
+      }
       return;
     }
     if (stream.watcher !== undefined) {
@@ -192,7 +213,9 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
     }
     this.openGate(stream);
     stream.hasResponse = true;
-    stream.releaseKept();
+    if (stream.resumption === undefined) {
+      stream.releaseKept();
+    }
     this.forwardHeaders(this.#client, headers);
     if (headers.endStream) {
       down.isEnded = true;
@@ -214,8 +237,12 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
       this.returnCredit(end - start, undefined);
     } else {
       const { down } = stream;
-      stream.watcher?.responseMessage(end - start);
-      down.pass(chunk, start, end, headStart, missingBytes, isLast);
+      const knownBytes = stream.skipKnown(end - start);
+      if (knownBytes > 0 && start + knownBytes === end && !isLast) {
+        return;
+      }
+      stream.watcher?.responseMessage(end - start - knownBytes);
+      down.pass(chunk, start + knownBytes, end, knownBytes > 0 ? -1 : headStart, missingBytes, isLast);
       if (isLast || down.waitingBytes > gatedResponseBytesMax || down.receiveWindowBytes <= 0) {
         this.openGate(stream);
       }

@@ -240,8 +240,7 @@ export class UpstreamLink implements UpstreamOwner {
     const overdue = this.#held.filter((stream) => heldSince(stream) <= overdueMs);
     this.#held = this.#held.filter((stream) => heldSince(stream) > overdueMs);
     for (const stream of overdue) {
-      const waited = `process ${this.#options.upstream} did not come back within ${this.#options.heldMsMax} ms`;
-      this.#client.refuse(stream, Refusal.Unavailable, failure(ErrorKind.Unavailable, waited).message);
+      this.#refuse(stream, `process ${this.#options.upstream} did not come back within ${this.#options.heldMsMax} ms`);
     }
   }
 
@@ -255,9 +254,12 @@ export class UpstreamLink implements UpstreamOwner {
       }
       this.hold(stream);
     } else {
-      const lost = `connection to process ${this.#options.upstream} was lost`;
-      this.#client.refuse(stream, Refusal.Unavailable, failure(ErrorKind.Unavailable, lost).message);
+      this.#refuse(stream, `connection to process ${this.#options.upstream} was lost`);
     }
+  }
+
+  #refuse(stream: RelayedStream, reason: string): void {
+    this.#client.refuse(stream, Refusal.Unavailable, failure(ErrorKind.Unavailable, reason).message);
   }
 
   #streamsOf(upstream: UpstreamConnection): RelayedStream[] {

@@ -86,6 +86,13 @@ export class StreamCall extends ServerCall implements StreamEvents {
     }
   }
 
+  /** Sends the point, in front of what has not been asked for yet. */
+  resumeAt(point: string): void {
+    if (!this.isOver) {
+      this.stream.sendResumePoint(point);
+    }
+  }
+
   protected override fail(thrown: unknown): void {
     super.fail(thrown);
     void this.#requests.return();

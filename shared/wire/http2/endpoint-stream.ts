@@ -87,6 +87,13 @@ export class EndpointStream implements WindowWaiter {
     }
   }
 
+  /** Tells where what is sent next begins. Nothing may wait. */
+  sendResumePoint(point: string): void {
+    if (!this.isOver) {
+      this.#connection.writer.resumePoint(this.id, point);
+    }
+  }
+
   /** Sends the fields that end the stream, behind what waits. */
   endWithHeaders(block: HeaderBytes): void {
     if (this.isOver || this.isEndSent) {

@@ -133,6 +133,13 @@ export class FrameWriter {
     this.#writeWordFrame(FrameType.ResetStream, streamId, code);
   }
 
+  /** Tells, before what follows on a stream, where that begins. @param point - ASCII. */
+  resumePoint(streamId: number, point: string): void {
+    const at = this.#reserve(frameHeadBytes + point.length);
+    this.#writeHead(at, point.length, FrameType.ResumePoint, 0, streamId);
+    this.#slab.write(point, at + frameHeadBytes, "latin1");
+  }
+
   /** @param settings - Pairs of identifier and value. */
   settings(settings: readonly (readonly [id: number, value: number])[]): void {
     const at = this.#reserve(frameHeadBytes + settings.length * 6);

@@ -1,4 +1,4 @@
-/** Types of frames. @source RFC 9113 section 6 */
+/** Types of frames: those of RFC 9113 section 6, and ours out of those for experiments. @source RFC 7540 section 11.2 */
 export const FrameType = {
   Data: 0,
   Headers: 1,
@@ -10,6 +10,8 @@ export const FrameType = {
   Goaway: 7,
   WindowUpdate: 8,
   Continuation: 9,
+  /** A service tells the gateway where its response goes on if it dies; others ignore it. See `Call.resumeAt`. */
+  ResumePoint: 0xf1,
 } as const;
 
 /** Flags of frames. @source RFC 9113 section 6 */
