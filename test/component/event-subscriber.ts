@@ -51,6 +51,16 @@ export class Subscriber implements AsyncDisposable {
     }
   }
 
+  /** Tells each event as it comes, until the subscription has ended. @throws why it ended. */
+  async each(tell: (event: Envelope) => void): Promise<never> {
+    for (;;) {
+      const result = await (this.#pending ?? this.#events.next());
+      this.#pending = undefined;
+      assert.ok(result.done !== true, "the subscription has ended");
+      tell(result.value);
+    }
+  }
+
   /** The topics of the next events. */
   async topics(count: number): Promise<string[]> {
     const topics: string[] = [];

@@ -3,6 +3,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
+import { Subscriber } from "../component/event-subscriber.ts";
 import { type Daemon, startFlotilla } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
@@ -31,6 +32,8 @@ const life = [
 
 let daemon: Daemon;
 let leaks: LeakSnapshot;
+/** Subscribe before anything happens, and live through all kills. The second reads only at the end. */
+let live: Subscriber[] = [];
 const namespace = uniqueNamespace();
 const image = "docker.io/library/busybox:test";
 const ctr = (...args: string[]) => daemon.ctr("-n", namespace, ...args);
@@ -38,11 +41,17 @@ const ctr = (...args: string[]) => daemon.ctr("-n", namespace, ...args);
 before(async () => {
   leaks = await snapshotLeaks();
   daemon = await startFlotilla();
+  const { transport } = daemon;
+  const filters = [`namespace==${namespace}`];
+  live = await Promise.all([Subscriber.start(transport, { filters }), Subscriber.start(transport, { filters })]);
   const { exitCode, stderr } = await ctr("images", "import", (await busyboxImage()).tar);
   assert.equal(exitCode, 0, stderr);
 });
 
 after(async () => {
+  for (const subscriber of live) {
+    await subscriber[Symbol.asyncDispose]();
+  }
   await daemon?.[Symbol.asyncDispose]();
   await assertNoLeaks(leaks);
 });
@@ -50,6 +59,10 @@ after(async () => {
 test("no event is lost or told twice while events, nats-server and metadata are killed", async (t) => {
   const random = seededRandom();
   t.diagnostic(`FLOTILLA_TEST_SEED=${random.seed}`);
+  const [reading, stalled] = live as [Subscriber, Subscriber];
+  const heard: string[] = [];
+  const hearing = reading.each(({ topic }) => heard.push(topic));
+  hearing.catch(() => undefined);
   const stop = new AbortController();
   const running = runContainers(stop.signal);
   const kills = await killAtRandom(random).finally(() => stop.abort());
@@ -57,8 +70,7 @@ test("no event is lost or told twice while events, nats-server and metadata are 
   t.diagnostic(`${finished.length} containers, kills: ${JSON.stringify(kills)}`);
   assert.ok(finished.length >= 3, `only ${finished.length} containers ran`);
 
-  // What waits in the outbox is published in order before this.
-  await settled();
+  await settled(finished);
   const messages = (await readStoredMessages(daemon)).filter((message) => message.namespace === namespace);
   assertUnique(messages, ({ messageId }) => messageId);
   assertUnique(messages, ({ topic, time, body }) => `${topic} ${time} ${body}`);
@@ -67,11 +79,18 @@ test("no event is lost or told twice while events, nats-server and metadata are 
     const missing = life.filter((topic) => own.filter((other) => other === topic).length !== 1);
     assert.deepEqual(missing, [], `${id} told ${own.join(" ")}`);
   }
-  const replayed = await replay(messages.length);
-  assert.deepEqual(
-    replayed,
-    messages.map(({ topic }) => topic),
-  );
+  const topics = messages.map(({ topic }) => topic);
+  assert.deepEqual(await replay(messages.length), topics);
+  assert.deepEqual(await stalled.topics(messages.length), topics);
+  await Promise.race([
+    hearing,
+    until(
+      () => heard.length >= messages.length,
+      () => `${heard.length} events heard`,
+      30_000,
+    ),
+  ]);
+  assert.deepEqual(heard, topics);
 });
 
 test("the log tells of nothing worse than the deaths", () => {
@@ -110,17 +129,19 @@ async function runContainers(signal: AbortSignal): Promise<string[]> {
   return finished;
 }
 
-/** Waits until the daemon answers and what it has to tell is told. */
-async function settled(): Promise<void> {
+/** Waits until the daemon answers and what it has to tell is told: by metadata in order, before a last event, and by tasks of the last containers. */
+async function settled(finished: readonly string[]): Promise<void> {
   const sentinel = "sentinel";
   assert.equal((await ctr("containers", "create", image, sentinel)).exitCode, 0, daemon.log());
   await probeCalls.events({ transport: daemon.transport, namespace, id: sentinel });
   await until(
-    async () =>
-      (await readStoredMessages(daemon)).some(
-        ({ topic, body }) => topic === "/containers/create" && mentions(body, sentinel),
-      ),
-    () => "the outbox is not emptied",
+    async () => {
+      const messages = await readStoredMessages(daemon);
+      const tells = (wanted: string, id: string): boolean =>
+        messages.some(({ topic, body }) => topic === wanted && mentions(body, id));
+      return tells("/containers/create", sentinel) && finished.every((id) => tells("/tasks/delete", id));
+    },
+    () => "not all is told",
     30_000,
   );
 }
