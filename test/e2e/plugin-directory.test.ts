@@ -99,7 +99,8 @@ test("its program is started again when it dies, and its records are there still
   const before = pidOfOurs() ?? assert.fail("it does not run");
   const snapshots = createClient(Snapshots, daemon.transport);
   const headers = clientHeaders("default");
-  await snapshots.prepare({ snapshotter: "ours", key: "kept" }, { headers });
+  const labels = { "containerd.io/gc.root": "now" };
+  await snapshots.prepare({ snapshotter: "ours", key: "kept", labels }, { headers });
   await killProcesses([before]);
   await until(
     async () => {
