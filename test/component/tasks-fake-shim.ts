@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { BootstrapParamsSchema, BootstrapResultSchema } from "#gen/containerd/runtime/bootstrap/v1/bootstrap_pb.ts";
@@ -26,6 +27,8 @@ export interface FakeShimBehaviour {
   readonly servedVersion: 2 | 3;
   /** Fails to start with this text on standard error. */
   readonly startFailure?: string;
+  /** Takes this long to create a container, which it does not know of until then. What it creates and deletes is in the diary, too. */
+  readonly createMs?: number;
   /** Refuses the parameters of the bootstrap protocol, as shims before it do. */
   readonly refusesParameters?: boolean;
 }
@@ -80,7 +83,12 @@ async function serve(): Promise<void> {
     }
   };
   const handlers: Partial<Handlers<typeof Task>> = {
-    create: ({ id }) => {
+    create: async ({ id }) => {
+      if (behaviour.createMs !== undefined) {
+        note({ action: "creating", id });
+        await delay(behaviour.createMs);
+        note({ action: "created", id });
+      }
       tasks.add(id);
       return { pid: process.pid };
     },
@@ -92,6 +100,9 @@ async function serve(): Promise<void> {
     delete: ({ id }) => {
       requireTask(id);
       tasks.delete(id);
+      if (behaviour.createMs !== undefined) {
+        note({ action: "deleted", id });
+      }
       return { pid: process.pid, exitStatus: 0 };
     },
     shutdown: ({ id }) => {

@@ -15,7 +15,7 @@ import { lacksContainers, packAny, TasksRig } from "./tasks-rig.ts";
 const fakeShim = fileURLToPath(new URL("./tasks-fake-shim.ts", import.meta.url));
 
 interface DiaryEntry {
-  readonly action: "start" | "delete" | "shutdown";
+  readonly action: "start" | "creating" | "created" | "deleted" | "delete" | "shutdown";
   readonly args: readonly string[];
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
@@ -131,6 +131,28 @@ describe("shims", { skip: lacksContainers }, () => {
       await assert.rejects(rig.tasks.create({ containerId: id }, rig.headers), expected);
       assert.equal(existsSync(rig.bundlePath(id)), false);
     }
+  });
+
+  test("who asks meanwhile about a container whose creation is given up is told when it is undone", async () => {
+    const diary = await addFake(rig, "slow", { createMs: 1_000 });
+    const giveUp = new AbortController();
+    const given = assert.rejects(rig.tasks.create({ containerId: "slow" }, { ...rig.headers, signal: giveUp.signal }));
+    await until(
+      async () => (await diary()).some(({ action }) => action === "creating"),
+      () => "nothing is created",
+      20_000,
+    );
+    giveUp.abort();
+    await given;
+    await assert.rejects(rig.tasks.kill({ containerId: "slow", signal: 9 }, rig.headers), {
+      kind: ErrorKind.NotFound,
+      message: "task slow not found",
+    });
+    assert.equal(existsSync(rig.bundlePath("slow")), false);
+    assert.deepEqual(
+      (await diary()).map(({ action }) => action),
+      ["start", "creating", "created", "deleted", "shutdown", "delete"],
+    );
   });
 
   test("a shim is started with containerd's arguments, in its bundle", async () => {

@@ -19,6 +19,7 @@ import { containerMetadataExtension, decodeContainerMetadata } from "../store/co
 import { kindLabel } from "../store/record-labels.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { specOf } from "./container-record.ts";
+import { removeTask } from "./remove-task.ts";
 
 /** How many containers are taken in at a time. */
 const parallelMax = 16;
@@ -122,7 +123,7 @@ async function compare(
           };
     case Status.CREATED:
       // Somebody was about to start it when the process ended: that has to be asked for again.
-      await deleteTask(parts, id);
+      await removeTask(parts, id);
       if (state !== ContainerState.CONTAINER_CREATED) {
         throw new Error("the task is created, and the container is not");
       }
@@ -174,19 +175,6 @@ async function findTask({ peers }: ContainerParts, id: string): Promise<Process 
       return undefined;
     }
     throw error;
-  }
-}
-
-async function deleteTask({ peers }: ContainerParts, id: string): Promise<void> {
-  for (const act of [
-    () => peers.tasks.kill({ containerId: id, signal: 9, all: true }, criCall({ timeoutMs: loadMsMax })),
-    () => peers.tasks.delete({ containerId: id }, criCall({ timeoutMs: loadMsMax })),
-  ]) {
-    await act().catch((error: unknown) => {
-      if (!isFailure(error, ErrorKind.NotFound)) {
-        throw error;
-      }
-    });
   }
 }
 

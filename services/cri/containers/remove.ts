@@ -7,6 +7,7 @@ import { removeRoot } from "../images/prepare-root.ts";
 import { type Container, removeStatus } from "../store/container.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { deleteRecord } from "./create.ts";
+import { removeTask } from "./remove-task.ts";
 import { stopContainer } from "./stop.ts";
 
 /**
@@ -33,6 +34,10 @@ export async function removeContainer(
   try {
     await container.io?.close();
     container.io = undefined;
+    // The end of what has run is seen with its task deleted. Of a start that failed, or was cut short with a former process of ours, nobody knows.
+    if (container.status.startedAtNs === 0n) {
+      await removeTask(parts, id);
+    }
     await removeRoot(parts.peers, { key: id, snapshotter: facts.snapshotter });
     await deleteRecord(parts, id);
     await removeStatus(facts.directory);

@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
-import { ErrorKind, errorMessage, FlotillaError, failure, isFailure, wrapFailure } from "#base/errors.ts";
+import { ErrorKind, errorMessage, FlotillaError, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { wallClock } from "#base/times.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
@@ -12,6 +12,7 @@ import { criCall } from "../peers.ts";
 import type { Container } from "../store/container.ts";
 import type { Pod } from "../store/pod.ts";
 import type { ContainerParts } from "./container-parts.ts";
+import { removeTask } from "./remove-task.ts";
 import { enumName } from "./spec/enum-name.ts";
 import { hasOwnUsers, userMappings } from "./spec/namespaces.ts";
 import { targetPid } from "./target.ts";
@@ -119,7 +120,9 @@ async function start(parts: ContainerParts, container: Container, signal: AbortS
     });
     await container.update((status) => ({ ...status, pid, startedAtNs }));
   } catch (error) {
-    await removeTask(parts, id);
+    await removeTask(parts, id).catch((failed: unknown) => {
+      parts.log.warn({ container: id, err: failed }, "a task that was not started is not removed");
+    });
     throw error;
   }
   void parts.exits.watch(container);
@@ -157,21 +160,6 @@ function ownerOptions({ facts, metadata }: Container): Any | undefined {
   message.ioUid = (uids[0]?.hostID ?? 0) + (facts.user?.uid ?? 0) - (uids[0]?.containerID ?? 0);
   message.ioGid = (gids[0]?.hostID ?? 0) + (facts.user?.gid ?? 0) - (gids[0]?.containerID ?? 0);
   return create(AnySchema, { typeUrl: OptionsSchema.typeName, value: toBinary(OptionsSchema, message) });
-}
-
-/** Kills and deletes what there is of a task. What is not there, and what can't be, is left. */
-async function removeTask({ peers, log }: ContainerParts, id: string): Promise<void> {
-  for (const act of [
-    () => peers.tasks.kill({ containerId: id, signal: 9, all: true }, criCall()),
-    () => peers.tasks.wait({ containerId: id }, criCall({ timeoutMs: 10_000 })),
-    () => peers.tasks.delete({ containerId: id }, criCall()),
-  ]) {
-    await act().catch((error: unknown) => {
-      if (!isFailure(error, ErrorKind.NotFound)) {
-        log.warn({ container: id, err: error }, "a task that was not started is not removed");
-      }
-    });
-  }
 }
 
 async function noteFailure({ log }: ContainerParts, container: Container, error: unknown): Promise<void> {

@@ -20,6 +20,22 @@ test("an id is reserved once, and free again when it is released or its task rem
   await table.reserve("blue", "one");
 });
 
+test("whether there is a task is told once none is being made", async () => {
+  const table = new TaskTable();
+  assert.equal(await table.findOnceMade("blue", "one"), undefined);
+  await table.reserve("blue", "one");
+  const made = table.findOnceMade("blue", "one");
+  await assert.rejects(table.findOnceMade("blue", "one", AbortSignal.abort(new Error("given up"))), /given up/);
+  table.add(blue);
+  assert.equal(await made, blue);
+  await table.reserve("blue", "two");
+  const failed = table.findOnceMade("blue", "two");
+  table.release("blue", "two");
+  assert.equal(await failed, undefined);
+  await assert.rejects(table.reserve("blue", "three", AbortSignal.abort(new Error("given up"))), /given up/);
+  assert.equal(await table.findOnceMade("blue", "three"), undefined);
+});
+
 test("a task does not remove another that has taken its place", () => {
   const table = new TaskTable();
   const successor = { ...blue };

@@ -12,12 +12,26 @@ export interface Named {
  */
 export class TaskTable<T extends Named> {
   readonly #tasks = new Map<string, T>();
-  readonly #reserved = new Set<string>();
+  readonly #reserved = new Map<string, PromiseWithResolvers<void>>();
   readonly #settling = new Map<string, Promise<void>>();
 
   /** The task, or undefined. */
   find(namespace: string, id: string): T | undefined {
     return this.#tasks.get(keyOf(namespace, id));
+  }
+
+  /**
+   * The task, or undefined. While one is made nobody knows which, so that is waited for.
+   *
+   * @param signal - Ends the waiting.
+   * @throws The reason of the signal.
+   */
+  async findOnceMade(namespace: string, id: string, signal?: AbortSignal): Promise<T | undefined> {
+    const key = keyOf(namespace, id);
+    for (let making = this.#reserved.get(key); making !== undefined; making = this.#reserved.get(key)) {
+      await settledOrAborted(making.promise, signal);
+    }
+    return this.#tasks.get(key);
   }
 
   /** The tasks of a namespace, oldest first. */
@@ -39,25 +53,27 @@ export class TaskTable<T extends Named> {
    */
   async reserve(namespace: string, id: string, signal?: AbortSignal): Promise<void> {
     const key = keyOf(namespace, id);
+    signal?.throwIfAborted();
     for (let settling = this.#settling.get(key); settling !== undefined; settling = this.#settling.get(key)) {
       await settledOrAborted(settling, signal);
     }
     if (this.#tasks.has(key) || this.#reserved.has(key)) {
       throw failure(ErrorKind.AlreadyExists, `task ${id}`);
     }
-    this.#reserved.add(key);
+    this.#reserved.set(key, Promise.withResolvers());
   }
 
   /** Frees a reserved id. */
   release(namespace: string, id: string): void {
-    this.#reserved.delete(keyOf(namespace, id));
+    const key = keyOf(namespace, id);
+    this.#reserved.get(key)?.resolve();
+    this.#reserved.delete(key);
   }
 
   /** Puts a task in. */
   add(task: T): void {
-    const key = keyOf(task.namespace, task.id);
-    this.#reserved.delete(key);
-    this.#tasks.set(key, task);
+    this.release(task.namespace, task.id);
+    this.#tasks.set(keyOf(task.namespace, task.id), task);
   }
 
   /** Takes a task out, unless another has taken its place; tells whether it was there. */

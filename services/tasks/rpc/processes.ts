@@ -23,10 +23,10 @@ export class Processes {
     this.#records = records;
   }
 
-  /** The task of a container. @throws `not_found`: the container, or its task. */
+  /** The task of a container, once it is made where that is under way. @throws `not_found`: the container, or its task. */
   async task(call: Call, id: string): Promise<Task> {
     const namespace = requireNamespace(call);
-    const task = this.#table.find(namespace, id);
+    const task = this.#table.find(namespace, id) ?? (await this.#table.findOnceMade(namespace, id, call.signal));
     if (task === undefined) {
       const container = await this.#records.getContainer(namespace, id);
       throw new FlotillaError(ErrorKind.NotFound, `task ${container.id} not found`);

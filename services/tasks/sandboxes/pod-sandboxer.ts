@@ -89,8 +89,8 @@ export class PodSandboxer implements Sandboxer {
     try {
       await task?.supervisor.call(method.start, { id }, { signal });
     } catch (error) {
-      // What is left of it is the caller's to shut down.
-      await this.#end(call).catch(() => undefined);
+      // Also where the caller is gone. What is left of it then is to be shut down.
+      await this.#end({ ...call, signal: AbortSignal.timeout(endMsMax) }).catch(() => undefined);
       throw wrapFailure(error, `failed to start sandbox container task "${id}"`);
     }
     const endpoint = task === undefined ? {} : { address: task.supervisor.address, version: task.supervisor.version };
@@ -106,7 +106,7 @@ export class PodSandboxer implements Sandboxer {
   }
 
   async wait(call: SandboxCall): Promise<SandboxEnd> {
-    const task = this.#task(call);
+    const task = await this.#taskOnceMade(call);
     if (task === undefined) {
       throw failure(ErrorKind.NotFound, `failed to get exit channel. "${call.id}"`);
     }
@@ -122,7 +122,7 @@ export class PodSandboxer implements Sandboxer {
         : error;
     });
     const common = { sandboxId: call.id, createdAt: timestampOrZero(createdAt), extra: {} };
-    const task = this.#task(call);
+    const task = await this.#taskOnceMade(call);
     if (task === undefined) {
       return { ...common, state: stateName.notReady, exitedAt: timestampOrZero(undefined) };
     }
@@ -147,7 +147,7 @@ export class PodSandboxer implements Sandboxer {
   }
 
   async metrics(call: SandboxCall): Promise<MessageInitShape<typeof MetricSchema> | undefined> {
-    const task = this.#task(call);
+    const task = await this.#taskOnceMade(call);
     if (task === undefined) {
       throw failure(ErrorKind.NotFound, `unable to find sandbox "${call.id}"`);
     }
@@ -163,9 +163,14 @@ export class PodSandboxer implements Sandboxer {
     return this.#parts.table.find(namespace, id);
   }
 
+  /** The task, once it is made where that is under way: whoever is told that there is none may take the records away. */
+  #taskOnceMade({ namespace, id, signal }: SandboxCall): Promise<Task | undefined> {
+    return this.#parts.table.findOnceMade(namespace, id, signal);
+  }
+
   /** Kills the pause container if it runs, waits until it has ended, and deletes its task. */
   async #end(call: SandboxCall): Promise<void> {
-    const task = this.#task(call);
+    const task = await this.#taskOnceMade(call);
     if (task === undefined) {
       return;
     }

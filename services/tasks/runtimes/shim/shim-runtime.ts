@@ -46,17 +46,7 @@ export class ShimRuntime implements Runtime {
     });
     try {
       wanted.signal.throwIfAborted();
-      const { pid } = await shim.callOrDowngrade(
-        Task.method.create,
-        {
-          ...wanted.request,
-          id: bundle.id,
-          bundle: bundle.path,
-          ...(wanted.options === undefined ? {} : { options: wanted.options }),
-        },
-        { signal: wanted.signal },
-      );
-      return { task: shim, pid };
+      return { task: shim, pid: await this.#create(bundle, shim, wanted) };
     } catch (error) {
       await this.#abandon(bundle, shim, wanted.sandbox !== undefined);
       throw wrapFailure(error, "failed to create shim task");
@@ -174,6 +164,31 @@ export class ShimRuntime implements Runtime {
       endpoint = { version: sandbox.version, protocol, address };
     }
     return endpoint.version >= sandboxVersion ? endpoint : undefined;
+  }
+
+  /**
+   * Has a shim create the container. Whoever gives that up waits until the shim is done, bounded: it goes on, and what it made after it was asked to
+   * delete it would stay.
+   */
+  async #create(bundle: Bundle, shim: Shim, { request, options, signal }: TaskCreation): Promise<number> {
+    const late = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const giveUp = (): void => {
+      timer = setTimeout(() => late.abort(signal.reason), this.#options.timeouts.cleanupMs);
+    };
+    signal.addEventListener("abort", giveUp, { once: true });
+    try {
+      const { pid } = await shim.callOrDowngrade(
+        Task.method.create,
+        { ...request, id: bundle.id, bundle: bundle.path, ...(options === undefined ? {} : { options }) },
+        { signal: late.signal },
+      );
+      signal.throwIfAborted();
+      return pid;
+    } finally {
+      signal.removeEventListener("abort", giveUp);
+      clearTimeout(timer);
+    }
   }
 
   /** Ends what a failed creation has left, in the order of containerd. */
