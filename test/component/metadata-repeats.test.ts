@@ -53,6 +53,9 @@ const prepare = ({ client, namespace }: Caller) =>
   client(SnapshotIndex).prepareSnapshot({ namespace, snapshotter, key: "k", kind: SnapshotKind.ACTIVE });
 const addMount = ({ client, namespace }: Caller) => client(MountIndex).addMount({ namespace, name: "m" });
 
+/** What nothing refers to would not last until its call is made again. */
+const withoutCollector = `[plugins."io.containerd.gc.v1.scheduler"]\n  startup_delay = "1h"\n`;
+
 interface ChangingCall {
   /** Makes what has to be there. */
   readonly before?: (caller: Caller) => Promise<unknown>;
@@ -149,7 +152,7 @@ test(
   "calls whose process dies after the change and before the answer succeed, and change nothing twice",
   bounded,
   async (context) => {
-    const process = await MetadataProcess.start(context);
+    const process = await MetadataProcess.start(context, { config: withoutCollector });
     await process.loadSnapshotters(snapshotter);
     const { neighbours } = process;
     const socketPath = privateSocketOf(`${process.directory}/state`, "metadata");
