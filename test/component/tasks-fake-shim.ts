@@ -97,6 +97,13 @@ async function serve(): Promise<void> {
       requireTask(id);
       return { id, pid: process.pid, status: Status.STOPPED };
     },
+    kill: ({ id }) => {
+      if (behaviour.createMs !== undefined) {
+        note({ action: "killed", id });
+      }
+      requireTask(id);
+      return {};
+    },
     delete: ({ id }) => {
       requireTask(id);
       tasks.delete(id);

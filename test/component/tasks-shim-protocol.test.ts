@@ -15,7 +15,7 @@ import { lacksContainers, packAny, TasksRig } from "./tasks-rig.ts";
 const fakeShim = fileURLToPath(new URL("./tasks-fake-shim.ts", import.meta.url));
 
 interface DiaryEntry {
-  readonly action: "start" | "creating" | "created" | "deleted" | "delete" | "shutdown";
+  readonly action: "start" | "creating" | "created" | "killed" | "deleted" | "delete" | "shutdown";
   readonly args: readonly string[];
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
@@ -151,7 +151,7 @@ describe("shims", { skip: lacksContainers }, () => {
     assert.equal(existsSync(rig.bundlePath("slow")), false);
     assert.deepEqual(
       (await diary()).map(({ action }) => action),
-      ["start", "creating", "created", "deleted", "shutdown", "delete"],
+      ["start", "creating", "created", "killed", "deleted", "shutdown", "delete"],
     );
   });
 
@@ -266,6 +266,24 @@ describe("shims", { skip: lacksContainers }, () => {
       (await diary()).map(({ action }) => action),
       ["start", "shutdown"],
       "nobody cleaned up after a shim that lived",
+    );
+  });
+
+  test("after a shim that dies its program clears up for each container that it served", async () => {
+    const diary = await addFake(rig, "crowd", {});
+    const { pid } = await rig.tasks.create({ containerId: "crowd" }, rig.headers);
+    rig.addSandbox("crowd");
+    rig.addContainer("guest", { args: ["true"], sandbox: "crowd" });
+    await rig.tasks.create({ containerId: "guest" }, rig.headers);
+    process.kill(pid, "SIGKILL");
+    await until(
+      () => !existsSync(rig.bundlePath("crowd")) && !existsSync(rig.bundlePath("guest")),
+      () => "not in time: the bundles are gone",
+      20_000,
+    );
+    assert.deepEqual(
+      (await diary()).map(({ action }) => action),
+      ["start", "delete", "delete"],
     );
   });
 

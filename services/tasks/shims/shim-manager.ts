@@ -80,8 +80,17 @@ export class ShimManager {
     }
   }
 
-  /** Connects to a shim that serves another bundle, and keeps in this bundle where it listens. */
-  async join(bundle: Bundle, endpoint: ShimEndpoint): Promise<Shim> {
+  /**
+   * Connects to a shim that serves another bundle, and keeps in this bundle where it listens, and the path of its program, which clears up after
+   * this bundle as well should the shim die.
+   *
+   * @param owner - The bundle for which it was started, if it is one of ours.
+   */
+  async join(bundle: Bundle, owner: Bundle, endpoint: ShimEndpoint): Promise<Shim> {
+    const binary = await readBinaryPath(owner);
+    if (binary !== undefined) {
+      writeFileSync(`${bundle.path}/${binaryFileName}`, binary, { mode: 0o600 });
+    }
     writeEndpoint(bundle, endpoint);
     return this.#connect(bundle, endpoint, { timeoutMs: connectTimeoutMs });
   }

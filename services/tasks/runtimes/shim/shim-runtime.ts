@@ -22,6 +22,7 @@ export interface ShimRuntimeOptions {
 }
 
 const sandboxFileName = "sandbox";
+const killSignal = 9;
 /** A runtime of which it is known that it mounts nothing in a way of its own. */
 const defaultRuntime = "io.containerd.runc.v2";
 /** What a shim says that it mounts. @source containerd v2.3.4 core/runtime/v2/task_manager.go `allowedMounts` */
@@ -121,7 +122,7 @@ export class ShimRuntime implements Runtime {
     const joined = wanted.sandbox === undefined ? undefined : await this.#sandboxEndpoint(bundle, wanted.sandbox);
     if (wanted.sandbox !== undefined && joined !== undefined) {
       await writeFile(`${bundle.path}/${sandboxFileName}`, wanted.sandbox.sandboxId, { mode: 0o600 });
-      return shims.join(bundle, joined);
+      return shims.join(bundle, bundleOf(wanted.sandbox, bundle), joined);
     }
     const binary = await shims.resolve(wanted.runtime);
     if (wanted.spec !== undefined && usesMappedMounts(wanted.spec)) {
@@ -148,8 +149,7 @@ export class ShimRuntime implements Runtime {
     validateIdentifier(sandbox.sandboxId);
     let endpoint: ShimEndpoint | undefined;
     if (sandbox.address === "") {
-      const path = `${dirname(bundle.path)}/${sandbox.sandboxId}`;
-      endpoint = await this.#options.shims.endpointOf({ ...bundle, id: sandbox.sandboxId, path });
+      endpoint = await this.#options.shims.endpointOf(bundleOf(sandbox, bundle));
       if (endpoint === undefined) {
         throw new FlotillaError(ErrorKind.NotFound, `can't find shim for sandbox ${sandbox.sandboxId}: not found`);
       }
@@ -193,8 +193,11 @@ export class ShimRuntime implements Runtime {
 
   /** Ends what a failed creation has left, in the order of containerd. */
   async #abandon(bundle: Bundle, shim: Shim, isSandboxed: boolean): Promise<void> {
-    const { cleanupMs } = this.#options.timeouts;
-    await shim.call(Task.method.delete, { id: bundle.id }, { timeoutMs: cleanupMs }).catch(() => undefined);
+    const { cleanupMs: timeoutMs } = this.#options.timeouts;
+    const { id } = bundle;
+    // Shims since 2.0 wait until nobody writes to the pipes any more before they delete what has not ended.
+    await shim.call(Task.method.kill, { id, signal: killSignal, all: true }, { timeoutMs }).catch(() => undefined);
+    await shim.call(Task.method.delete, { id }, { timeoutMs }).catch(() => undefined);
     if (isSandboxed && shim.version >= sandboxVersion) {
       shim.letGo();
       return;
@@ -215,4 +218,14 @@ export class ShimRuntime implements Runtime {
       return false;
     }
   }
+}
+
+/** The bundle of a sandbox, beside that of one of its containers. */
+function bundleOf({ sandboxId }: SandboxSupervisor, member: Bundle): Bundle {
+  return {
+    ...member,
+    id: sandboxId,
+    path: `${dirname(member.path)}/${sandboxId}`,
+    workPath: `${dirname(member.workPath)}/${sandboxId}`,
+  };
 }
