@@ -19,6 +19,8 @@ const atATime = Number(process.env["FLOTILLA_TEST_PODS_AT_A_TIME"] ?? 4);
 const killed = ["cri", "tasks", "metadata", "snapshots", "content", "events", "gateway", "shim"] as const;
 const podMsMax = 120_000;
 const killPauseMsMax = 1_500;
+/** There are more pods than asked for on a machine that is through with them before so many processes are killed. */
+const killsMin = 4;
 const endMsMax = 30_000;
 /** Of a container whose shim was killed, */
 const killedCode = 137;
@@ -47,13 +49,14 @@ test("pods come, end as they are asked to and go while processes are killed, and
   const done = new AbortController();
   const load: Load = { rig, murdered: new Set(), deaths: [], ids: new Set(), done: done.signal };
   const killing = killAtRandom(load, random);
-  const numbers = Array.from({ length: pods }, (_, index) => index);
+  let seen = 0;
   let attempts = 0;
   try {
     await Promise.all(
       Array.from({ length: atATime }, async () => {
-        for (let number = numbers.shift(); number !== undefined; number = numbers.shift()) {
-          const tries = await seeThrough(load, number);
+        while (seen < pods || load.deaths.length < killsMin) {
+          seen += 1;
+          const tries = await seeThrough(load, seen);
           attempts += tries;
         }
       }),
@@ -64,8 +67,7 @@ test("pods come, end as they are asked to and go while processes are killed, and
     await killing;
   }
   const { deaths } = load;
-  t.diagnostic(`${pods} pods took ${attempts} attempts under ${deaths.length} kills: ${deaths.join(" ")}`);
-  assert.ok(deaths.length > 3);
+  t.diagnostic(`${seen} pods took ${attempts} attempts under ${deaths.length} kills: ${deaths.join(" ")}`);
   await until(
     async () => Object.values(await leftovers(load)).every((list) => list.length === 0),
     () => "something of the pods is left",
