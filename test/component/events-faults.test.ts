@@ -230,6 +230,7 @@ describe("bounds of the events process", () => {
     const reader = new EventReader(await bus.subscribe({ kind: "now" }, stop.signal));
     await bus.append([eventNamed("seen")]);
     assert.deepEqual(await reader.topics(1), ["/suite/seen"]);
+    const { start: position } = await bus.subscribe({ kind: "now" }, stop.signal);
     for (let number = 0; number < 40; number++) {
       await bus.append([eventNamed(`n${number}`, Buffer.alloc(1024 * 1024))]);
     }
@@ -237,6 +238,8 @@ describe("bounds of the events process", () => {
       kind: ErrorKind.DataLoss,
       message: /^events 2 to \d+ are no longer kept: data loss$/,
     });
+    const again = new EventReader(await bus.subscribe({ kind: "position", position }, stop.signal));
+    await assert.rejects(again.next(), { kind: ErrorKind.DataLoss, message: /^events 2 to/ });
     const kept = new EventReader(await bus.subscribe({ kind: "sequence", sequence: 1 }, stop.signal));
     const first = (await kept.next()).sequence;
     assert.ok(first > 2);

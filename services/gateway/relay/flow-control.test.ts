@@ -234,3 +234,28 @@ test("a piece of a longer frame goes on as a frame of its own, without the end",
     [100, 200],
   );
 });
+
+test("what waits of a source that is gone gives no credit to the next, and what is skipped gives all", () => {
+  const first = new Ends(0);
+  const direction = new Direction(1, { passesCreditAtOnce: true });
+  direction.source = first.source;
+  direction.sink = first;
+  direction.sendWindowBytes = 1_000;
+  direction.receiveWindowBytes = 1_000;
+  direction.pass(Buffer.alloc(500), 0, 500, -1, 0, false);
+  direction.orphan();
+  const next = new Ends(0);
+  direction.source = next.source;
+  direction.receiveWindowBytes = 1_000;
+  direction.skip(600);
+  assert.equal(next.returnedBytes, 600);
+  assert.equal(direction.receiveWindowBytes, 500, "the receiver has room for 500 more");
+  assert.equal(next.sender.creditBytes, 100);
+  direction.pass(Buffer.alloc(70), 0, 70, -1, 0, false);
+  first.sendWindowBytes = 550;
+  direction.flow();
+  assert.equal(next.returnedBytes, 650);
+  assert.equal(first.returnedBytes, 0);
+  direction.discard();
+  assert.equal(next.returnedBytes, 670);
+});

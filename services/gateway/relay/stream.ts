@@ -209,18 +209,9 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
   /** The process says that what it sends next begins at a point of its own. It can, since the call has no side effects. */
   passPoint(point: string): void {
     if (this.#isHarmless && this.#kept !== undefined) {
-      this.resumption ??= new Resumption();
+      this.resumption ??= new Resumption(this.down);
       this.resumption.pass(point);
     }
-  }
-
-  /** Takes bytes of the response. @returns How many of them the client has got from a process before. */
-  skipKnown(sizeBytes: number): number {
-    const knownBytes = this.resumption?.takeBytes(sizeBytes) ?? 0;
-    if (knownBytes > 0) {
-      this.down.skip(knownBytes);
-    }
-    return knownBytes;
   }
 
   /** The process can't go on with the response of the one before it, whose head the client has. */

@@ -237,7 +237,7 @@ export class UpstreamConnection extends Http2Connection implements StreamCarrier
       this.returnCredit(end - start, undefined);
     } else {
       const { down } = stream;
-      const knownBytes = stream.skipKnown(end - start);
+      const knownBytes = stream.resumption?.takeBytes(end - start) ?? 0;
       if (knownBytes > 0 && start + knownBytes === end && !isLast) {
         return;
       }
