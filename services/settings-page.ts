@@ -21,8 +21,8 @@ export function settingsPage(): string {
       plugins: allPlugins.filter((plugin) => !criPlugins.includes(plugin)),
     },
     {
-      heading: "Plugins that nothing carries yet",
-      text: "Read, migrated and printed, so that a configuration of containerd stays whole; nothing else comes of them.",
+      heading: "Plugins of Kubernetes",
+      text: "What the process `cri` reads, which is not started where they are disabled. What is set and has no effect is told of in the log at the start.",
       plugins: criPlugins,
     },
   ];
