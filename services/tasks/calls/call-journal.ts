@@ -48,8 +48,8 @@ export class CallJournal {
     if (this.#sizeBytes > fileBytesMax) {
       this.#beginFile();
     }
-    this.#underWay.set(id, undefined);
     this.#write([Mark.Begun, id]);
+    this.#underWay.set(id, undefined);
   }
 
   /** Writes down what has to be known of a call that is under way when it is made again. */
@@ -106,9 +106,10 @@ export class CallJournal {
   }
 
   #beginFile(): void {
-    closeSync(this.#file);
     renameSync(this.#path, `${this.#path}.1`);
-    this.#file = openSync(this.#path, "a", 0o600);
+    const file = openSync(this.#path, "a", 0o600);
+    closeSync(this.#file);
+    this.#file = file;
     this.#sizeBytes = 0;
     this.#write([Mark.Since, String(Date.now())]);
     for (const [id, note] of this.#underWay) {

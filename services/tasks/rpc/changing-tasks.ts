@@ -135,8 +135,11 @@ export function changingTasks({ table, lifecycle, records, blobs, processes, cha
       if (made !== undefined) {
         return { containerId, pid: (await stateOf({ containerId }, call)).pid };
       }
-      // A shim may have been started for it, and have opened the pipes of the client.
-      using writers = attempt.noted === undefined ? undefined : keepWriters(request.stdout, request.stderr);
+      using resources = new DisposableStack();
+      if (attempt.noted !== undefined) {
+        // A shim may have been started for it, and have opened the pipes of the client.
+        resources.use(keepWriters(request.stdout, request.stderr));
+      }
       const pid = await createTask(
         { lifecycle, records, blobs },
         {
@@ -146,7 +149,6 @@ export function changingTasks({ table, lifecycle, records, blobs, processes, cha
           onMade: async (bundle) => attempt.note(await incarnationOf(bundle)),
         },
       );
-      writers?.[Symbol.dispose]();
       return { containerId, pid };
     }),
     start: changes.once(served.start, ofProcess, async (process, call, { mayBeDone }) => ({
