@@ -7,7 +7,7 @@ import { needsMountManager } from "#containerd/managed-mounts.ts";
 import { Mounts } from "#gen/containerd/services/mounts/v1/mounts_pb.ts";
 import type { MountSchema } from "#gen/containerd/types/mount_pb.ts";
 import { Activations } from "#gen/flotilla/mounts/v1/activations_pb.ts";
-import { unmountRecursive } from "#linux/mount.ts";
+import { unmountRecursive } from "#linux/unmount.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import type { Bundle } from "./shims/bundles.ts";

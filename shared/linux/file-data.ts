@@ -1,6 +1,6 @@
 import { readSync, writeSync } from "node:fs";
 import { setSize, succeed } from "./file.ts";
-import { Errno, lastErrno, nativeFunction } from "./libc.ts";
+import { Errno, nativeFunction, outcome } from "./libc.ts";
 
 /** @source asm-generic/errno-base.h `ENXIO`: there is no more data */
 const noData = 6;
@@ -20,10 +20,6 @@ const seekCall = nativeFunction("int64_t lseek(int descriptor, int64_t offset, i
 const copyCall = nativeFunction(
   "long copy_file_range(int from, void *fromOffset, int to, void *toOffset, size_t size, unsigned int flags)",
 );
-
-function outcome(result: number): number {
-  return result === -1 ? -lastErrno() : result;
-}
 
 /**
  * Copies the content of an open file into an open empty one, both regular. Blocks are shared where the file system can; holes stay

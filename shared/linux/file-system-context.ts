@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from "node:fs";
-import { closeFile, OpenFlag, succeed } from "./file.ts";
-import { lastErrno, nativeFunction, SystemError } from "./libc.ts";
+import { closeFile, OpenFlag } from "./file.ts";
+import { checked, lastErrno, nativeFunction, SystemError } from "./libc.ts";
 import { MountFlag } from "./mount-options.ts";
 
 /** Numbers of the calls, the same on every architecture. @source asm-generic/unistd.h */
@@ -55,7 +55,10 @@ export interface NewFileSystem {
  */
 export function mountByOptions({ type, source, flags, data }: NewFileSystem, target: string): void {
   using files = new DisposableStack();
-  const context = files.adopt(call(fsopenCall(callNumber.fsopen, type, closeOnExec), `fsopen ${type}`), closeFile);
+  const context = files.adopt(
+    checked(fsopenCall(callNumber.fsopen, type, closeOnExec), () => `fsopen ${type}`),
+    closeFile,
+  );
   const set = (kind: number, key: string | null, value: string | null): void => {
     const result = fsconfigCall(callNumber.fsconfig, context, kind, key, value, 0);
     if (result < 0) {
@@ -88,14 +91,10 @@ export function mountByOptions({ type, source, flags, data }: NewFileSystem, tar
   set(command.create, null, null);
   const attribute = attributes.reduce((sum, [flag, bit]) => ((flags & flag) === 0 ? sum : sum | bit), 0);
   const mounted = files.adopt(
-    call(fsmountCall(callNumber.fsmount, context, closeOnExec, attribute), `fsmount ${type}`),
+    checked(fsmountCall(callNumber.fsmount, context, closeOnExec, attribute), () => `fsmount ${type}`),
     closeFile,
   );
-  call(moveMountCall(callNumber.moveMount, mounted, "", -1, target, moveEmptyPath), `move_mount ${target}`);
-}
-
-function call(result: number, context: string): number {
-  return succeed(result === -1 ? -lastErrno() : result, () => context);
+  checked(moveMountCall(callNumber.moveMount, mounted, "", -1, target, moveEmptyPath), () => `move_mount ${target}`);
 }
 
 /** What the kernel noted of a context, one message at a read. @source fsopen(2), "Message retrieval interface" */

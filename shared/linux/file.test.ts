@@ -15,7 +15,6 @@ import test, { type TestContext } from "node:test";
 import { asByteString, fromByteString, toByteString } from "./bytes.ts";
 import { listDirectory, removeTreeAt } from "./directory.ts";
 import {
-  changeModeAt,
   closeFile,
   deviceNumber,
   makeDirectoryAt,
@@ -26,11 +25,11 @@ import {
   openResolved,
   Resolve,
   readSymlinkAt,
-  setTimesAt,
   succeed,
   workingDirectory,
   writeFully,
 } from "./file.ts";
+import { changeModeAt, setTimesAt } from "./inode.ts";
 import { errnoText, SystemError } from "./libc.ts";
 import { FileType, findStatusAt, typeOf } from "./stat.ts";
 import { findAttributeAt, listAttributesAt, setAttributeAt } from "./xattr.ts";

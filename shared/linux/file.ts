@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import type { ByteString } from "./bytes.ts";
-import { backgroundFunction, Errno, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+import { backgroundFunction, Errno, nativeFunction, outcome, SystemError } from "./libc.ts";
+import { pathBytesMax, placePath } from "./path-memory.ts";
 
 /**
  * Calls on files by a descriptor of their directory and a name, as in openat(2).
@@ -37,28 +38,10 @@ export const Resolve = {
   InRoot: 0x10,
 } as const;
 
-/** Longest path that a call takes, its final NUL included. @source linux/limits.h `PATH_MAX` */
-export const pathBytesMax = 4096;
-
-const noFollow = 0x100;
 const removeDirectory = 0x200;
 
 const firstPath = Buffer.alloc(pathBytesMax);
 const secondPath = Buffer.alloc(pathBytesMax);
-
-/** Puts a name into memory for a call; false when it is longer than any path. */
-function placePath(memory: Buffer, path: ByteString): boolean {
-  if (path.length >= pathBytesMax) {
-    return false;
-  }
-  memory.write(path, 0, "latin1");
-  memory[path.length] = 0;
-  return true;
-}
-
-function outcome(result: number): number {
-  return result === -1 ? -lastErrno() : result;
-}
 
 /**
  * Gives back the result of a call of this module, or throws the error that it means.
@@ -234,75 +217,6 @@ export function readSymlinkAt(directory: number, name: ByteString): ByteString {
     0,
     succeed(length, () => `readlink ${name}`),
   ) as ByteString;
-}
-
-const fchownCall = nativeFunction("int fchown(int descriptor, uint32_t user, uint32_t group)");
-
-/** Sets owner and group of an open file. This clears its setuid and setgid bits. */
-export function changeOwner(descriptor: number, user: number, group: number): number {
-  return outcome(fchownCall(descriptor, user >>> 0, group >>> 0));
-}
-
-const fchownatCall = nativeFunction(
-  "int fchownat(int directory, const void *path, uint32_t user, uint32_t group, int flags)",
-);
-
-/** Sets owner and group of a file, or of a symbolic link itself. */
-export function changeOwnerAt(directory: number, name: ByteString, user: number, group: number): number {
-  return placePath(firstPath, name)
-    ? outcome(fchownatCall(directory, firstPath, user >>> 0, group >>> 0, noFollow))
-    : -Errno.NameTooLong;
-}
-
-const fchmodCall = nativeFunction("int fchmod(int descriptor, uint32_t mode)");
-
-/** Sets the permission bits of an open file. */
-export function changeMode(descriptor: number, mode: number): number {
-  return outcome(fchmodCall(descriptor, mode));
-}
-
-const fchmodatCall = nativeFunction("int fchmodat(int directory, const void *path, uint32_t mode, int flags)");
-
-/** Sets the permission bits of a file. A symbolic link has none: `-EOPNOTSUPP`. @source fchmodat(3) */
-export function changeModeAt(directory: number, name: ByteString, mode: number): number {
-  return placePath(firstPath, name) ? outcome(fchmodatCall(directory, firstPath, mode, noFollow)) : -Errno.NameTooLong;
-}
-
-/** A point in time, before 1970 with negative seconds. */
-export interface FileTime {
-  /** Whole seconds since 1970, rounded down. */
-  readonly seconds: number;
-  /** 0 to 999,999,999. */
-  readonly nanoseconds: number;
-}
-
-const utimensatCall = nativeFunction("int utimensat(int directory, const void *path, const void *times, int flags)");
-const futimensCall = nativeFunction("int futimens(int descriptor, const void *times)");
-const timeSpecs = Buffer.alloc(32);
-
-function placeTimes(accessed: FileTime, modified: FileTime): void {
-  placeTime(accessed, 0);
-  placeTime(modified, 16);
-}
-
-function placeTime({ seconds, nanoseconds }: FileTime, offset: number): void {
-  timeSpecs.writeInt32LE(seconds | 0, offset);
-  timeSpecs.writeInt32LE(Math.floor(seconds / 0x1_0000_0000), offset + 4);
-  timeSpecs.writeInt32LE(nanoseconds, offset + 8);
-}
-
-/** Sets the times of an open file. */
-export function setTimes(descriptor: number, accessed: FileTime, modified: FileTime): number {
-  placeTimes(accessed, modified);
-  return outcome(futimensCall(descriptor, timeSpecs));
-}
-
-/** Sets the times of a file, or of a symbolic link itself. */
-export function setTimesAt(directory: number, name: ByteString, accessed: FileTime, modified: FileTime): number {
-  placeTimes(accessed, modified);
-  return placePath(firstPath, name)
-    ? outcome(utimensatCall(directory, firstPath, timeSpecs, noFollow))
-    : -Errno.NameTooLong;
 }
 
 const syncCall = backgroundFunction("void sync(void)");

@@ -1,16 +1,7 @@
 import { type ByteString, toByteString } from "./bytes.ts";
 import { listDirectory } from "./directory.ts";
-import {
-  changeOwner,
-  changeOwnerAt,
-  closeFile,
-  OpenFlag,
-  openAt,
-  openResolved,
-  Resolve,
-  succeed,
-  workingDirectory,
-} from "./file.ts";
+import { closeFile, OpenFlag, openAt, openResolved, Resolve, succeed, workingDirectory } from "./file.ts";
+import { changeOwner, changeOwnerAt } from "./inode.ts";
 import { Errno, SystemError } from "./libc.ts";
 import { type FileStatus, FileType, findStatusAt, typeOf } from "./stat.ts";
 

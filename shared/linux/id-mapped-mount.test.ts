@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import test, { type TestContext } from "node:test";
-import { mountAll, mountPointsBelow, unmountAll, unmountRecursive } from "./mount.ts";
+import { mountAll } from "./mount.ts";
+import { mountPointsBelow, unmountAll, unmountRecursive } from "./unmount.ts";
 
 const skip = process.geteuid?.() !== 0 && "mounts need root";
 const mapping = ["uidmap=0:100000:1000,1000:200000:1", "gidmap=0:300000:1000"];

@@ -1,7 +1,7 @@
 import { mkdtemp, rmdir } from "node:fs/promises";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { closeFile, succeed } from "./file.ts";
-import { lastErrno, nativeFunction } from "./libc.ts";
+import { closeFile } from "./file.ts";
+import { checked, nativeFunction } from "./libc.ts";
 
 /** Numbers of the calls, the same on every architecture. @source asm-generic/unistd.h */
 const callNumber = { openTree: 428, moveMount: 429, mountSetattr: 442 } as const;
@@ -36,20 +36,20 @@ export function mountWithIds(
 ): void {
   using trees = new DisposableStack();
   const tree = trees.adopt(
-    call(openTreeCall(callNumber.openTree, -1, source, openTreeFlags), `unable to open tree for ${target}`),
+    checked(openTreeCall(callNumber.openTree, -1, source, openTreeFlags), () => `unable to open tree for ${target}`),
     closeFile,
   );
   const attributes = Buffer.alloc(attributesBytes);
   attributes.writeBigUInt64LE(attribute.idMap | (readOnly ? attribute.readOnly : 0n), 0);
   attributes.writeBigUInt64LE(privatePropagation, 16);
   attributes.writeBigUInt64LE(BigInt(namespace), 24);
-  call(
+  checked(
     mountSetattrCall(callNumber.mountSetattr, tree, "", wholeTree, attributes, attributesBytes),
-    `unable to shift GID/UID or set mount attrs for ${target}`,
+    () => `unable to shift GID/UID or set mount attrs for ${target}`,
   );
-  call(
+  checked(
     moveMountCall(callNumber.moveMount, tree, "", -1, target, moveEmptyPath),
-    `unable to attach mount tree to ${target}`,
+    () => `unable to attach mount tree to ${target}`,
   );
 }
 
@@ -104,8 +104,4 @@ function commonDirectory(directories: readonly string[]): string {
     );
   }
   return common;
-}
-
-function call(result: number, context: string): number {
-  return succeed(result === -1 ? -lastErrno() : result, () => context);
 }

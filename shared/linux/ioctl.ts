@@ -1,4 +1,4 @@
-import { lastErrno, nativeFunction } from "./libc.ts";
+import { nativeFunction, outcome } from "./libc.ts";
 
 const callWithMemory = nativeFunction("int ioctl(int descriptor, unsigned long request, void *argument)");
 const callWithNumber = nativeFunction("int ioctl(int descriptor, unsigned long request, long argument)");
@@ -10,12 +10,10 @@ const callWithNumber = nativeFunction("int ioctl(int descriptor, unsigned long r
  * @source ioctl(2)
  */
 export function controlMemory(descriptor: number, request: number, memory: Uint8Array): number {
-  const result = callWithMemory(descriptor, request, memory);
-  return result === -1 ? -lastErrno() : result;
+  return outcome(callWithMemory(descriptor, request, memory));
 }
 
 /** The same with a number. */
 export function controlNumber(descriptor: number, request: number, argument: number): number {
-  const result = callWithNumber(descriptor, request, argument);
-  return result === -1 ? -lastErrno() : result;
+  return outcome(callWithNumber(descriptor, request, argument));
 }

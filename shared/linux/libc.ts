@@ -54,6 +54,11 @@ export function lastErrno(): number {
   return native().koffi.errno();
 }
 
+/** The result of a call, or the negated error number that it left when the result is -1. */
+export function outcome(result: number): number {
+  return result === -1 ? -lastErrno() : result;
+}
+
 /**
  * A system call that failed. Its class is `unknown`, as for every error of the system that containerd passes on, and its text
  * ends in the words that Go has for the error number.

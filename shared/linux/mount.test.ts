@@ -11,9 +11,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import test, { type TestContext } from "node:test";
-import { type Mount, mountAll, mountFileSystem, mountPointsBelow, unmountAll, unmountRecursive } from "./mount.ts";
+import { type Mount, mountAll, mountFileSystem } from "./mount.ts";
 import { readMountInfo } from "./mount-info.ts";
 import { cleanTemporaryMounts, withTemporaryMount } from "./temporary-mount.ts";
+import { mountPointsBelow, unmountAll, unmountRecursive } from "./unmount.ts";
 
 const tmpfs: Mount = { type: "tmpfs", source: "tmpfs", options: ["size=1m"] };
 

@@ -2,7 +2,7 @@ import { closeSync, constants, openSync, statfsSync } from "node:fs";
 import { open, rm } from "node:fs/promises";
 import { systemErrorCode } from "#base/errors.ts";
 import { checked, nativeFunction } from "./libc.ts";
-import { unmountAll } from "./mount.ts";
+import { unmountAll } from "./unmount.ts";
 
 /** @source linux/sched.h */
 const cloneNewNet = 0x40000000;

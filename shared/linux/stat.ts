@@ -1,6 +1,7 @@
 import type { ByteString } from "./bytes.ts";
-import { type FileTime, pathBytesMax } from "./file.ts";
+import type { FileTime } from "./inode.ts";
 import { Errno, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+import { pathBytesMax, placePath } from "./path-memory.ts";
 
 /** @source asm-generic/stat.h */
 export const FileType = {
@@ -53,11 +54,9 @@ const result = Buffer.alloc(256);
  * @source statx(2)
  */
 export function findStatusAt(directory: number, name: ByteString): FileStatus | undefined {
-  if (name.length >= pathBytesMax) {
+  if (!placePath(path, name)) {
     throw new SystemError(Errno.NameTooLong, `lstat ${name}`);
   }
-  path.write(name, 0, "latin1");
-  path[name.length] = 0;
   if (statxCall(directory, path, noFollow | emptyPath, basicStats, result) === -1) {
     const errno = lastErrno();
     if (errno === Errno.NoEntry) {

@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, readdir, rmdir } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
 import { toByteString } from "./bytes.ts";
 import { openInRoot } from "./file.ts";
-import { type Mount, mountAll, mountPointsBelow, unmountAll } from "./mount.ts";
+import { type Mount, mountAll } from "./mount.ts";
 import { withoutVolatile } from "./mount-options.ts";
+import { mountPointsBelow, unmountAll } from "./unmount.ts";
 
 /**
  * Mounts a list of mounts on a new directory for as long as a function runs.

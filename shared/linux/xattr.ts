@@ -1,6 +1,6 @@
 import { asByteString, type ByteString } from "./bytes.ts";
-import { pathBytesMax } from "./file.ts";
-import { Errno, lastErrno, nativeFunction, SystemError } from "./libc.ts";
+import { Errno, lastErrno, nativeFunction, outcome, SystemError } from "./libc.ts";
+import { pathBytesMax, placePath } from "./path-memory.ts";
 
 /** Longest value of an extended attribute. @source linux/limits.h `XATTR_SIZE_MAX` */
 const valueBytesMax = 65536;
@@ -17,11 +17,12 @@ let scratch: Buffer | undefined;
  */
 function place(directory: number, name: ByteString, key: ByteString): void {
   const full = name === "" ? `/proc/self/fd/${directory}/.` : `/proc/self/fd/${directory}/${name}`;
-  if (full.length >= pathBytesMax || key.length >= attribute.length) {
-    throw new SystemError(full.length >= pathBytesMax ? Errno.NameTooLong : outOfRange, `xattr ${key} of ${name}`);
+  if (!placePath(path, asByteString(full))) {
+    throw new SystemError(Errno.NameTooLong, `xattr ${key} of ${name}`);
   }
-  path.write(full, 0, "latin1");
-  path[full.length] = 0;
+  if (key.length >= attribute.length) {
+    throw new SystemError(outOfRange, `xattr ${key} of ${name}`);
+  }
   attribute.write(key, 0, "latin1");
   attribute[key.length] = 0;
 }
@@ -48,7 +49,7 @@ export function setAttributeAt(
   { create = false }: { readonly create?: boolean } = {},
 ): number {
   place(directory, name, key);
-  return lsetxattrCall(path, attribute, value, value.length, create ? createOnly : 0) === -1 ? -lastErrno() : 0;
+  return outcome(lsetxattrCall(path, attribute, value, value.length, create ? createOnly : 0));
 }
 
 const fsetxattrCall = nativeFunction(
@@ -58,7 +59,7 @@ const fsetxattrCall = nativeFunction(
 /** Sets an extended attribute of an open file. Answers 0 or the negated error number. */
 export function setAttribute(descriptor: number, key: ByteString, value: Uint8Array): number {
   place(descriptor, asByteString(""), key);
-  return fsetxattrCall(descriptor, attribute, value, value.length, 0) === -1 ? -lastErrno() : 0;
+  return outcome(fsetxattrCall(descriptor, attribute, value, value.length, 0));
 }
 
 const lgetxattrCall = nativeFunction("long lgetxattr(const void *path, const void *name, void *value, size_t size)");

@@ -1,5 +1,5 @@
 import { asByteString, type ByteString } from "#linux/bytes.ts";
-import type { FileTime } from "#linux/file.ts";
+import type { FileTime } from "#linux/inode.ts";
 import { attributePrefix } from "./tar-format.ts";
 import { invalidHeader, type RawHeader } from "./tar-header.ts";
 

@@ -1,5 +1,5 @@
 import type { ByteString } from "#linux/bytes.ts";
-import type { FileTime } from "#linux/file.ts";
+import type { FileTime } from "#linux/inode.ts";
 
 /** Size of the blocks that an archive consists of, in bytes. @source POSIX.1-2017 pax, "ustar Interchange Format" */
 export const blockBytes = 512;

@@ -1,6 +1,6 @@
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { asByteString, type ByteString } from "#linux/bytes.ts";
-import type { FileTime } from "#linux/file.ts";
+import type { FileTime } from "#linux/inode.ts";
 import { blockBytes } from "./tar-format.ts";
 
 /** The error for an archive that breaks the format. @source Go archive/tar common.go `ErrHeader` */

@@ -12,7 +12,7 @@ import { Content, WriteAction } from "#gen/containerd/services/content/v1/conten
 import { Diff } from "#gen/containerd/services/diff/v1/diff_pb.ts";
 import { MountSchema } from "#gen/containerd/types/mount_pb.ts";
 import { Blobs } from "#gen/flotilla/blobs/v1/blobs_pb.ts";
-import { mountPointsBelow } from "#linux/mount.ts";
+import { mountPointsBelow } from "#linux/unmount.ts";
 import { connectRpc } from "#wire/client.ts";
 import { bindService } from "#wire/handler.ts";
 import { clientHeaders, leaseOf, requireNamespace } from "#wire/headers.ts";

@@ -4,7 +4,7 @@ import test from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import * as fc from "fast-check";
 import { FlotillaError } from "#base/errors.ts";
-import { mountPointsBelow } from "#linux/mount.ts";
+import { mountPointsBelow } from "#linux/unmount.ts";
 import { blockBytes } from "#tar/tar-format.ts";
 import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { makeTemporaryDirectory, removeDirectory } from "../kit/temporary-directory.ts";

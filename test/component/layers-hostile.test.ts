@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import test, { type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
-import { mountPointsBelow } from "#linux/mount.ts";
+import { mountPointsBelow } from "#linux/unmount.ts";
 import { MemberType } from "#tar/tar-format.ts";
 import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";

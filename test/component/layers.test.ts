@@ -4,7 +4,8 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync }
 import test, { type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 import * as fc from "fast-check";
-import { mountAll, unmountAll } from "#linux/mount.ts";
+import { mountAll } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 import { describeTree, type Tree } from "../kit/tree.ts";

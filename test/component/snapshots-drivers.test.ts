@@ -1,7 +1,8 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { execa } from "execa";
 import { defaultTable } from "#config/plugin-tables.ts";
-import { mountAll, unmountAll } from "#linux/mount.ts";
+import { mountAll } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 import { blockfileDriver } from "../../services/snapshots/drivers/blockfile/driver.ts";
 import { btrfsDriver } from "../../services/snapshots/drivers/btrfs/driver.ts";
 import { devmapperDriver } from "../../services/snapshots/drivers/devmapper/driver.ts";

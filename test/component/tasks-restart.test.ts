@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, rm } from "node:fs/promises";
 import test from "node:test";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
-import { unmountRecursive } from "#linux/mount.ts";
+import { unmountRecursive } from "#linux/unmount.ts";
 import { until } from "../kit/processes.ts";
 import { lacksContainers, TasksRig } from "./tasks-rig.ts";
 

@@ -4,7 +4,8 @@ import test, { type TestContext } from "node:test";
 import { execa } from "execa";
 import { ErrorKind, isFailure, systemErrorCode } from "#base/errors.ts";
 import { PluginSettings } from "#config/settings.ts";
-import { mountAll, unmountAll } from "#linux/mount.ts";
+import { mountAll } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 import type {
   SnapshotDriver,
   SnapshotDriverDefinition,

@@ -15,7 +15,8 @@ import { Kind, Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import type { MountSchema } from "#gen/containerd/types/mount_pb.ts";
 import { makeFifo } from "#linux/fifo.ts";
-import { mountAll, mountPointsBelow, unmountAll } from "#linux/mount.ts";
+import { mountAll } from "#linux/mount.ts";
+import { mountPointsBelow, unmountAll } from "#linux/unmount.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { type Daemon, startFlotilla } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import test, { type TestContext } from "node:test";
-import { mountAll, unmountAll } from "#linux/mount.ts";
+import { mountAll } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { TreeThreads } from "../../services/snapshots/threads/tree-threads.ts";
 import { directory, file, hardLink, symlink } from "../component/layer-corpus/corpus-layer.ts";

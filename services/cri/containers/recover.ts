@@ -4,7 +4,7 @@ import { nsPerSecond, wallClock } from "#base/times.ts";
 import type { Container as RecordedContainer } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { type Process, Status } from "#gen/containerd/v1/types/task_pb.ts";
 import { ContainerState } from "#gen/runtime/v1/api_pb.ts";
-import { unmountRecursive } from "#linux/mount.ts";
+import { unmountRecursive } from "#linux/unmount.ts";
 import { openContainerIo, recoverContainerIo } from "../logs/container-io.ts";
 import { criCall } from "../peers.ts";
 import {

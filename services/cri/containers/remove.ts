@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { ContainerEventType, ContainerState } from "#gen/runtime/v1/api_pb.ts";
-import { unmountRecursive } from "#linux/mount.ts";
+import { unmountRecursive } from "#linux/unmount.ts";
 import { removeRoot } from "../images/prepare-root.ts";
 import { type Container, removeStatus } from "../store/container.ts";
 import type { ContainerParts } from "./container-parts.ts";

@@ -3,7 +3,7 @@ import { ErrorKind, errorMessage, isFailure, systemErrorCode } from "#base/error
 import { nanosecondsOf } from "#base/times.ts";
 import type { Container } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import type { Sandbox } from "#gen/containerd/types/sandbox_pb.ts";
-import { unmountRecursive } from "#linux/mount.ts";
+import { unmountRecursive } from "#linux/unmount.ts";
 import { criCall } from "../peers.ts";
 import type { Pod, PodState } from "../store/pod.ts";
 import {

@@ -2,8 +2,9 @@ import { access, copyFile, mkdir, rm, writeFile } from "node:fs/promises";
 import { hostname as machineName } from "node:os";
 import { ErrorKind, errorMessage, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { type DNSConfig, NamespaceMode, type PodSandboxConfig } from "#gen/runtime/v1/api_pb.ts";
-import { mountOne, unmountAll, unmountRecursive } from "#linux/mount.ts";
+import { mountOne } from "#linux/mount.ts";
 import { releaseNamespace } from "#linux/network-namespace.ts";
+import { unmountAll, unmountRecursive } from "#linux/unmount.ts";
 import type { Pod } from "../store/pod.ts";
 
 type Places = Pick<Pod, "directory" | "stateDirectory">;

@@ -1,6 +1,7 @@
 import { lstat, mkdir, rmdir } from "node:fs/promises";
 import { openWritingLoop } from "#linux/loop-device.ts";
-import { type Mount, mountAll, unmountAll } from "#linux/mount.ts";
+import { type Mount, mountAll } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 
 /** A file with the file system that an active snapshot is written in: `upper` and `work` of overlayfs lie in it. */
 export interface UpperImage {

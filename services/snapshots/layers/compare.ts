@@ -1,8 +1,9 @@
 import { joinPath } from "#linux/byte-path.ts";
 import { asByteString, type ByteString, toByteString } from "#linux/bytes.ts";
 import { listDirectory } from "#linux/directory.ts";
-import { closeFile, OpenFlag, openAt, pathBytesMax, readSymlinkAt, succeed, workingDirectory } from "#linux/file.ts";
+import { closeFile, OpenFlag, openAt, readSymlinkAt, succeed, workingDirectory } from "#linux/file.ts";
 import { Errno, SystemError } from "#linux/libc.ts";
+import { pathBytesMax } from "#linux/path-memory.ts";
 import { type FileStatus, FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { findAttributeAt, listAttributesAt } from "#linux/xattr.ts";
 import type { Change } from "./change.ts";

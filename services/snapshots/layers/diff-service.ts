@@ -3,7 +3,7 @@ import { type Any, AnySchema, type Timestamp } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { Diff } from "#gen/containerd/services/diff/v1/diff_pb.ts";
 import type { Mount as MountMessage } from "#gen/containerd/types/mount_pb.ts";
-import type { FileTime } from "#linux/file.ts";
+import type { FileTime } from "#linux/inode.ts";
 import type { Mount } from "#linux/mount.ts";
 import { bindService, type Call, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";

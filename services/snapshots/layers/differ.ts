@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import type { StreamProcessorConfig } from "#config/config.ts";
 import { type Labels, uncompressedLabel } from "#containerd/labels.ts";
-import type { FileTime } from "#linux/file.ts";
+import type { FileTime } from "#linux/inode.ts";
 import type { Mount } from "#linux/mount.ts";
 import { readOnlyMounts } from "#linux/mount-options.ts";
 import { withTemporaryMount } from "#linux/temporary-mount.ts";

@@ -2,7 +2,6 @@ import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { joinPath, splitPath } from "#linux/byte-path.ts";
 import { asByteString, type ByteString, fromByteString, toByteString } from "#linux/bytes.ts";
 import {
-  changeMode,
   closeFile,
   makeDirectoryAt,
   OpenFlag,
@@ -13,6 +12,7 @@ import {
   succeed,
   workingDirectory,
 } from "#linux/file.ts";
+import { changeMode } from "#linux/inode.ts";
 import { Errno, SystemError } from "#linux/libc.ts";
 import { type FileStatus, findStatusAt } from "#linux/stat.ts";
 import { findAttributeAt } from "#linux/xattr.ts";

@@ -6,7 +6,6 @@ import { removeTreeAt } from "#linux/directory.ts";
 import {
   closeFile,
   deviceNumber,
-  type FileTime,
   makeDirectoryAt,
   makeLinkAt,
   makeNodeAt,
@@ -15,9 +14,9 @@ import {
   openAt,
   openResolved,
   Resolve,
-  setTimes,
   succeed,
 } from "#linux/file.ts";
+import { type FileTime, setTimes } from "#linux/inode.ts";
 import { Errno, SystemError } from "#linux/libc.ts";
 import { inUserNamespace } from "#linux/process.ts";
 import { findStatusAt } from "#linux/stat.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { createGzip, createZstdCompress, type Gzip, type ZstdCompress } from "node:zlib";
-import type { FileTime } from "#linux/file.ts";
+import type { FileTime } from "#linux/inode.ts";
 import { type ComparedTrees, compareTrees } from "./compare.ts";
 import { type Compression, writeTo } from "./compression.ts";
 import { LayerWriter } from "./layer-writer.ts";

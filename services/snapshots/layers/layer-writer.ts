@@ -3,7 +3,6 @@ import { joinPath, splitPath } from "#linux/byte-path.ts";
 import { asByteString, type ByteString, fromByteString, toByteString } from "#linux/bytes.ts";
 import {
   closeFile,
-  type FileTime,
   OpenFlag,
   openAt,
   openResolved,
@@ -12,6 +11,7 @@ import {
   succeed,
   workingDirectory,
 } from "#linux/file.ts";
+import type { FileTime } from "#linux/inode.ts";
 import { type FileStatus, FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { findAttributeAt } from "#linux/xattr.ts";
 import { MemberType, type TarMember } from "#tar/tar-format.ts";

@@ -1,16 +1,6 @@
 import { asByteString, type ByteString, fromByteString } from "#linux/bytes.ts";
-import {
-  changeMode,
-  changeOwner,
-  closeFile,
-  OpenFlag,
-  openAt,
-  openResolved,
-  Resolve,
-  setTimes,
-  succeed,
-  workingDirectory,
-} from "#linux/file.ts";
+import { closeFile, OpenFlag, openAt, openResolved, Resolve, succeed, workingDirectory } from "#linux/file.ts";
+import { changeMode, changeOwner, setTimes } from "#linux/inode.ts";
 import { Errno } from "#linux/libc.ts";
 import { type FileStatus, FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { findAttributeAt, listAttributesAt, setAttributeAt } from "#linux/xattr.ts";

@@ -1,5 +1,6 @@
 import { quote } from "#base/quote.ts";
 import { type ByteString, fromByteString } from "#linux/bytes.ts";
+import { succeed } from "#linux/file.ts";
 import {
   changeMode,
   changeModeAt,
@@ -8,8 +9,7 @@ import {
   type FileTime,
   setTimes,
   setTimesAt,
-  succeed,
-} from "#linux/file.ts";
+} from "#linux/inode.ts";
 import { Errno } from "#linux/libc.ts";
 import { FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { setAttribute, setAttributeAt } from "#linux/xattr.ts";

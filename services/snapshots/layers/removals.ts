@@ -1,6 +1,7 @@
 import type { ByteString } from "#linux/bytes.ts";
 import { listDirectory, removeTreeAt } from "#linux/directory.ts";
-import { changeOwnerAt, closeFile, makeNodeAt, OpenFlag, openAt, succeed } from "#linux/file.ts";
+import { closeFile, makeNodeAt, OpenFlag, openAt, succeed } from "#linux/file.ts";
+import { changeOwnerAt } from "#linux/inode.ts";
 import { Errno } from "#linux/libc.ts";
 import { FileType } from "#linux/stat.ts";
 import { setAttribute } from "#linux/xattr.ts";

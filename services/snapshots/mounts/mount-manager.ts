@@ -4,7 +4,8 @@ import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.t
 import { KeyedLock } from "#base/keyed-lock.ts";
 import { quote } from "#base/quote.ts";
 import { wallClock } from "#base/times.ts";
-import { type Mount, mountOne, unmountAll } from "#linux/mount.ts";
+import { type Mount, mountOne } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 import type { Activation, ActivationOrder, ActiveMount } from "./activation.ts";
 import type { ActivationFiles } from "./activation-files.ts";
 import type { MountHandler } from "./handlers/handler.ts";

@@ -3,8 +3,6 @@ import { asByteString, type ByteString, toByteString } from "#linux/bytes.ts";
 import { listDirectory } from "#linux/directory.ts";
 import { DirectoryPath } from "#linux/directory-path.ts";
 import {
-  changeModeAt,
-  changeOwnerAt,
   closeFile,
   deviceNumber,
   makeDirectoryAt,
@@ -16,11 +14,11 @@ import {
   openResolved,
   Resolve,
   readSymlinkAt,
-  setTimesAt,
   succeed,
   workingDirectory,
 } from "#linux/file.ts";
 import { copyContent } from "#linux/file-data.ts";
+import { changeModeAt, changeOwnerAt, setTimesAt } from "#linux/inode.ts";
 import { Errno, SystemError } from "#linux/libc.ts";
 import { type FileStatus, FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { findAttributeAt, listAttributesAt, setAttributeAt } from "#linux/xattr.ts";

@@ -17,7 +17,8 @@ import { createSnapshot, createSubvolume } from "#linux/btrfs.ts";
 import { asByteString } from "#linux/bytes.ts";
 import { DirectoryPath } from "#linux/directory-path.ts";
 import { closeFile, makeDirectoryAt, OpenFlag, openAt, succeed, workingDirectory } from "#linux/file.ts";
-import { mountOne, unmountAll } from "#linux/mount.ts";
+import { mountOne } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 import { measureTree } from "./measure-tree.ts";
 import { removeTrees } from "./remove-trees.ts";
 

@@ -16,7 +16,7 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
 import { validateIdentifier } from "#containerd/identifier.ts";
 import { errnoText } from "#linux/libc.ts";
-import { unmountRecursive } from "#linux/mount.ts";
+import { unmountRecursive } from "#linux/unmount.ts";
 
 /** The directory of one task: specification, root file system, and what its runtime keeps there. */
 export interface Bundle {

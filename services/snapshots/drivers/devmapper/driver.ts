@@ -1,6 +1,7 @@
 import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { readFileIfThere } from "#base/durable-file.ts";
-import { type Mount, mountAll, unmountAll } from "#linux/mount.ts";
+import { type Mount, mountAll } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 import { DirectoryDriver, givingUpFirst } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { machinePrograms, type Programs } from "../programs.ts";

@@ -4,8 +4,9 @@ import { release } from "node:os";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
 import { recordsEntryTypes } from "#linux/directory-entries.ts";
-import { mountAll, unmountAll } from "#linux/mount.ts";
+import { mountAll } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";
+import { unmountAll } from "#linux/unmount.ts";
 
 /** @source statfs(2) `TMPFS_MAGIC` */
 const tmpfsMagic = 0x0102_1994;

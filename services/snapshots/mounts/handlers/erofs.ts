@@ -1,7 +1,8 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { systemErrorCode } from "#base/errors.ts";
 import { attachLoop } from "#linux/loop-device.ts";
-import { type Mount, mountFileSystem, unmountAll } from "#linux/mount.ts";
+import { type Mount, mountFileSystem } from "#linux/mount.ts";
+import { unmountAll } from "#linux/unmount.ts";
 import type { MountHandler } from "./handler.ts";
 
 const deviceOption = "device=";

@@ -1,7 +1,8 @@
 import { ErrorKind, FlotillaError, failure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { toByteString } from "#linux/bytes.ts";
-import { changeModeAt, changeOwnerAt, makeDirectoryAt, removeDirectoryAt, succeed } from "#linux/file.ts";
+import { makeDirectoryAt, removeDirectoryAt, succeed } from "#linux/file.ts";
+import { changeModeAt, changeOwnerAt } from "#linux/inode.ts";
 import { FileType, findStatusAt, typeOf } from "#linux/stat.ts";
 import { openPlace } from "./allowed-roots.ts";
 import type { Transformer } from "./transformer.ts";
