@@ -17,6 +17,8 @@ export const imagesPlugin = {
     "discard_unpacked_layers",
     "image_pull_progress_timeout",
     "image_pull_with_sync_fs",
+    "max_concurrent_downloads",
+    "concurrent_layer_fetch_buffer",
     "runtime_platforms",
     "registry",
   ],

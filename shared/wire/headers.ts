@@ -10,6 +10,12 @@ export const leaseHeader = "containerd-lease";
 /** Asks for layers that are written out before they are committed, where a message has no field for that. The value counts only as `true`. */
 export const syncFileSystemHeader = "flotilla-sync-file-system";
 
+/** Limits of one transfer where it shall not have those of the transfer process, as whole numbers; their units are those of containerd's settings of the name. */
+export const downloadLimitHeaders = {
+  maxConcurrentDownloads: "flotilla-max-concurrent-downloads",
+  concurrentLayerFetchBytes: "flotilla-concurrent-layer-fetch-buffer",
+} as const;
+
 /**
  * The namespace that a client calls in. It need not exist.
  *

@@ -1,11 +1,15 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
+import { hostPlatform } from "#config/host-platform.ts";
+import { digestOf } from "#containerd/digest.ts";
 import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { ImageService } from "#gen/runtime/v1/api_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { type Daemon, startFlotilla } from "../kit/daemon.ts";
+import { HostileRegistry } from "../kit/hostile-registry.ts";
 import { busyboxImage, type TestImage } from "../kit/image.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
 import { until } from "../kit/processes.ts";
@@ -24,7 +28,10 @@ before(async () => {
   registry = await startRegistry();
   busybox = await busyboxImage();
   reference = await registry.pushImage(busybox, "busybox:kubelet");
-  daemon = await startFlotilla({ cri: true });
+  daemon = await startFlotilla({
+    cri: true,
+    config: `[plugins."io.containerd.cri.v1.images"]\n  max_concurrent_downloads = 2\n`,
+  });
 });
 
 after(async () => {
@@ -111,6 +118,41 @@ test("removing an image by any of its names removes it whole, and again is no er
   );
   assert.deepEqual(records, []);
   await images().removeImage({ image: { image: imageRef } });
+});
+
+test("no more of an image is fetched at a time than max_concurrent_downloads says", async () => {
+  await using server = await HostileRegistry.start();
+  const layers = Array.from({ length: 5 }, (_one, index) => Buffer.alloc(1024 + 512 * index));
+  const config = server.add(
+    JSON.stringify({
+      architecture: hostPlatform().architecture,
+      os: "linux",
+      config: {},
+      rootfs: { type: "layers", diff_ids: layers.map((layer) => digestOf(layer)) },
+    }),
+    "application/vnd.oci.image.config.v1+json",
+  );
+  const mediaType = "application/vnd.oci.image.manifest.v1+json";
+  const manifest = {
+    schemaVersion: 2,
+    mediaType,
+    config,
+    layers: layers.map((layer) => server.add(layer, "application/vnd.oci.image.layer.v1.tar")),
+  };
+  server.tags.set("latest", server.add(JSON.stringify(manifest), mediaType).digest);
+  let underWay = 0;
+  let most = 0;
+  server.misbehave(/^GET .*\/blobs\//, async ({ serve }) => {
+    underWay += 1;
+    most = Math.max(most, underWay);
+    // All that would come at once has come by then.
+    await delay(300);
+    await serve();
+    underWay -= 1;
+  });
+  await images().pullImage({ image: { image: `${server.host}/many:latest` } });
+  assert.equal(server.count(/^GET .*\/blobs\//), 6);
+  assert.equal(most, 2);
 });
 
 test("the kubelet is told what images take", async () => {

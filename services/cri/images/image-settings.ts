@@ -6,6 +6,7 @@ import { pluginUri } from "#config/manifest.ts";
 import type { PluginSettings } from "#config/settings.ts";
 import { imagesPlugin } from "../images-plugin.ts";
 import type { WrittenCredentials } from "./credentials.ts";
+import type { DownloadLimits } from "./pull-image.ts";
 
 /** What can be set of images, read and judged. @source containerd v2.3.4 internal/cri/config/config.go `ImageConfig` */
 export interface ImageSettings {
@@ -14,6 +15,8 @@ export interface ImageSettings {
   readonly discardsUnpackedLayers: boolean;
   /** Whether what was unpacked is on disk before a pull is done. */
   readonly flushesUnpackedLayers: boolean;
+  /** What is fetched of one image side by side, where that is not what all transfers may. */
+  readonly downloadLimits: DownloadLimits;
   /** Time without progress, in milliseconds, after which a pull is given up; 0 for never. */
   readonly progressTimeoutMs: number;
   /** Time between two measurements of snapshots, in milliseconds. */
@@ -59,6 +62,7 @@ export function readImageSettings(config: FleetConfig): ImageSettings {
     snapshotter: table.string("snapshotter"),
     discardsUnpackedLayers: table.boolean("discard_unpacked_layers"),
     flushesUnpackedLayers: table.boolean("image_pull_with_sync_fs"),
+    downloadLimits: downloadLimits(table),
     progressTimeoutMs: progressTimeout(table),
     measureIntervalMs: period * 1000,
     pinned: Object.fromEntries(entriesOf(table, "pinned_images").map(([key, entries]) => [key, entries.string(key)])),
@@ -70,6 +74,18 @@ export function readImageSettings(config: FleetConfig): ImageSettings {
       ...credentialsOf(entriesOf(registry, "configs"), (host) => host),
     },
     ineffective: ineffective(table),
+  };
+}
+
+/** Only what is not the default counts: as in containerd, the Transfer service is asked for its own limits then. Below 1 there is none. */
+function downloadLimits(table: PluginSettings): DownloadLimits {
+  const downloads = table.integer("max_concurrent_downloads");
+  const pieceBytes = table.integer("concurrent_layer_fetch_buffer");
+  return {
+    ...(downloads === imagesPlugin.settings.max_concurrent_downloads.default
+      ? {}
+      : { maxConcurrentDownloads: Math.max(0, downloads) }),
+    ...(pieceBytes > 0 ? { concurrentLayerFetchBytes: pieceBytes } : {}),
   };
 }
 
@@ -150,7 +166,5 @@ function ineffective(table: PluginSettings): string[] {
           "disable_snapshot_annotations: snapshotters that fetch layers by themselves are told of them by their capability",
         ]),
     ...(table.boolean("use_local_image_pull") ? [`use_local_image_pull: ${transfer}`] : []),
-    ...(table.integer("max_concurrent_downloads") === 3 ? [] : [`max_concurrent_downloads: ${transfer}`]),
-    ...(table.integer("concurrent_layer_fetch_buffer") === 0 ? [] : [`concurrent_layer_fetch_buffer: ${transfer}`]),
   ];
 }

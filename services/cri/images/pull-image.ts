@@ -9,11 +9,14 @@ import {
   AuthType,
   OCIRegistrySchema,
 } from "#gen/containerd/types/transfer/registry_pb.ts";
-import { syncFileSystemHeader } from "#wire/headers.ts";
+import { downloadLimitHeaders, syncFileSystemHeader } from "#wire/headers.ts";
 import { type CriPeers, criCall } from "../peers.ts";
 import type { HostCredentials } from "./credentials.ts";
 import { ProgressWatch } from "./progress-watch.ts";
 import { openPullStream, packAny, unpackAny } from "./pull-streams.ts";
+
+/** How much of an image is fetched side by side, in the units of the settings. */
+export type DownloadLimits = Partial<Record<keyof typeof downloadLimitHeaders, number>>;
 
 export interface PullRequest {
   /** The full name. */
@@ -27,6 +30,8 @@ export interface PullRequest {
   readonly progressTimeoutMs: number;
   /** Whether layers are on the disk before they are committed. */
   readonly flushesUnpackedLayers: boolean;
+  /** Limits of this pull alone; those that are absent are the ones of all transfers. */
+  readonly limits: DownloadLimits;
   readonly signal: AbortSignal;
 }
 
@@ -83,18 +88,30 @@ export async function transferImage(peers: CriPeers, request: PullRequest): Prom
     });
     streams.adopt(progress, (stream) => stream.close());
     const call = criCall({ signal, timeoutMs: Number.POSITIVE_INFINITY });
+    const headers = { ...call.headers, ...ownHeaders(request) };
     await peers.transfer.transfer(
       { source: source(request, auth.id), destination: destination(request), options: { progressStream: progress.id } },
-      {
-        ...call,
-        headers: request.flushesUnpackedLayers ? { ...call.headers, [syncFileSystemHeader]: "true" } : call.headers,
-      },
+      { ...call, headers },
     );
   } catch (error) {
     throw stalled.signal.aborted ? stalled.signal.reason : (refused ?? error);
   } finally {
     clearInterval(timer);
   }
+}
+
+/** What messages have no field for. */
+function ownHeaders({ flushesUnpackedLayers, limits }: PullRequest): Record<string, string> {
+  const { maxConcurrentDownloads, concurrentLayerFetchBytes } = downloadLimitHeaders;
+  return {
+    ...(flushesUnpackedLayers ? { [syncFileSystemHeader]: "true" } : {}),
+    ...(limits.maxConcurrentDownloads === undefined
+      ? {}
+      : { [maxConcurrentDownloads]: `${limits.maxConcurrentDownloads}` }),
+    ...(limits.concurrentLayerFetchBytes === undefined
+      ? {}
+      : { [concurrentLayerFetchBytes]: `${limits.concurrentLayerFetchBytes}` }),
+  };
 }
 
 function source({ reference, headers, hostDirectories }: PullRequest, authStream: string) {

@@ -4,8 +4,8 @@ import type { Labels } from "#containerd/labels.ts";
 
 export type { Descriptor };
 
-/** What all transfers of this process share: how many requests at once, and how long a silent registry is waited for. */
-export interface RegistriesSettings {
+/** How much is fetched side by side. */
+export interface DownloadLimits {
   /** Requests for content under way at once, for each registry; 0 for no limit. containerd's `max_concurrent_downloads`. */
   readonly maxConcurrentDownloads: number;
   /**
@@ -13,6 +13,10 @@ export interface RegistriesSettings {
    * containerd's `concurrent_layer_fetch_buffer`.
    */
   readonly concurrentLayerFetchBytes: number;
+}
+
+/** What all transfers of this process share: how many requests at once, and how long a silent registry is waited for. */
+export interface RegistriesSettings extends DownloadLimits {
   /** Uploads at once in one push; 0 for no limit. containerd's `max_concurrent_uploaded_layers`. */
   readonly maxConcurrentUploads: number;
   /** A connection on which nothing has moved for so long is given up. Slowness is not silence. */
@@ -31,6 +35,8 @@ export interface RegistryRequest {
   readonly defaultScheme: string;
   /** Headers for every request to the configured hosts, none of which follows a redirect to another host. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Limits of this transfer, where they are not those of the process: it shares its places with transfers of the same number. */
+  readonly limits?: Partial<DownloadLimits>;
   /** Asks the client for a secret; absent when the client has not offered to be asked. */
   readonly credentials?: CredentialSource;
   /** Is told what the registry wants users to know, and what is wrong with its configuration. */

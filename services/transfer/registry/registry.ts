@@ -37,13 +37,12 @@ export class Registries {
   readonly #userAgent: string;
   readonly #downloads = new SharedDownloads();
   /** For each registry its own: one that hangs must not take the places of the others. */
-  readonly #slots: SlotsByName;
+  readonly #slots = new SlotsByName();
 
   /** @param userAgent - How registries see us, such as `containerd/2.3.4+flotilla.0.1.0`. */
   constructor(settings: RegistriesSettings, userAgent: string) {
     this.#settings = settings;
     this.#userAgent = userAgent;
-    this.#slots = new SlotsByName(settings.maxConcurrentDownloads);
   }
 
   /**
@@ -63,8 +62,9 @@ export class Registries {
       ...(request.onWarning === undefined ? {} : { onWarning: request.onWarning }),
       ...(request.onExchange === undefined ? {} : { onExchange: request.onExchange }),
     });
-    const used = this.#slots.use(reference.host);
-    const repository = new Repository({ reference, client, settings: this.#settings, slots: used.slots, hosts });
+    const settings = { ...this.#settings, ...request.limits };
+    const used = this.#slots.use(reference.host, settings.maxConcurrentDownloads);
+    const repository = new Repository({ reference, client, settings, slots: used.slots, hosts });
     return {
       reference: request.reference,
       resolve: (signal) => resolveReference(repository, request.reference, { accept, signal }),

@@ -45,14 +45,15 @@ test("no limit is no limit", async () => {
 });
 
 test("places of one name are shared while somebody uses them", async () => {
-  const byName = new SlotsByName(1);
-  const one = byName.use("a");
-  const two = byName.use("a");
+  const byName = new SlotsByName();
+  const one = byName.use("a", 1);
+  const two = byName.use("a", 1);
   assert.equal(one.slots, two.slots);
-  assert.notEqual(byName.use("b").slots, one.slots);
+  assert.notEqual(byName.use("b", 1).slots, one.slots);
+  assert.notEqual(byName.use("a", 2).slots, one.slots, "another number of places are other places");
   one[Symbol.dispose]();
   one[Symbol.dispose]();
-  assert.equal(byName.use("a").slots, two.slots);
+  assert.equal(byName.use("a", 1).slots, two.slots);
   two[Symbol.dispose]();
-  assert.equal(byName.use("a").slots, two.slots, "the third user still has them");
+  assert.equal(byName.use("a", 1).slots, two.slots, "the third user still has them");
 });

@@ -63,18 +63,17 @@ export class Slots {
 
 /** The places of each of several things, kept as long as somebody uses them. */
 export class SlotsByName {
-  readonly #count: number;
   readonly #known = new Map<string, { readonly slots: Slots; users: number }>();
 
-  /** @param count - As for {@link Slots}. */
-  constructor(count: number) {
-    this.#count = count;
-  }
-
-  /** The places of a thing, until the handle is disposed of. */
-  use(name: string): { readonly slots: Slots } & Disposable {
-    const entry = this.#known.get(name) ?? { slots: new Slots(this.#count), users: 0 };
-    this.#known.set(name, entry);
+  /**
+   * The places of a thing, until the handle is disposed of. Those who want another number of them share others.
+   *
+   * @param count - As for {@link Slots}.
+   */
+  use(name: string, count: number): { readonly slots: Slots } & Disposable {
+    const key = `${count} ${name}`;
+    const entry = this.#known.get(key) ?? { slots: new Slots(count), users: 0 };
+    this.#known.set(key, entry);
     entry.users += 1;
     let isUsed = true;
     return {
@@ -82,8 +81,8 @@ export class SlotsByName {
       [Symbol.dispose]: () => {
         entry.users -= isUsed ? 1 : 0;
         isUsed = false;
-        if (entry.users === 0 && this.#known.get(name) === entry) {
-          this.#known.delete(name);
+        if (entry.users === 0 && this.#known.get(key) === entry) {
+          this.#known.delete(key);
         }
       },
     };

@@ -14,11 +14,12 @@ import type { ArchiveSource } from "../operations/import.ts";
 import type { ProgressSink } from "../progress/progress.ts";
 import { ProgressStream } from "../progress/progress-stream.ts";
 import type { RunningTransfer, TransferFacts, UnderWay } from "../progress/under-way.ts";
-import type { ByteStream, RegistryRequest } from "../registry/ports.ts";
+import type { ByteStream, DownloadLimits, RegistryRequest } from "../registry/ports.ts";
 import type { Caller } from "../store/caller.ts";
 import { ByteSender, receiveBytes } from "../streams/byte-stream.ts";
 import type { Stream } from "../streams/stream.ts";
 import type { StreamTable } from "../streams/stream-table.ts";
+import { downloadLimits } from "./download-limits.ts";
 import { registryRequest } from "./registry-end.ts";
 import { readTransferEnd, type TransferEnd } from "./transfer-ends.ts";
 
@@ -38,6 +39,8 @@ export interface TransferCall {
   readonly progress: ProgressSink;
   /** Whether layers are written out before they are committed. */
   readonly syncsFileSystem: boolean;
+  /** Limits of this transfer alone. */
+  readonly limits: Partial<DownloadLimits>;
   readonly signal: AbortSignal;
 }
 
@@ -91,7 +94,8 @@ export function transferService(options: TransferServiceOptions): ServiceBinding
       try {
         const syncsFileSystem = call.header(syncFileSystemHeader) === "true";
         const caller = (): Caller => callerOf(call);
-        await chosen.run({ caller, progress: tell, syncsFileSystem, signal }, { running, openStream });
+        const limits = downloadLimits(call);
+        await chosen.run({ caller, progress: tell, syncsFileSystem, limits, signal }, { running, openStream });
       } catch (error) {
         // What one kind of transfer cannot do is, in containerd, left to others, of which there are none.
         throw signal.aborted ? abortReason(signal) : isFailure(error, ErrorKind.NotImplemented) ? unknown() : error;
@@ -134,7 +138,8 @@ function chooseTransfer(options: TransferServiceOptions, from: TransferEnd, to: 
     return {
       kind: "pull",
       subject: from.registry.reference,
-      run: async (call, tools) => transfers.pull(call, requestOf(from.registry, tools), to.store),
+      run: async (call, tools) =>
+        transfers.pull(call, { ...requestOf(from.registry, tools), limits: call.limits }, to.store),
     };
   }
   if (from.kind === "store" && to.kind === "registry") {
