@@ -12,7 +12,7 @@ import { bindService, type Handlers } from "#wire/handler.ts";
 import { serveTtrpc } from "#wire/ttrpc/server.ts";
 
 /**
- * A shim without containers, for what real shims do seldom. It is told how to behave by the JSON in its first argument; the
+ * A shim without containers, for what real shims do seldom. A container named `stillborn` can't be created. It is told how to behave by the JSON in its first argument; the
  * rest are the arguments of a shim. What it is asked goes into the file `diary`.
  */
 export interface FakeShimBehaviour {
@@ -88,6 +88,9 @@ async function serve(): Promise<void> {
         note({ action: "creating", id });
         await delay(behaviour.createMs);
         note({ action: "created", id });
+      }
+      if (id === "stillborn") {
+        throw failure(ErrorKind.Unknown, "made, and then lost");
       }
       tasks.add(id);
       return { pid: process.pid };

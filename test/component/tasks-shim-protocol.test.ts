@@ -43,7 +43,7 @@ async function addFake(
     'case "$last" in',
     `-v) printf '%s' '${versionText}' ;;`,
     // DeleteResponse { pid: 42, exit_status: 137 }
-    `delete) echo '{"action":"delete"}' >> '${behaviour.diary}'; printf '\\010\\052\\020\\211\\001' ;;`,
+    `delete) echo '{"action":"delete"}' >> '${behaviour.diary}'; rm '${behaviour.diary}.fail' 2> /dev/null && exit 1; printf '\\010\\052\\020\\211\\001' ;;`,
     `*) exec ${process.execPath} ${fakeShim} '${JSON.stringify(behaviour)}' "$@" ;;`,
     "esac",
     "",
@@ -275,6 +275,7 @@ describe("shims", { skip: lacksContainers }, () => {
     rig.addSandbox("crowd");
     rig.addContainer("guest", { args: ["true"], sandbox: "crowd" });
     await rig.tasks.create({ containerId: "guest" }, rig.headers);
+    await writeFile(`${rig.directory}/crowd.diary.fail`, "");
     process.kill(pid, "SIGKILL");
     await until(
       () => !existsSync(rig.bundlePath("crowd")) && !existsSync(rig.bundlePath("guest")),
@@ -283,8 +284,46 @@ describe("shims", { skip: lacksContainers }, () => {
     );
     assert.deepEqual(
       (await diary()).map(({ action }) => action),
-      ["start", "delete", "delete"],
+      ["start", "delete", "delete", "delete"],
+      "once more where it failed",
     );
+  });
+
+  test("what a shim that stays has made of a container and does not know is cleared away by its program", async () => {
+    const diary = await addFake(rig, "host", {});
+    await rig.tasks.create({ containerId: "host" }, rig.headers);
+    rig.addSandbox("host");
+    rig.addContainer("stillborn", { args: ["true"], sandbox: "host" });
+    await assert.rejects(rig.tasks.create({ containerId: "stillborn" }, rig.headers), {
+      message: /^failed to create shim task: made, and then lost/,
+    });
+    assert.deepEqual(
+      (await diary()).map(({ action }) => action),
+      ["start", "delete"],
+    );
+    assert.equal((await rig.tasks.get({ containerId: "host" }, rig.headers)).process?.id, "host");
+    await rig.tasks.delete({ containerId: "host" }, rig.headers);
+  });
+
+  test("a shim that dies while it makes a container of a sandbox leaves nothing of it", async () => {
+    const diary = await addFake(rig, "frail", { createMs: 300 });
+    const { pid } = await rig.tasks.create({ containerId: "frail" }, rig.headers);
+    rig.addSandbox("frail");
+    rig.addContainer("unborn", { args: ["true"], sandbox: "frail" });
+    const creating = assert.rejects(rig.tasks.create({ containerId: "unborn" }, rig.headers));
+    await until(
+      async () => (await diary()).filter(({ action }) => action === "creating").length === 2,
+      () => "not in time: the container is being made",
+      20_000,
+    );
+    process.kill(pid, "SIGKILL");
+    await creating;
+    await until(
+      async () => !existsSync(rig.bundlePath("frail")) && !existsSync(rig.bundlePath("unborn")),
+      () => "not in time: the bundles are gone",
+      20_000,
+    );
+    assert.equal((await diary()).filter(({ action }) => action === "delete").length, 2, "one for each");
   });
 
   test("a container of a sandbox joins the sandbox's shim, which stays", async () => {

@@ -34,6 +34,9 @@ export interface ShimManagerOptions {
 const binaryFileName = "shim-binary-path";
 const logPipeName = "log";
 
+/** How often a binary is run to clear up: on a busy machine it may be late once, and nobody else knows of what it would leave. */
+const cleanUpTries = 2;
+
 /** How long a shim that says it listens may take to accept a connection. */
 const connectTimeoutMs = 10_000;
 
@@ -155,19 +158,21 @@ export class ShimManager {
       return undefined;
     }
     const { log, timeouts } = this.#options;
-    try {
-      const { exit, warnings } = await this.#programs.delete(bundle, binary, { timeoutMs: timeouts.cleanupMs });
-      if (warnings !== "") {
-        log.debug(
-          { ns: bundle.namespace, container: bundle.id, stderr: warnings },
-          "cleaned up after shim with warnings",
-        );
+    for (let tried = 1; tried <= cleanUpTries; tried++) {
+      try {
+        const { exit, warnings } = await this.#programs.delete(bundle, binary, { timeoutMs: timeouts.cleanupMs });
+        if (warnings !== "") {
+          log.debug(
+            { ns: bundle.namespace, container: bundle.id, stderr: warnings },
+            "cleaned up after shim with warnings",
+          );
+        }
+        return exit;
+      } catch (error) {
+        this.#warn(bundle, error, "failed to clean up after shim");
       }
-      return exit;
-    } catch (error) {
-      this.#warn(bundle, error, "failed to clean up after shim");
-      return undefined;
     }
+    return undefined;
   }
 
   async #startAndConnect(bundle: Bundle, binary: string, options: Any | undefined): Promise<Shim> {

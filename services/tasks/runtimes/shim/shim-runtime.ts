@@ -191,19 +191,28 @@ export class ShimRuntime implements Runtime {
     }
   }
 
-  /** Ends what a failed creation has left, in the order of containerd. */
+  /**
+   * Ends what a failed creation has left, in the order of containerd. A shim that does not know the container may still have had one made, as has one
+   * that died meanwhile: its program clears that away, as it does for all when the shim is not to stay.
+   */
   async #abandon(bundle: Bundle, shim: Shim, isSandboxed: boolean): Promise<void> {
     const { cleanupMs: timeoutMs } = this.#options.timeouts;
     const { id } = bundle;
     // Shims since 2.0 wait until nobody writes to the pipes any more before they delete what has not ended.
     await shim.call(Task.method.kill, { id, signal: killSignal, all: true }, { timeoutMs }).catch(() => undefined);
-    await shim.call(Task.method.delete, { id }, { timeoutMs }).catch(() => undefined);
-    if (isSandboxed && shim.version >= sandboxVersion) {
+    const isDeleted = await shim.call(Task.method.delete, { id }, { timeoutMs }).then(
+      () => true,
+      () => false,
+    );
+    const staysAlive = isSandboxed && shim.version >= sandboxVersion;
+    if (staysAlive) {
       shim.letGo();
-      return;
+    } else {
+      await shim.shutDown();
     }
-    await shim.shutDown();
-    await this.cleanUp(bundle);
+    if (!staysAlive || !isDeleted) {
+      await this.cleanUp(bundle);
+    }
   }
 
   async #hasTask(bundle: Bundle, shim: Shim): Promise<boolean> {
