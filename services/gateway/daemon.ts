@@ -129,10 +129,11 @@ async function startFleet({
   stop,
   tracing,
 }: StartOptions): Promise<RunningMembers> {
+  const successor = { log, signal: stop.signal };
   for (const address of [config.grpc.address, config.ttrpc.address]) {
-    await refuseLiveSocket(address);
+    await refuseLiveSocket(address, successor);
   }
-  resources.use(await claimRoot(config));
+  resources.use(await claimRoot(config, successor));
   if (config.oomScore !== 0) {
     // Before anything is started, so that the whole fleet has it, and shims, which set themselves one above the process that starts them.
     const failed = setOutOfMemoryScore(config.oomScore);

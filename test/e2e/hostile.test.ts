@@ -181,10 +181,11 @@ test("garbage on a socket ends its connection and nothing else", async (t) => {
 
 test("a second daemon on the same root or socket is refused", async () => {
   await using place = await makeTemporaryDirectory("second");
+  const config = `version = 4\n[timeouts]\n"io.containerd.timeout.bolt.open" = "1s"\n`;
   const cases = [
-    [{ root: ours.root }, `root ${ours.root} belongs to a daemon that is running`],
+    [{ config, root: ours.root }, `root ${ours.root} belongs to a daemon that is running`],
     [{ address: ours.address }, `socket ${ours.address} belongs to a daemon that is running`],
-    [{ root: theirs.root }, `root ${theirs.root} belongs to a daemon that is running`],
+    [{ config, root: theirs.root }, `root ${theirs.root} belongs to a daemon that is running`],
     [{ address: theirs.address }, `socket ${theirs.address} belongs to a daemon that is running`],
   ] as const;
   for (const [options, message] of cases) {

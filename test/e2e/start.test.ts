@@ -73,3 +73,14 @@ test("the whole fleet runs in the cgroup that the configuration names", async ()
     assert.match(cgroups, new RegExp(`^(?:\\d+:(?:devices|memory)|0:):/${name}$`, "m"), process);
   }
 });
+
+test("a daemon that is started while the one before it still stops waits for it", async () => {
+  await using daemon = await startFlotilla();
+  // It does not end by itself, so that the stop takes long.
+  process.kill(daemon.pidOf("content") ?? assert.fail("content does not run"), "SIGSTOP");
+  const stopped = daemon.stop();
+  await daemon.start();
+  assert.equal(await stopped, 0);
+  assert.match(daemon.log(), /waiting for the daemon that has this root to stop/);
+  assert.equal((await daemon.ctr("version")).exitCode, 0);
+});

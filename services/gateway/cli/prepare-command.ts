@@ -24,7 +24,8 @@ async function prepare({ globals }: CommandInput): Promise<void> {
   await createDirectories(config, users);
   // Nobody uses the root while it is claimed here, so that what is mounted there is left over.
   await using resources = new AsyncDisposableStack();
-  resources.use(await claimRoot(config));
+  const log = { warn: (_fields: object, message: string) => void process.stderr.write(`flotilla: ${message}\n`) };
+  resources.use(await claimRoot(config, { log, signal: new AbortController().signal }));
   for (const warning of await cleanTemporaryMounts(`${config.root}/tmpmounts`)) {
     process.stderr.write(`flotilla: ${String(warning)}\n`);
   }
