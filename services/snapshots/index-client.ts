@@ -101,7 +101,8 @@ export function connectMountIndex(connection: RpcConnection): MountIndex {
   return {
     add: async ({ namespace, name, lease, labels }) =>
       (await index.addMount({ namespace, name, lease, labels: { ...labels } })).id,
-    remove: async (namespace, name) => (await index.removeMount({ namespace, name })).id,
+    remove: async (namespace, name, call) =>
+      (await index.removeMount({ namespace, name }, { headers: headersOfPart(call, "remove") })).id,
     reconcile: async (ids) => (await index.reconcileMounts({ ids: [...ids] })).orphanIds,
   };
 }

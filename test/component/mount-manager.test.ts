@@ -6,6 +6,7 @@ import { execa } from "execa";
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import { type Mount, mountAll } from "#linux/mount.ts";
 import { mountPointsBelow, unmountAll } from "#linux/unmount.ts";
+import type { CallId } from "#wire/call-id.ts";
 import type { ActivationOrder } from "../../services/snapshots/mounts/activation.ts";
 import { ActivationFiles } from "../../services/snapshots/mounts/activation-files.ts";
 import { erofsHandler } from "../../services/snapshots/mounts/handlers/erofs.ts";
@@ -33,12 +34,20 @@ class MemoryIndex implements MountIndex {
     return this.#last;
   }
 
-  async remove(namespace: string, name: string): Promise<bigint> {
+  /** What calls have removed. */
+  readonly #removed = new Map<string, bigint>();
+
+  async remove(namespace: string, name: string, call?: CallId): Promise<bigint> {
+    const kept = call?.repeatedAfterMs === undefined ? undefined : this.#removed.get(call.id);
+    if (kept !== undefined) {
+      return kept;
+    }
     const id = this.ids.get(`${namespace}/${name}`);
     if (id === undefined) {
       throw failure(ErrorKind.NotFound, `missing mount "${name}" bucket`);
     }
     this.ids.delete(`${namespace}/${name}`);
+    this.#removed.set(call?.id ?? "", id);
     return id;
   }
 
@@ -389,6 +398,32 @@ test("a process that comes later takes up what is whole, and takes off what is n
   assert.ok(again.id > half);
   assert.deepEqual(await second.removeMounts([kept.id, again.id, 999n]), [kept.id, again.id, 999n]);
   assert.deepEqual([second.list("n"), await mountPointsBelow(path)], [[], []]);
+});
+
+test("a call that is made again because its process died is carried out once", {
+  skip: withoutRoot,
+}, async (context) => {
+  const stand = await makeStand(context);
+  const tmpfs: Mount = { type: "tmpfs", source: "tmpfs", options: ["size=1m"] };
+  const order = (call: CallId): ActivationOrder => stand.order("a", [tmpfs], { temporary: true, call });
+  const first = { id: "c-1", repeatedAfterMs: undefined };
+  const again = { id: "c-1", repeatedAfterMs: 20 };
+  const made = await (await stand.open()).activate(order(first));
+  const second = await stand.open();
+  assert.deepEqual(await second.activate(order(again)), made);
+  assert.equal((await mountPointsBelow(stand.path)).length, 1);
+  await assert.rejects(second.activate(order({ id: "c-3", repeatedAfterMs: 20 })), (error) =>
+    isFailure(error, ErrorKind.AlreadyExists),
+  );
+
+  await second.deactivate("n", "a", { ...first, id: "c-5" });
+  const third = await stand.open();
+  const other = await third.activate(order({ ...first, id: "c-7" }));
+  // What is found under the name now is another's.
+  await third.deactivate("n", "a", { ...again, id: "c-5" });
+  assert.deepEqual(third.info("n", "a"), other);
+  await third.deactivate("n", "a");
+  assert.deepEqual(await mountPointsBelow(stand.path), []);
 });
 
 test("a record without mounts gives way to a new activation", { skip: withoutRoot }, async (context) => {

@@ -109,15 +109,17 @@ interface StoredActivation {
   readonly active: readonly { readonly mount: Mount; readonly mountPoint: string; readonly mountedAtNs: string }[];
   readonly system: readonly Mount[];
   readonly labels: Labels;
+  readonly call?: string | undefined;
 }
 
-function encode({ namespace, name, active, system, labels }: Activation): string {
+function encode({ namespace, name, active, system, labels, call }: Activation): string {
   const stored: StoredActivation = {
     namespace,
     name,
     active: active.map((mount) => ({ ...mount, mountedAtNs: String(mount.mountedAtNs) })),
     system,
     labels,
+    call,
   };
   return JSON.stringify(stored);
 }
@@ -128,6 +130,7 @@ function decode(id: bigint, text: string): Activation {
   return {
     ...stored,
     id,
+    call: stored.call,
     active: stored.active.map((mount) => ({ ...mount, mountedAtNs: BigInt(mount.mountedAtNs) })),
   };
 }

@@ -1,5 +1,6 @@
 import type { Labels } from "#containerd/labels.ts";
 import type { Mount } from "#linux/mount.ts";
+import type { CallId } from "#wire/call-id.ts";
 
 /** A mount that the manager has carried out. */
 export interface ActiveMount {
@@ -21,6 +22,8 @@ export interface Activation {
   /** What is left for the caller. */
   readonly system: readonly Mount[];
   readonly labels: Labels;
+  /** What the call is known by that has made it; undefined where nobody makes that again. */
+  readonly call: string | undefined;
 }
 
 /** What a client wants to have mounted. */
@@ -37,4 +40,6 @@ export interface ActivationOrder {
   readonly leavesBind?: boolean;
   /** Types and transformations (`format/*`) that the caller can do, see {@link planActivation}. */
   readonly allowedTypes: readonly string[];
+  /** The call that wants it. */
+  readonly call?: CallId | undefined;
 }

@@ -6,6 +6,7 @@ import { quote } from "#base/quote.ts";
 import { wallClock } from "#base/times.ts";
 import { type Mount, mountOne } from "#linux/mount.ts";
 import { unmountAll } from "#linux/unmount.ts";
+import type { CallId } from "#wire/call-id.ts";
 import type { Activation, ActivationOrder, ActiveMount } from "./activation.ts";
 import type { ActivationFiles } from "./activation-files.ts";
 import type { MountHandler } from "./handlers/handler.ts";
@@ -65,7 +66,7 @@ export class MountManager {
   /**
    * Carries out the mounts of a list that need it, and those before them.
    *
-   * When it fails nothing is mounted and the name is free.
+   * When it fails nothing is mounted and the name is free. An order whose call a former process has carried out is answered as it was then.
    *
    * @throws {@link FlotillaError} `not_implemented` when no mount needs it; `already_exists` when the name is taken; `not_found` when the lease
    *   is not there.
@@ -77,11 +78,16 @@ export class MountManager {
     }
     const key = nameOf(order);
     return await this.#names.run([key], async () => {
+      const made = this.#activations.get(key);
+      if (order.call?.repeatedAfterMs !== undefined && made?.call === order.call.id) {
+        return made;
+      }
       const id = await this.#add(order);
       return await this.#ids.run([id], async () => {
         try {
-          const { namespace, name, labels } = order;
-          const activation = { id, namespace, name, labels, ...(await this.#carryOut(String(id), order, plan)) };
+          const { namespace, name, labels, call } = order;
+          const carriedOut = await this.#carryOut(String(id), order, plan);
+          const activation = { id, namespace, name, labels, call: call?.id, ...carriedOut };
           await this.#parts.files.write(activation);
           this.#activations.set(key, activation);
           return activation;
@@ -97,15 +103,17 @@ export class MountManager {
   }
 
   /**
-   * Takes an activation off. Its name is free from then on, even when unmounting fails.
+   * Takes an activation off. Its name is free from then on, even when unmounting fails. A call that is made again goes on where the one before ended.
    *
    * @throws {@link FlotillaError} `not_found`; what unmounting fails with.
    */
-  async deactivate(namespace: string, name: string): Promise<void> {
+  async deactivate(namespace: string, name: string, call?: CallId): Promise<void> {
     const key = nameOf({ namespace, name });
     await this.#names.run([key], async () => {
-      const id = await this.#parts.index.remove(namespace, name);
-      this.#activations.delete(key);
+      const id = await this.#parts.index.remove(namespace, name, call);
+      if (this.#activations.get(key)?.id === id) {
+        this.#activations.delete(key);
+      }
       await this.#ids.run([id], () => this.#takeOff(String(id)));
     });
   }

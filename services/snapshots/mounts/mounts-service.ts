@@ -15,11 +15,19 @@ export function mountsService(manager: MountManager): ServiceBinding {
   return bindService(Mounts, {
     activate: async ({ name, mounts, labels, temporary }, call) => {
       const owner = { namespace: requireNamespace(call), lease: leaseOf(call) };
-      const order = { ...owner, name, mounts: mounts.map(readMount), labels, temporary, allowedTypes: [] };
+      const order = {
+        ...owner,
+        name,
+        mounts: mounts.map(readMount),
+        labels,
+        temporary,
+        allowedTypes: [],
+        call: call.id,
+      };
       return { info: writeInfo(await manager.activate(order)) };
     },
     deactivate: async ({ name }, call) => {
-      await manager.deactivate(requireNamespace(call), name);
+      await manager.deactivate(requireNamespace(call), name, call.id);
       return {};
     },
     info: ({ name }, call) => ({ info: writeInfo(manager.info(requireNamespace(call), name)) }),
@@ -38,7 +46,7 @@ export function mountsService(manager: MountManager): ServiceBinding {
 /** The private service, for processes that mount and for the collector. The contract stands in activations.proto. */
 export function activationsService(manager: MountManager): ServiceBinding {
   return bindService(Activations, {
-    activateMounts: async ({ namespace, name, mounts, labels, allowedTypes }) => {
+    activateMounts: async ({ namespace, name, mounts, labels, allowedTypes }, { id: call }) => {
       const order = {
         leavesBind: true,
         namespace,
@@ -48,6 +56,7 @@ export function activationsService(manager: MountManager): ServiceBinding {
         labels,
         temporary: false,
         allowedTypes,
+        call,
       };
       try {
         return { info: writeInfo(await manager.activate(order)), existed: false };
