@@ -5,13 +5,13 @@ import { timerMsMax } from "#base/limits.ts";
 import { type FleetConfig, pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
+import { CallJournal } from "#fleet/calls/call-journal.ts";
+import { Changes } from "#fleet/calls/changes.ts";
 import { stateDirectoryOf } from "#fleet/process-name.ts";
 import { ProxyLinks } from "#fleet/proxies/proxy-links.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { daemonVersion } from "#fleet/version.ts";
 import { connectBlobs } from "./blobs.ts";
-import { CallJournal } from "./calls/call-journal.ts";
-import { Changes } from "./calls/changes.ts";
 import { TaskTable } from "./domain/task-table.ts";
 import { openEventLog } from "./event-log.ts";
 import { type Task, TaskLifecycle } from "./lifecycle.ts";
@@ -90,6 +90,16 @@ export function composeTasks(context: ProcessContext): ProcessParts {
     },
   };
 
+  let changes: Changes | undefined;
+  const openChanges = (): Changes => {
+    if (changes === undefined) {
+      const journal = CallJournal.open(`${stateDirectoryOf(config.state, "tasks")}/calls`);
+      resources.defer(() => journal.close());
+      changes = new Changes(journal, log);
+    }
+    return changes;
+  };
+
   const cgroups = new CgroupMonitor({
     config,
     log,
@@ -148,7 +158,13 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           if (shims === undefined) {
             throw new Error(`plugin ${pluginUri(shimPlugin)} is not loaded`);
           }
-          const sandboxes = new ShimSandboxer({ shims, bundles, table: new TaskTable(), log });
+          const sandboxes = new ShimSandboxer({
+            shims,
+            bundles,
+            table: new TaskTable(),
+            log,
+            whenBuried: (sandbox, signal) => table.whenSettled(sandbox, signal),
+          });
           shimSandboxes = sandboxes;
           resources.defer(() => sandboxes.letGo());
           const runtime = new ShimRuntime({
@@ -214,9 +230,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           if (lifecycle === undefined) {
             throw new Error(`plugin ${directory} is not loaded`);
           }
-          const journal = CallJournal.open(`${stateDirectoryOf(config.state, "tasks")}/calls`);
-          resources.defer(() => journal.close());
-          const changes = new Changes(journal, log);
+          const changes = openChanges();
           return { services: [tasksService({ table, lifecycle, records, blobs, log, timeouts, changes })] };
         },
       },
@@ -232,7 +246,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             lifecycle,
             records,
             mounts,
-            createTask: (namespace, request, signal) => createTask(parts, { namespace, request, signal }),
+            createTask: (wanted) => createTask(parts, wanted),
             stateTimeoutMs: waitMsOf(config, "task.state"),
           });
           const sandboxers = new Map<string, Sandboxer>();
@@ -248,7 +262,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           for (const plugin of context.proxies.filter(({ kind }) => kind === "sandbox")) {
             sandboxers.set(plugin.name, new ProxiedSandboxer(plugin.name, links.get(plugin)));
           }
-          return { services: [sandboxControllerService({ sandboxers, events })] };
+          return { services: [sandboxControllerService({ sandboxers, events, changes: openChanges() })] };
         },
       },
     ],

@@ -29,6 +29,8 @@ export interface FakeShimBehaviour {
   readonly startFailure?: string;
   /** Takes this long to create a container, which it does not know of until then. What it creates and deletes is in the diary, too. */
   readonly createMs?: number;
+  /** Takes this long to write down the state of a container. */
+  readonly checkpointMs?: number;
   /** Refuses the parameters of the bootstrap protocol, as shims before it do. */
   readonly refusesParameters?: boolean;
 }
@@ -114,6 +116,11 @@ async function serve(): Promise<void> {
         note({ action: "deleted", id });
       }
       return { pid: process.pid, exitStatus: 0 };
+    },
+    checkpoint: async ({ id }) => {
+      note({ action: "checkpoint", id });
+      await delay(behaviour.checkpointMs ?? 0);
+      return {};
     },
     shutdown: ({ id }) => {
       note({ action: "shutdown", id });

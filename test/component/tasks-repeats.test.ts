@@ -2,15 +2,12 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Client, createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
-import { privateSocketOf } from "#fleet/process-name.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
-import { connectRpc } from "#wire/client.ts";
 import { seededRandom } from "../fault/random.ts";
-import { openMuteWay } from "../kit/mute-way.ts";
 import { until } from "../kit/processes.ts";
+import { cutting } from "./tasks-cut.ts";
 import { lacksContainers, TasksRig } from "./tasks-rig.ts";
 
 const skip = { skip: lacksContainers };
@@ -57,21 +54,7 @@ test(
     await using rig = await TasksRig.start();
     const { headers } = rig;
     await using ways = new AsyncDisposableStack();
-    /** Makes a call, kills the process when it has answered, and lets nobody hear it but the next process's repetition. */
-    const cut = async <T>(call: (tasks: Client<typeof Tasks>) => Promise<T>): Promise<T> => {
-      const way = ways.use(await openMuteWay(privateSocketOf(rig.state, "tasks")));
-      const connection = connectRpc(way.socketPath, { keepsCalls: true });
-      ways.defer(() => connection.close());
-      const tasks = createClient(Tasks, connection.transport);
-      await tasks.list({}, headers);
-      const swallowed = way.mute();
-      const answer = call(tasks);
-      await Promise.race([swallowed, answer.then(() => assert.fail("was answered"))]);
-      await rig.endProcess("SIGKILL");
-      way.unmute();
-      await rig.startProcess();
-      return await answer;
-    };
+    const cut = cutting(rig, Tasks, (tasks) => tasks.list({}, headers), ways);
     rig.addContainer("one", { args: marking("one", "ran", "sleep 100") });
     const containerId = "one";
     const { pid } = await cut((tasks) => tasks.create({ containerId, ...rig.bindRootfs() }, headers));

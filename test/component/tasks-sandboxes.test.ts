@@ -1,13 +1,20 @@
 import assert from "node:assert/strict";
 import { chmod, readFile, writeFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Client, createClient } from "@connectrpc/connect";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { Controller } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
+import { seededRandom } from "../fault/random.ts";
 import { isRunning, until } from "../kit/processes.ts";
+import { cutting } from "./tasks-cut.ts";
 import type { FakeShimBehaviour } from "./tasks-fake-shim.ts";
 import { lacksContainers, TasksRig } from "./tasks-rig.ts";
+
+const randomRuns = 8;
+/** About how long a call takes that starts programs. */
+const callMsMax = 200;
 
 const fakeShim = fileURLToPath(new URL("./tasks-fake-shim.ts", import.meta.url));
 
@@ -165,5 +172,85 @@ describe("sandboxes", { skip: lacksContainers }, () => {
     await controller().shutdown(call, rig.headers);
     await controller().shutdown(call, rig.headers);
     await assert.rejects(controller().wait(call, rig.headers), { kind: ErrorKind.NotFound });
+  });
+
+  test("changes whose process dies before the answer are made once: a shim that knows sandboxes", async () => {
+    await using ways = new AsyncDisposableStack();
+    const touch = (client: Client<typeof Controller>) => client.platform({ sandboxer: "podsandbox" }, rig.headers);
+    const cut = cutting(rig, Controller, touch, ways);
+    const { runtime, asked } = await sandboxShim("sb2");
+    const call = { sandboxId: "sb2", sandboxer: "shim" };
+    rig.addSandbox("sb2");
+    const sandbox = { sandboxId: "sb2", runtime: { name: runtime } };
+    assert.equal((await cut((client) => client.create({ ...call, sandbox }, rig.headers))).sandboxId, "sb2");
+    const started = await cut((client) => client.start(call, rig.headers));
+    assert.equal(started.createdAt?.seconds, 5n);
+    assert.equal((await controller().status(call, rig.headers)).pid, started.pid);
+    await cut((client) => client.update({ ...call, sandbox: { sandboxId: "sb2" } }, rig.headers));
+    await cut((client) => client.stop(call, rig.headers));
+    await cut((client) => client.shutdown(call, rig.headers));
+    await until(
+      () => !isRunning(started.pid),
+      () => "the shim lives on",
+    );
+    assert.deepEqual(topics("sb2"), ["/sandboxes/create", "/sandboxes/start"]);
+    assert.deepEqual(
+      (await asked()).map(({ action }) => action),
+      ["createSandbox", "stopSandbox", "shutdownSandbox", "shutdown"],
+    );
+  });
+
+  test("changes whose process dies before the answer are made once: a pause container", async () => {
+    await using ways = new AsyncDisposableStack();
+    const touch = (client: Client<typeof Controller>) => client.platform({ sandboxer: "podsandbox" }, rig.headers);
+    const cut = cutting(rig, Controller, touch, ways);
+    const call = { sandboxId: "pod2", sandboxer: "podsandbox" };
+    const extensions = { metadata: { typeUrl: "x", value: new Uint8Array() } };
+    rig.addContainer("pod2", { args: ["sleep", "1000"] });
+    await cut((client) => client.create({ ...call, sandbox: { sandboxId: "pod2", extensions } }, rig.headers));
+    const { pid } = await cut((client) => client.start(call, rig.headers));
+    assert.equal((await controller().status(call, rig.headers)).pid, pid);
+    await cut((client) => client.stop(call, rig.headers));
+    assert.equal(isRunning(pid), false);
+    await cut((client) => client.shutdown(call, rig.headers));
+    assert.deepEqual(topics("pod2"), ["/sandboxes/create", "/sandboxes/start"]);
+    assert.equal(rig.topicsOf("pod2").filter((topic) => topic === "/tasks/start").length, 1);
+  });
+
+  test("kill -9 at any moment: pods start once and end, and nothing is left", async (t) => {
+    const random = seededRandom();
+    t.diagnostic(`FLOTILLA_TEST_SEED=${random.seed}`);
+    const extensions = { metadata: { typeUrl: "x", value: new Uint8Array() } };
+    for (let run = 0; run < randomRuns; run += 1) {
+      const id = `any${run}`;
+      const call = { sandboxId: id, sandboxer: "podsandbox" };
+      rig.addContainer(id, { args: ["sleep", "1000"] });
+      const cut = random.below(4);
+      let step = 0;
+      /** Makes a call, amid which the process dies if it is its turn. */
+      const make = async <T>(made: Promise<T>): Promise<T> => {
+        made.catch(() => undefined);
+        if (step === cut) {
+          await delay(random.below(callMsMax));
+          await rig.endProcess("SIGKILL");
+          await rig.startProcess();
+        }
+        step += 1;
+        return await made;
+      };
+      await make(controller().create({ ...call, sandbox: { sandboxId: id, extensions } }, rig.headers));
+      const { pid } = await make(controller().start(call, rig.headers));
+      assert.equal(isRunning(pid), true);
+      assert.equal((await controller().status(call, rig.headers)).pid, pid);
+      await make(controller().stop(call, rig.headers));
+      assert.equal(isRunning(pid), false);
+      await make(controller().shutdown(call, rig.headers));
+      assert.equal(topics(id).filter((topic) => topic === "/sandboxes/start").length, 1);
+    }
+    await until(
+      async () => (await rig.shims()).length === 0,
+      () => `shims are left:\n${rig.log}`,
+      30_000,
+    );
   });
 });

@@ -8,14 +8,16 @@ import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind } from "#base/errors.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import { BootstrapParamsSchema } from "#gen/containerd/runtime/bootstrap/v1/bootstrap_pb.ts";
+import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { until } from "../kit/processes.ts";
+import { cutting } from "./tasks-cut.ts";
 import type { FakeShimBehaviour } from "./tasks-fake-shim.ts";
 import { lacksContainers, packAny, TasksRig } from "./tasks-rig.ts";
 
 const fakeShim = fileURLToPath(new URL("./tasks-fake-shim.ts", import.meta.url));
 
 interface DiaryEntry {
-  readonly action: "start" | "creating" | "created" | "killed" | "deleted" | "delete" | "shutdown";
+  readonly action: "start" | "checkpoint" | "creating" | "created" | "killed" | "deleted" | "delete" | "shutdown";
   readonly args: readonly string[];
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
@@ -153,6 +155,31 @@ describe("shims", { skip: lacksContainers }, () => {
       (await diary()).map(({ action }) => action),
       ["start", "creating", "created", "killed", "deleted", "shutdown", "delete"],
     );
+  });
+
+  test("a checkpoint whose process dies is made once, or ends with an error where nobody knows", async () => {
+    await using ways = new AsyncDisposableStack();
+    const cut = cutting(rig, Tasks, (tasks) => tasks.list({}, rig.headers), ways);
+    const diary = await addFake(rig, "kept", { checkpointMs: 500 });
+    const checkpoints = async (): Promise<number> =>
+      (await diary()).filter(({ action }) => action === "checkpoint").length;
+    await rig.tasks.create({ containerId: "kept" }, rig.headers);
+    const { descriptors } = await cut((tasks) => tasks.checkpoint({ containerId: "kept" }, rig.headers));
+    assert.equal(descriptors.length, 2);
+    assert.equal(await checkpoints(), 1);
+    const amid = assert.rejects(rig.tasks.checkpoint({ containerId: "kept" }, rig.headers), {
+      kind: ErrorKind.Unavailable,
+      message: /^the process died that knew whether task kept was checkpointed/,
+    });
+    await until(
+      async () => (await checkpoints()) === 2,
+      () => "nothing is checkpointed",
+    );
+    await rig.endProcess("SIGKILL");
+    await rig.startProcess();
+    await amid;
+    assert.equal(await checkpoints(), 2);
+    await rig.tasks.delete({ containerId: "kept" }, rig.headers);
   });
 
   test("a shim is started with containerd's arguments, in its bundle", async () => {

@@ -53,14 +53,20 @@ export class TaskTable<T extends Named> {
    */
   async reserve(namespace: string, id: string, signal?: AbortSignal): Promise<void> {
     const key = keyOf(namespace, id);
-    signal?.throwIfAborted();
-    for (let settling = this.#settling.get(key); settling !== undefined; settling = this.#settling.get(key)) {
-      await settledOrAborted(settling, signal);
-    }
+    await this.whenSettled({ namespace, id }, signal);
     if (this.#tasks.has(key) || this.#reserved.has(key)) {
       throw failure(ErrorKind.AlreadyExists, `task ${id}`);
     }
     this.#reserved.set(key, Promise.withResolvers());
+  }
+
+  /** Waits until what had an id is cleared away. @throws The reason of the signal. */
+  async whenSettled({ namespace, id }: Named, signal?: AbortSignal): Promise<void> {
+    const key = keyOf(namespace, id);
+    signal?.throwIfAborted();
+    for (let settling = this.#settling.get(key); settling !== undefined; settling = this.#settling.get(key)) {
+      await settledOrAborted(settling, signal);
+    }
   }
 
   /** Frees a reserved id. */

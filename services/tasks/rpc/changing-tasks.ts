@@ -1,15 +1,16 @@
-import { ErrorKind, errorMessage, FlotillaError, failure, isFailure, wrapFailure } from "#base/errors.ts";
+import { ErrorKind, errorMessage, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
 import { timestampOrZero } from "#base/times.ts";
 import { validateIdentifier } from "#containerd/identifier.ts";
+import { type Attempt, type Changes, unknownFate } from "#fleet/calls/changes.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { type StateResponse, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
 import type { Call, Handlers } from "#wire/handler.ts";
 import { requireNamespace } from "#wire/headers.ts";
-import type { Attempt, Changes } from "../calls/changes.ts";
 import type { TaskTable } from "../domain/task-table.ts";
 import { keepWriters } from "../kept-writers.ts";
 import type { Task, TaskLifecycle } from "../lifecycle.ts";
+import { findMade } from "../made-task.ts";
 import { incarnationOf } from "../shims/bundles.ts";
 import { type CreateParts, createTask } from "./create.ts";
 import type { Processes, ProcessName } from "./processes.ts";
@@ -62,12 +63,6 @@ export function changingTasks({ table, lifecycle, records, blobs, processes, cha
       }
       throw error;
     }
-  }
-
-  /** The task that a former process has made for a call. */
-  async function findMade(call: Call, containerId: string, noted: unknown): Promise<Task | undefined> {
-    const task = table.find(requireNamespace(call), containerId);
-    return task !== undefined && (await incarnationOf(task.bundle)) === noted ? task : undefined;
   }
 
   /** @returns the process id of a process that runs now, or did. */
@@ -131,8 +126,7 @@ export function changingTasks({ table, lifecycle, records, blobs, processes, cha
     create: changes.once(served.create, undefined, async (request, call, attempt) => {
       const namespace = requireNamespace(call);
       const { containerId } = request;
-      const made = attempt.mayBeDone ? await findMade(call, containerId, attempt.noted) : undefined;
-      if (made !== undefined) {
+      if ((await findMade(table, { namespace, id: containerId }, attempt)) !== undefined) {
         return { containerId, pid: (await stateOf({ containerId }, call)).pid };
       }
       using resources = new DisposableStack();
@@ -247,8 +241,4 @@ function answerOf({ pid, exitStatus, exitedAt }: NotedEnd) {
     exitStatus,
     exitedAt: timestampOrZero(seconds === undefined ? undefined : { seconds: BigInt(seconds), nanos: nanos ?? 0 }),
   };
-}
-
-function unknownFate(what: string): FlotillaError {
-  return failure(ErrorKind.Unavailable, `the process died that knew whether ${what}`);
 }

@@ -1,13 +1,13 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { timestampOrZero } from "#base/times.ts";
+import { type Changes, unknownFate } from "#fleet/calls/changes.ts";
 import type { Logger } from "#fleet/log.ts";
 import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { type StateResponse, Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
 import type { ProcessSchema } from "#gen/containerd/v1/types/task_pb.ts";
 import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
-import type { Changes } from "../calls/changes.ts";
 import { mapInParallel } from "../domain/parallel.ts";
 import { SupervisorGone } from "../domain/supervisor.ts";
 import type { TaskTable } from "../domain/task-table.ts";
@@ -42,7 +42,7 @@ const method = TaskService.method;
  * @source containerd v2.3.4 plugins/services/tasks/local.go
  */
 export function tasksService(parts: TasksParts): ServiceBinding {
-  const { table, records, blobs, log, timeouts } = parts;
+  const { table, records, blobs, log, timeouts, changes } = parts;
   const processes = new Processes(table, records);
 
   /** The state of a process for Get and List, where a state that can't be had is unknown and not an error. */
@@ -91,12 +91,16 @@ export function tasksService(parts: TasksParts): ServiceBinding {
       const pids = await processes.call(call, { containerId }, method.pids, { id: containerId });
       return { processes: pids.processes };
     },
-    checkpoint: async (request, call) => {
+    checkpoint: changes.once(Tasks.method.checkpoint, undefined, async (request, call, { noted, note }) => {
       const namespace = requireNamespace(call);
       const container = await records.getContainer(namespace, request.containerId);
       const task = await processes.task(call, request.containerId);
+      if (noted !== undefined) {
+        throw unknownFate(`task ${task.id} was checkpointed`);
+      }
+      note("asked for");
       return { descriptors: await checkpointTask(blobs, task, { container, request, lease: leaseOf(call) }) };
-    },
+    }),
     metrics: async ({ filters }, call) => {
       const tasks = table.list(requireNamespace(call));
       return { metrics: await collectMetrics(tasks, filters, { log, timeoutMs: timeouts.metricsMs }) };

@@ -9,16 +9,19 @@ import type {
   ControllerStartResponseSchema,
   ControllerStatusResponseSchema,
 } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
-import { type CreateTaskRequest, CreateTaskRequestSchema } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
+import { CreateTaskRequestSchema } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { Task as TaskService } from "#gen/containerd/task/v3/shim_pb.ts";
 import type { MetricSchema } from "#gen/containerd/types/metrics_pb.ts";
 import { Status } from "#gen/containerd/v1/types/task_pb.ts";
-import type { Records } from "../domain/ports.ts";
+import type { ContainerRecord, Records } from "../domain/ports.ts";
 import { SupervisorGone } from "../domain/supervisor.ts";
 import type { TaskTable } from "../domain/task-table.ts";
 import type { Task, TaskLifecycle } from "../lifecycle.ts";
+import { findMade } from "../made-task.ts";
 import type { RootMounts } from "../root-mounts.ts";
-import type { SandboxCall, SandboxEnd, Sandboxer } from "./sandboxer.ts";
+import type { WantedTask } from "../rpc/create.ts";
+import { incarnationOf } from "../shims/bundles.ts";
+import type { SandboxCall, SandboxChange, SandboxEnd, Sandboxer } from "./sandboxer.ts";
 
 /** What sandboxes of pause containers work with. */
 export interface PodSandboxParts {
@@ -27,7 +30,7 @@ export interface PodSandboxParts {
   /** The pause container has the id of its sandbox. */
   readonly records: Pick<Records, "getContainer">;
   readonly mounts: RootMounts;
-  readonly createTask: (namespace: string, request: CreateTaskRequest, signal: AbortSignal) => Promise<number>;
+  readonly createTask: (wanted: WantedTask) => Promise<number>;
   readonly stateTimeoutMs: number;
 }
 
@@ -63,7 +66,7 @@ export class PodSandboxer implements Sandboxer {
     this.#parts = parts;
   }
 
-  async create(call: SandboxCall, request: ControllerCreateRequest): Promise<void> {
+  async create(call: SandboxChange, request: ControllerCreateRequest): Promise<void> {
     if (request.sandbox?.extensions["metadata"] === undefined) {
       throw failure(ErrorKind.NotFound, `failed to get sandbox "${call.id}" metadata`);
     }
@@ -73,28 +76,60 @@ export class PodSandboxer implements Sandboxer {
     await Promise.resolve();
   }
 
-  async start(call: SandboxCall): Promise<MessageInitShape<typeof ControllerStartResponseSchema>> {
-    const { namespace, id, signal } = call;
-    const container = await this.#parts.records.getContainer(call.namespace, call.id).catch((error: unknown) => {
+  async start(change: SandboxChange): Promise<MessageInitShape<typeof ControllerStartResponseSchema>> {
+    const { namespace, id } = change;
+    const container = await this.#parts.records.getContainer(namespace, id).catch((error: unknown) => {
       throw isFailure(error, ErrorKind.NotFound)
         ? failure(ErrorKind.NotFound, `unable to find pod sandbox with id "${id}"`, { cause: error })
         : error;
     });
-    const rootfs = await this.#parts.mounts(namespace, container);
-    const request = create(CreateTaskRequestSchema, { containerId: id, rootfs });
-    const pid = await this.#parts.createTask(namespace, request, signal).catch((error: unknown) => {
-      throw wrapFailure(error, `failed to create containerd task`);
-    });
-    const task = this.#task(call);
-    try {
-      await task?.supervisor.call(method.start, { id }, { signal });
-    } catch (error) {
-      // Also where the caller is gone. What is left of it then is to be shut down.
-      await this.#end({ ...call, signal: AbortSignal.timeout(endMsMax) }).catch(() => undefined);
-      throw wrapFailure(error, `failed to start sandbox container task "${id}"`);
-    }
+    const pid = (await this.#findStarted(change)) ?? (await this.#startTask(change, container));
+    const task = this.#task(change);
     const endpoint = task === undefined ? {} : { address: task.supervisor.address, version: task.supervisor.version };
     return { sandboxId: id, pid, createdAt: timestampOrZero(container.createdAt), ...endpoint };
+  }
+
+  async #startTask(change: SandboxChange, container: ContainerRecord): Promise<number> {
+    const { namespace, id, signal, attempt } = change;
+    const rootfs = await this.#parts.mounts(namespace, container);
+    const pid = await this.#parts
+      .createTask({
+        namespace,
+        request: create(CreateTaskRequestSchema, { containerId: id, rootfs }),
+        signal,
+        onMade: async (bundle) => attempt.note(await incarnationOf(bundle)),
+      })
+      .catch((error: unknown) => {
+        throw wrapFailure(error, `failed to create containerd task`);
+      });
+    try {
+      await this.#task(change)?.supervisor.call(method.start, { id }, { signal });
+    } catch (error) {
+      // Also where the caller is gone. What is left of it then is to be shut down.
+      await this.#end({ ...change, signal: AbortSignal.timeout(endMsMax) }).catch(() => undefined);
+      throw wrapFailure(error, `failed to start sandbox container task "${id}"`);
+    }
+    return pid;
+  }
+
+  /**
+   * The pause container that a former process has started for this call. One that it has only created goes, since a start that is under way
+   * can't be told from one that was never asked for.
+   *
+   * @returns Its process id.
+   */
+  async #findStarted(change: SandboxChange): Promise<number | undefined> {
+    const made = await findMade(this.#parts.table, change, change.attempt);
+    if (made === undefined) {
+      return undefined;
+    }
+    const { id, signal } = change;
+    const { pid, status } = await made.supervisor.call(method.state, { id }, { signal });
+    if (status !== Status.CREATED) {
+      return pid;
+    }
+    await this.#end(change);
+    return undefined;
   }
 
   platform(): Promise<MessageInitShape<typeof ControllerPlatformResponseSchema>["platform"]> {

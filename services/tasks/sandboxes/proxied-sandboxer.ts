@@ -1,4 +1,6 @@
 import { createClient } from "@connectrpc/connect";
+import { ErrorKind, isFailure } from "#base/errors.ts";
+import { unknownFate } from "#fleet/calls/changes.ts";
 import type { ProxyLink } from "#fleet/proxies/proxy-link.ts";
 import {
   Controller,
@@ -6,7 +8,7 @@ import {
   type ControllerUpdateRequest,
 } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
-import type { SandboxCall, SandboxEnd, Sandboxer } from "./sandboxer.ts";
+import type { SandboxCall, SandboxChange, SandboxEnd, Sandboxer } from "./sandboxer.ts";
 
 /**
  * A sandbox controller that is somebody else's. Calls go to it as they are, under its own name.
@@ -22,11 +24,13 @@ export class ProxiedSandboxer implements Sandboxer {
     this.#client = createClient(Controller, link.transport);
   }
 
-  async create(call: SandboxCall, request: ControllerCreateRequest): Promise<void> {
+  async create(call: SandboxChange, request: ControllerCreateRequest): Promise<void> {
+    requireUndone(call, "created");
     await this.#client.create({ ...request, sandboxer: this.#name }, optionsOf(call));
   }
 
-  start(call: SandboxCall): ReturnType<Sandboxer["start"]> {
+  async start(call: SandboxChange): ReturnType<Sandboxer["start"]> {
+    requireUndone(call, "started");
     return this.#client.start(this.#sandbox(call), optionsOf(call));
   }
 
@@ -47,8 +51,14 @@ export class ProxiedSandboxer implements Sandboxer {
     return this.#client.status({ ...this.#sandbox(call), verbose }, optionsOf(call));
   }
 
-  async shutDown(call: SandboxCall): Promise<void> {
-    await this.#client.shutdown(this.#sandbox(call), optionsOf(call));
+  async shutDown(call: SandboxChange): Promise<void> {
+    try {
+      await this.#client.shutdown(this.#sandbox(call), optionsOf(call));
+    } catch (error) {
+      if (!call.attempt.mayBeDone || !isFailure(error, ErrorKind.NotFound)) {
+        throw error;
+      }
+    }
   }
 
   async metrics(call: SandboxCall): ReturnType<Sandboxer["metrics"]> {
@@ -61,6 +71,13 @@ export class ProxiedSandboxer implements Sandboxer {
 
   #sandbox({ id }: SandboxCall): { readonly sandboxId: string; readonly sandboxer: string } {
     return { sandboxId: id, sandboxer: this.#name };
+  }
+}
+
+/** Somebody else's controller does not know our calls. */
+function requireUndone({ id, attempt }: SandboxChange, done: string): void {
+  if (attempt.mayBeDone) {
+    throw unknownFate(`sandbox ${id} was ${done}`);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Attempt } from "#fleet/calls/changes.ts";
 import type {
   ControllerCreateRequest,
   ControllerPlatformResponseSchema,
@@ -16,6 +17,11 @@ export interface SandboxCall {
   readonly signal: AbortSignal;
 }
 
+/** The same for what changes it, which a process that died may have been asked for before. */
+export interface SandboxChange extends SandboxCall {
+  readonly attempt: Attempt;
+}
+
 /** How a sandbox ended. */
 export interface SandboxEnd {
   readonly exitStatus: number;
@@ -28,15 +34,18 @@ export interface SandboxEnd {
  *     nothing --create--> created --start--> ready --(its process ends, or stop)--> ended --shutDown--> nothing
  *
  * A sandbox lives on its own: this process may end and find it again. All methods may be called at any time and by several
- * clients at once. Errors are what clients get, text and all.
+ * clients at once, of those that change a sandbox one at a time. Errors are what clients get, text and all.
+ *
+ * What may have been done already is not done twice: the changes find out by what they see, and fail with `unavailable` where that says nothing.
+ * Stopping and updating twice is as good as once.
  *
  * @source containerd v2.3.4 core/sandbox/controller.go `Controller`
  */
 export interface Sandboxer {
   /** Prepares a sandbox. @throws {@link FlotillaError} `already_exists` */
-  create(call: SandboxCall, request: ControllerCreateRequest): Promise<void>;
+  create(change: SandboxChange, request: ControllerCreateRequest): Promise<void>;
   /** Starts what keeps it alive. When this fails nothing runs any more. */
-  start(call: SandboxCall): Promise<MessageInitShape<typeof ControllerStartResponseSchema>>;
+  start(change: SandboxChange): Promise<MessageInitShape<typeof ControllerStartResponseSchema>>;
   /** What its containers run on. */
   platform(call: SandboxCall): Promise<MessageInitShape<typeof ControllerPlatformResponseSchema>["platform"]>;
   /**
@@ -49,7 +58,7 @@ export interface Sandboxer {
   wait(call: SandboxCall): Promise<SandboxEnd>;
   status(call: SandboxCall, verbose: boolean): Promise<MessageInitShape<typeof ControllerStatusResponseSchema>>;
   /** Removes what it has left. */
-  shutDown(call: SandboxCall): Promise<void>;
+  shutDown(change: SandboxChange): Promise<void>;
   /** Measures it. */
   metrics(call: SandboxCall): Promise<MessageInitShape<typeof MetricSchema> | undefined>;
   /** Changes what it may use; absent where there is nothing to change. */

@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, failure, isFailure, wrapFailure } from "#base/errors.ts";
 import { timestampNow, timestampOrZero } from "#base/times.ts";
+import { unknownFate } from "#fleet/calls/changes.ts";
 import type { Logger } from "#fleet/log.ts";
 import { Sandbox } from "#gen/containerd/runtime/sandbox/v1/sandbox_pb.ts";
 import type {
@@ -10,11 +11,12 @@ import type {
   ControllerStatusResponseSchema,
 } from "#gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import type { MetricSchema } from "#gen/containerd/types/metrics_pb.ts";
-import type { TaskTable } from "../domain/task-table.ts";
+import type { Named, TaskTable } from "../domain/task-table.ts";
+import { findMade } from "../made-task.ts";
 import type { RuntimeTask } from "../runtimes/runtime.ts";
-import { type Bundle, type Bundles, markAsSandbox } from "../shims/bundles.ts";
+import { type Bundle, type Bundles, incarnationOf, markAsSandbox } from "../shims/bundles.ts";
 import type { ShimManager } from "../shims/shim-manager.ts";
-import type { SandboxCall, SandboxEnd, Sandboxer } from "./sandboxer.ts";
+import type { SandboxCall, SandboxChange, SandboxEnd, Sandboxer } from "./sandboxer.ts";
 
 /** A sandbox whose shim lives. */
 export interface ShimSandbox {
@@ -31,6 +33,8 @@ export interface ShimSandboxParts {
   /** The sandboxes that are known. */
   readonly table: TaskTable<ShimSandbox>;
   readonly log: Logger;
+  /** Waits until what a former process has left under an id is cleared away. */
+  readonly whenBuried: (sandbox: Named, signal: AbortSignal) => Promise<void>;
 }
 
 /** How long the remains of a sandbox may take to go when its creation failed. @source containerd v2.3.4 plugins/sandbox/controller.go `cleanupShim` */
@@ -48,9 +52,11 @@ export class ShimSandboxer implements Sandboxer {
     this.#parts = parts;
   }
 
-  async create({ namespace, id, signal }: SandboxCall, request: ControllerCreateRequest): Promise<void> {
+  async create(change: SandboxChange, request: ControllerCreateRequest): Promise<void> {
     const { shims, bundles, table } = this.#parts;
+    const { namespace, id, signal, attempt } = change;
     const { runtime, spec } = request.sandbox ?? {};
+    await this.#clearHalfMade(change);
     if (table.find(namespace, id) !== undefined) {
       throw failure(ErrorKind.AlreadyExists, `sandbox ${id} already running`);
     }
@@ -58,6 +64,7 @@ export class ShimSandboxer implements Sandboxer {
     let bundle: Bundle | undefined;
     try {
       bundle = bundles.create(namespace, id, spec);
+      attempt.note(await incarnationOf(bundle));
       await markAsSandbox(bundle);
       const binary = await shims.resolve(runtime?.name ?? "");
       const shim = await shims.start(bundle, binary, runtime?.options);
@@ -91,6 +98,20 @@ export class ShimSandboxer implements Sandboxer {
     }
   }
 
+  /** Clears away what a former process has made for this call and never told its client of: nothing runs in it yet. */
+  async #clearHalfMade(change: SandboxChange): Promise<void> {
+    if (change.attempt.noted === undefined) {
+      return;
+    }
+    const made = await findMade(this.#parts.table, change, change.attempt);
+    if (made === undefined) {
+      await this.#parts.whenBuried(change, change.signal);
+    } else {
+      await this.#abandon(change.id, made.shim);
+      await this.#forget(made);
+    }
+  }
+
   /** Takes up a sandbox, of this process or of a former one. */
   adopt(bundle: Bundle, shim: RuntimeTask): void {
     const { table, log, shims } = this.#parts;
@@ -116,10 +137,19 @@ export class ShimSandboxer implements Sandboxer {
     await this.#parts.table.settled();
   }
 
-  async start({ namespace, id, signal }: SandboxCall): Promise<MessageInitShape<typeof ControllerStartResponseSchema>> {
+  async start({
+    namespace,
+    id,
+    signal,
+    attempt,
+  }: SandboxChange): Promise<MessageInitShape<typeof ControllerStartResponseSchema>> {
     const sandbox = this.#parts.table.find(namespace, id);
     if (sandbox === undefined) {
       throw new FlotillaError(ErrorKind.Unknown, `unable to find sandbox "${id}"`);
+    }
+    if (attempt.mayBeDone) {
+      // Shims refuse a second start, and what the first one has told is nowhere else to be had.
+      throw unknownFate(`sandbox ${id} was started`);
     }
     const { shim } = sandbox;
     try {
@@ -201,7 +231,11 @@ export class ShimSandboxer implements Sandboxer {
     }
   }
 
-  async shutDown(call: SandboxCall): Promise<void> {
+  async shutDown(call: SandboxChange): Promise<void> {
+    const { namespace, id, attempt } = call;
+    if (attempt.mayBeDone && this.#parts.table.find(namespace, id) === undefined) {
+      return;
+    }
     const sandbox = this.#find(call);
     try {
       await sandbox.shim.call(Sandbox.method.shutdownSandbox, { sandboxId: call.id }, { signal: call.signal });

@@ -6,6 +6,7 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
+import { ErrorKind, type FlotillaError, failure } from "#base/errors.ts";
 import { KeyedLock } from "#base/keyed-lock.ts";
 import type { Logger } from "#fleet/log.ts";
 import { type Call, EncodedResponse, type UnaryHandler } from "#wire/handler.ts";
@@ -20,7 +21,12 @@ export interface Attempt {
   /** What {@link note} was given at that time. */
   readonly noted: unknown;
   /** Keeps what has to be known if the call is made again. It is written as JSON. */
-  note(value: unknown): void;
+  readonly note: (value: unknown) => void;
+}
+
+/** Says that nobody knows how far a call came that is made again. @param what - Such as `container x was started`. */
+export function unknownFate(what: string): FlotillaError {
+  return failure(ErrorKind.Unavailable, `the process died that knew whether ${what}`);
 }
 
 /**
