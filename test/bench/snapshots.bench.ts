@@ -3,10 +3,8 @@ import { createClient } from "@connectrpc/connect";
 import { Snapshots } from "#gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import type { Daemon } from "../kit/daemon.ts";
-import { bigImage } from "../kit/image.ts";
 import { uniqueNamespace } from "../kit/namespace.ts";
-import { timeLayers } from "./apply.bench.ts";
-import { ctr, type Daemons, startBothOn } from "./daemons.ts";
+import { type Daemons, startBothOn } from "./daemons.ts";
 import { makeFileSystem } from "./file-system.ts";
 import { makeManyFiles } from "./many-files.ts";
 import type { Bench, Measurement, Side } from "./measurement.ts";
@@ -14,29 +12,26 @@ import { say } from "./progress.ts";
 import { interleave } from "./rounds.ts";
 
 const rounds = 5;
+/** A million files are counted in seconds. */
+const countRounds = 3;
 const depths = [1, 50, 500] as const;
 /** Snapshots that are made in one round, one after the other or so many at once. */
 const turns = 40;
 const atOnce = 8;
-const applyRounds = 3;
 const files = 1_000_000;
-/** For the files and for what both daemons make of the image, level by level. */
-const inodes = 3_000_000;
+/** For the files, and some more for snapshots. */
+const inodes = 1_200_000;
 /** Between two calls of somebody who has nothing to do with the counting. */
 const probeMs = 2;
 
-/** Making, committing and removing snapshots; layers to snapshots with other drivers than the default; counting many files. */
+/** Making, committing and removing snapshots; counting many files. `apply` fills them. */
 export const snapshotsBench: Bench = {
   name: "snapshots",
   async run() {
     const namespace = uniqueNamespace();
     await using fileSystem = await makeFileSystem({ inodes });
     await using daemons = await startBothOn(fileSystem);
-    return [
-      ...(await measureChains(daemons, namespace)),
-      ...(await measureDrivers(daemons, namespace)),
-      ...(await measureUsage(daemons, namespace, fileSystem.path)),
-    ];
+    return [...(await measureChains(daemons, namespace)), ...(await measureUsage(daemons, namespace, fileSystem.path))];
   },
 };
 
@@ -107,33 +102,12 @@ async function timeLives(live: () => Promise<void>, inFlight: number): Promise<n
   return (performance.now() - startedMs) / turns;
 }
 
-/** Layers to snapshots, with the driver that copies whole trees; `apply` measures the default one. */
-async function measureDrivers(daemons: Daemons, namespace: string): Promise<Measurement[]> {
-  say("making the image");
-  const image = await bigImage({ layers: 9, sizeMb: 200, files: 47_000 });
-  for (const daemon of [daemons.flotilla, daemons.containerd]) {
-    await ctr(daemon, "-n", namespace, "images", "import", "--no-unpack", image.tar);
-  }
-  const results = await interleave(applyRounds, async (side) => ({
-    nativeS: await timeLayers(daemons[side], namespace, image, "native"),
-  }));
-  return [
-    {
-      what: "layers of the image of 47,000 files to snapshots, native",
-      unit: "s",
-      better: "lower",
-      target: { kind: "ratio", bound: 0.7 },
-      samples: results.nativeS,
-    },
-  ];
-}
-
 /** Usage of an active snapshot with very many files, and how long a call of somebody else waits meanwhile. */
 async function measureUsage(daemons: Daemons, namespace: string, directory: string): Promise<Measurement[]> {
   say(`making ${files.toLocaleString("en")} files`);
   const tree = `${directory}/many-files`;
   await makeManyFiles(tree, files);
-  const results = await interleave(rounds, async (side) => {
+  const results = await interleave(countRounds, async (side) => {
     const client = createClient(Snapshots, daemons[side].transport);
     const call = { headers: clientHeaders(namespace) };
     const of = { snapshotter: "overlayfs", key: "many-files" };
