@@ -106,6 +106,7 @@ export function errnoText(errno: number): string {
 export const Errno = {
   NotPermitted: 1,
   NoEntry: 2,
+  NoDeviceOrAddress: 6,
   TryAgain: 11,
   BlockDeviceRequired: 15,
   Exists: 17,

@@ -17,7 +17,7 @@ export interface BenchDriver {
 export interface BenchDrivers extends AsyncDisposable {
   readonly drivers: readonly BenchDriver[];
   /** Lines of TOML. */
-  config(side: Side): string;
+  readonly config: (side: Side) => string;
 }
 
 /** Room for the image with all its files; copies of it are what `blockfile` writes for each layer. */

@@ -19,6 +19,7 @@ import { asUpperDirectory } from "../../services/snapshots/layers/mount-shape.ts
 import type { BlobStore } from "../../services/snapshots/layers/ports.ts";
 import { LayerThreads } from "../../services/snapshots/threads/layer-threads.ts";
 import { TreeThreads } from "../../services/snapshots/threads/tree-threads.ts";
+import { metadataPath, readMetadata } from "../../services/snapshots/verity/metadata.ts";
 import { makeMounts } from "../conformance/snapshot-driver.suite.ts";
 import { lacksFileSystem } from "../kit/file-systems.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
@@ -43,7 +44,7 @@ const upper = layerOf({ name: "etc/", mode: 0o700 }, { name: "etc/.wh.gone" }, {
 
 async function openStand(
   resources: AsyncDisposableStack,
-  settings: Partial<{ readsArchives: boolean; keepsArchives: boolean }> = {},
+  settings: Partial<{ readsArchives: boolean; keepsArchives: boolean; protectsLayers: boolean }> = {},
 ) {
   const { path } = resources.use(await makeTemporaryDirectory("erofs"));
   const driver = await erofsDriver.open({
@@ -75,6 +76,7 @@ async function openStand(
     options: [],
     keepsArchives: false,
     readsArchives: false,
+    protectsLayers: false,
     ...settings,
   });
   await mkdir(`${path}/mnt`);
@@ -145,6 +147,37 @@ test("what is an image already is taken as it is, compressed or not, and told by
   await assert.rejects(apply(`${imageType}+gzip`, image, await driver.mounts(location(1n))), {
     message: "unsupported erofs layer suffix: gzip",
   });
+});
+
+test("an image gets hashes where layers are protected, and loses what was known of them where they are not", {
+  skip,
+}, async () => {
+  await using resources = new AsyncDisposableStack();
+  const { path, driver, apply } = await openStand(resources, { protectsLayers: true });
+  await mkdir(`${path}/tree`);
+  await execa("mkfs.erofs", ["--quiet", `${path}/image`, `${path}/tree`]);
+  const image = readFileSync(`${path}/image`);
+  await driver.create(location(1n));
+  const mounts = await driver.mounts(location(1n));
+  const applied = await apply(imageType, image, mounts);
+  assert.deepEqual([applied.digest, applied.sizeBytes], [digestOf(image), image.length]);
+  const layer = `${driver.root}/snapshots/1/layer.erofs`;
+  const { hashOffset } = await readMetadata(metadataPath(layer));
+  assert.equal(hashOffset, Math.ceil(image.length / 4096) * 4096);
+  assert.ok(readFileSync(layer).subarray(0, image.length).equals(image));
+  const view = { ...location(2n, 1n), kind: "view" as const };
+  assert.deepEqual((await driver.mounts(view))[0]?.options, [
+    "ro",
+    "loop",
+    `X-containerd.dmverity=${metadataPath(layer)}`,
+  ]);
+
+  const unprotected = await openStand(resources);
+  await unprotected.driver.create(location(1n));
+  const place = `${unprotected.driver.root}/snapshots/1/layer.erofs`;
+  writeFileSync(metadataPath(place), "{}");
+  await unprotected.apply(imageType, image, await unprotected.driver.mounts(location(1n)));
+  assert.ok(existsSync(place) && !existsSync(metadataPath(place)));
 });
 
 /** What two layers show that are applied as archives, but for the top, and the names that are then in the directory of the lower one. */

@@ -39,7 +39,7 @@ test("settings that make no sense are refused in containerd's words", { skip }, 
     [{ default_size: "much" }, "failed to parse default_size 'much': invalid size: 'much'"],
   ];
   if (!existsSync("/sys/module/dm_verity")) {
-    cases.push([{ dmverity_mode: "on" }, "dmverity_mode is 'on' but dm-verity is not supported on this system"]);
+    cases.push([{ dmverity_mode: "on" }, "failed to check dm-verity support: dm_verity module not loaded or built-in"]);
   }
   for (const [settings, message] of cases) {
     await using resources = new AsyncDisposableStack();

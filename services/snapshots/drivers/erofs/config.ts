@@ -1,11 +1,11 @@
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { parseByteSize } from "#base/byte-size.ts";
-import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
+import { ErrorKind, errorMessage, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import type { PluginSettings } from "#config/settings.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
 import { recordsEntryTypes } from "#linux/directory-entries.ts";
+import { requireDeviceVerity } from "../../verity/kernel-support.ts";
 
 /** When layers are mounted with dm-verity. */
 export type VerityMode = "auto" | "on" | "off";
@@ -46,11 +46,6 @@ function parseSize(size: string): number {
   }
 }
 
-/** Tells whether this kernel can check block devices. @source containerd v2.3.4 internal/dmverity/dmverity_linux.go `IsSupported` */
-export function hasDeviceVerity(): boolean {
-  return existsSync("/sys/module/dm_verity");
-}
-
 /**
  * Makes sure that the machine has what the snapshotter needs.
  *
@@ -59,8 +54,12 @@ export function hasDeviceVerity(): boolean {
  * @source containerd v2.3.4 plugins/snapshots/erofs/erofs_linux.go `checkCompatibility`
  */
 export async function requireErofs({ root, upperBytes, verityMode }: ErofsConfig): Promise<void> {
-  if (verityMode === "on" && !hasDeviceVerity()) {
-    throw new FlotillaError(ErrorKind.Unknown, "dmverity_mode is 'on' but dm-verity is not supported on this system");
+  if (verityMode === "on") {
+    try {
+      requireDeviceVerity();
+    } catch (error) {
+      throw wrapFailure(error, "failed to check dm-verity support");
+    }
   }
   if (upperBytes === 0 && !recordsEntryTypes(root)) {
     throw new FlotillaError(

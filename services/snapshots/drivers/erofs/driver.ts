@@ -1,9 +1,13 @@
+import { existsSync } from "node:fs";
 import { chmod, lchown, lstat, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
 import { exists } from "#base/exists.ts";
+import { mapperControl } from "#linux/device-mapper.ts";
 import { enableVerity, hasVerity, setImmutable } from "#linux/file-attributes.ts";
 import type { Mount } from "#linux/mount.ts";
 import { inUserNamespace } from "#linux/process.ts";
+import { metadataPath } from "../../verity/metadata.ts";
+import { forgetVerifiedDevice } from "../../verity/verified-device.ts";
 import { DirectoryDriver, givingUpFirst } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
 import { findMappedRoot, mappingOptions } from "../overlayfs/id-mapping.ts";
@@ -159,7 +163,7 @@ class ErofsDriver extends DirectoryDriver implements SnapshotDriver {
       throw new FlotillaError(ErrorKind.FailedPrecondition, `fsverity is not enabled on ${layer}`);
     }
     const { verityMode } = this.#config;
-    const metadata = `${layer}.dmverity`;
+    const metadata = metadataPath(layer);
     const isProtected = verityMode !== "off" && (await exists(metadata));
     if (verityMode === "on" && !isProtected) {
       throw new FlotillaError(
@@ -210,9 +214,15 @@ class ErofsDriver extends DirectoryDriver implements SnapshotDriver {
   }
 }
 
-/** Deletes trees whose image may be immutable. */
+/** Deletes trees whose image may be immutable, or shown by a device that a crash has left. */
 function withChangeableLayers(trees: TreeWorkers): TreeWorkers {
-  return givingUpFirst(trees, (directory) => clearImmutable(`${directory}/layer.erofs`));
+  return givingUpFirst(trees, (directory) => {
+    const layer = `${directory}/layer.erofs`;
+    clearImmutable(layer);
+    if (existsSync(layer) && existsSync(metadataPath(layer)) && existsSync(mapperControl)) {
+      forgetVerifiedDevice(layer);
+    }
+  });
 }
 
 /** A file that is not there, or cannot have the attribute, can be deleted as it is. */

@@ -19,6 +19,8 @@ export interface ErofsDifferParts {
   readonly keepsArchives: boolean;
   /** Whether mkfs.erofs makes images of archives. */
   readonly readsArchives: boolean;
+  /** Whether layers get the hashes by which dm-verity checks them. */
+  readonly protectsLayers: boolean;
 }
 
 /**
@@ -62,6 +64,7 @@ export class ErofsDiffer implements LayerApplier {
       image: `${place}/layer.erofs`,
       form: isImage ? "image" : this.#parts.keepsArchives ? "indexed-archive" : "archive",
       options: [...withBlockSize(this.#parts.options), "-U", imageUuid(order.digest)],
+      isProtected: this.#parts.protectsLayers,
     };
     return await threads.makeImage(job, owner.signal, order.onProgress);
   }

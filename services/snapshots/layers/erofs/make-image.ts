@@ -4,7 +4,9 @@ import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path/posix";
 import type { Writable } from "node:stream";
 import { syncDirectory } from "#base/durable-file.ts";
-import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
+import { metadataPath } from "../../verity/metadata.ts";
+import { protectImage } from "../../verity/protect-image.ts";
 import { type AppliedLayer, type ApplyJob, openLayer } from "../apply.ts";
 import { BlobSource } from "../blob-source.ts";
 import { checkRatio } from "../layer-limits.ts";
@@ -18,7 +20,12 @@ export interface ImageJob extends Pick<ApplyJob, "blobPath" | "blobBytes" | "ste
   readonly form: "image" | "archive" | "indexed-archive";
   /** For mkfs.erofs. */
   readonly options: readonly string[];
+  /** Whether it gets the hashes by which dm-verity checks it. */
+  readonly isProtected: boolean;
 }
+
+const imageBlockBytes = 4096;
+const archiveBlockBytes = 512;
 
 /** What mkfs.erofs may say before the rest is dropped. */
 const saidBytesMax = 64 * 1024;
@@ -44,6 +51,7 @@ export async function makeImage(
     if (job.form === "indexed-archive") {
       await append(archive, half);
     }
+    await protect(job, half, signal);
     await written.sync();
     await rename(half, job.image);
     await syncDirectory(dirname(job.image));
@@ -51,6 +59,21 @@ export async function makeImage(
   } finally {
     await rm(half, { force: true });
     await rm(archive, { force: true });
+  }
+}
+
+/** The metadata come first: who sees the image must not take it for one that nothing checks. */
+async function protect({ image, isProtected, form }: ImageJob, half: string, signal: AbortSignal): Promise<void> {
+  if (isProtected) {
+    // An index of an archive is made of blocks of 512 bytes, and no device may have larger ones than what is mounted of it.
+    const blockBytes = form === "indexed-archive" ? archiveBlockBytes : imageBlockBytes;
+    try {
+      await protectImage(half, { blockBytes, metadata: metadataPath(image) }, signal);
+    } catch (error) {
+      throw wrapFailure(error, "failed to format dm-verity layer");
+    }
+  } else {
+    await rm(metadataPath(image), { force: true });
   }
 }
 

@@ -1,8 +1,9 @@
-import { existsSync } from "node:fs";
+import { wrapFailure } from "#base/errors.ts";
 import type { FleetConfig } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
+import { requireDeviceVerity } from "../../verity/kernel-support.ts";
 import { ErofsDiffer, type ErofsDifferParts } from "./erofs-differ.ts";
 import { readsArchives } from "./mkfs.ts";
 import { erofsDifferPlugin } from "./plugin.ts";
@@ -15,25 +16,27 @@ import { erofsDifferPlugin } from "./plugin.ts";
  */
 export async function openErofsDiffer(
   config: FleetConfig,
-  parts: Omit<ErofsDifferParts, "options" | "keepsArchives" | "readsArchives">,
+  parts: Omit<ErofsDifferParts, "options" | "keepsArchives" | "readsArchives" | "protectsLayers">,
 ): Promise<ErofsDiffer> {
   const settings = pluginTable(config, pluginUri(erofsDifferPlugin));
   const archives = await readsArchives();
   const keepsArchives = settings.boolean("enable_tar_index");
-  if (keepsArchives && !archives) {
+  const protectsLayers = settings.boolean("enable_dmverity");
+  if ((keepsArchives || protectsLayers) && !archives) {
     throw skipPlugin("mkfs.erofs does not support tar mode (--tar option), disabling erofs differ");
   }
-  if (settings.boolean("enable_dmverity")) {
-    throw skipPlugin(
-      existsSync("/sys/module/dm_verity")
-        ? "dm-verity of layers is not built"
-        : "dm-verity is not supported on this system (dm_verity module not loaded)",
-    );
+  if (protectsLayers) {
+    try {
+      requireDeviceVerity();
+    } catch (error) {
+      throw wrapFailure(error, "dm-verity support check failed");
+    }
   }
   return new ErofsDiffer({
     ...parts,
     options: settings.strings("mkfs_options"),
     keepsArchives,
     readsArchives: archives,
+    protectsLayers,
   });
 }

@@ -16,7 +16,8 @@ export const erofsDifferPlugin = {
     enable_dmverity: {
       type: "boolean",
       default: false,
-      about: "Whether layers are protected by dm-verity. Not built: the differ is skipped where it is on.",
+      about:
+        "Whether layers get the hashes by which dm-verity checks every block of them when they are mounted; takes the kernel's dm_verity.",
     },
   },
 } as const satisfies PluginManifest;
