@@ -30,7 +30,6 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
       "#wire",
       "@bufbuild/protobuf",
       "@connectrpc/connect",
-      "pino",
       "execa",
     ],
   },
@@ -73,7 +72,6 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
       "nats",
       "better-sqlite3",
       "smol-toml",
-      "pino",
     ],
   },
 ];
@@ -86,7 +84,6 @@ const keepers: readonly { readonly package: string; readonly places: readonly st
   { package: "undici", places: ["services/transfer/registry/http/"] },
   { package: "ws", places: ["services/cri/streaming/"] },
   { package: "yaml", places: ["services/cri/cdi/yaml-text.ts"] },
-  { package: "pino", places: ["shared/fleet/log.ts"] },
   { package: "@opentelemetry/api", places: ["services/gateway/tracing/"] },
   { package: "@opentelemetry/exporter-trace-otlp-proto", places: ["services/gateway/tracing/"] },
   { package: "@opentelemetry/resources", places: ["services/gateway/tracing/"] },
