@@ -38,6 +38,8 @@ async function bundleFleet(directory: string): Promise<void> {
     },
     sourcemap: "linked",
     sourcesContent: false,
+    // Their letters beyond ASCII would make the text of a whole file take two bytes a character.
+    legalComments: "external",
     logLevel: "warning",
   });
 }

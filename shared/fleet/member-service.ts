@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { randomBytesAtStart } from "#base/random.ts";
 import type { DescribeResponse } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { Member } from "#gen/flotilla/fleet/v1/fleet_pb.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
@@ -33,7 +33,7 @@ export interface MemberServiceOptions {
 /** What the gateway asks of every process of the fleet. */
 export function memberService(options: MemberServiceOptions): ServiceBinding {
   const { process, description, plugins, counts, reloader, resources } = options;
-  const incarnation = randomUUID();
+  const incarnation = randomBytesAtStart(16).toString("hex");
   let figures: ProcessFigures | undefined;
   return bindService(Member, {
     reload: async () => {

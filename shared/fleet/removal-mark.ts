@@ -1,6 +1,6 @@
-import { randomBytes } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { systemErrorCode } from "#base/errors.ts";
+import { randomBytesAtStart } from "#base/random.ts";
 import { stateDirectoryOf } from "./process-name.ts";
 
 /**
@@ -26,7 +26,7 @@ export class RemovalMarkWriter implements Disposable {
   /** Changes the number at once, since what came before is not known. @throws A system error. */
   constructor(state: string) {
     this.#descriptor = openSync(markPath(state), constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o644);
-    randomBytes(numberBytes).copy(this.#number);
+    randomBytesAtStart(numberBytes).copy(this.#number);
     this.advance();
   }
 

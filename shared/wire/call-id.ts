@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { randomBytesAtStart } from "#base/random.ts";
 import { SettingId } from "./http2/protocol.ts";
 
 /**
@@ -26,8 +26,8 @@ export interface CallOrigin {
 }
 
 /** Distinguishes this process from all others, before and after it. */
-const processNumber = randomBytes(4).readUInt32BE();
-let lastOrigin = randomBytes(3).readUIntBE(0, 3);
+const processNumber = randomBytesAtStart(4).readUInt32BE();
+let lastOrigin = randomBytesAtStart(3).readUIntBE(0, 3);
 
 /** A name for a new connection. */
 export function nextOrigin(): CallOrigin {
