@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import test from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind } from "#base/errors.ts";
 import type {
   Credentials,
@@ -10,7 +11,7 @@ import type {
   TransferProgress,
 } from "../../services/transfer/registry/ports.ts";
 import { Registries } from "../../services/transfer/registry/registry.ts";
-import { answer, cutUploadAfter, HostileRegistry } from "../kit/hostile-registry.ts";
+import { type Act, answer, cutUploadAfter, HostileRegistry } from "../kit/hostile-registry.ts";
 import { MemoryContentStore } from "../kit/memory-content-store.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
@@ -75,6 +76,48 @@ test("what is referred to goes before what refers to it, and only the root gets 
   assert.deepEqual(new Set(shapes.slice(2, 4)), new Set(manifests.map(({ digest }) => digest)));
   assert.deepEqual(shapes.slice(4), [inner.digest, "v1"]);
   assert.equal(s.server.tags.get("v1"), root.digest);
+});
+
+test("what the registry has is asked for side by side and over connections that are kept, and sending keeps to the settings", async () => {
+  await using s = await stand();
+  const layers = Array.from({ length: 12 }, (_, at) => s.store.add(randomBytes(100 + at), layerType));
+  const root = addManifest(s, ...layers);
+  const most = { asked: 0, sent: 0 };
+  const now = { asked: 0, sent: 0 };
+  const sockets = new Set<unknown>();
+  const allAsked = Promise.withResolvers<void>();
+  const watch =
+    (what: "asked" | "sent", until: () => Promise<void>): Act =>
+    async ({ request, serve }) => {
+      sockets.add(request.socket);
+      now[what] += 1;
+      most[what] = Math.max(most[what], now[what]);
+      await until();
+      await serve();
+      now[what] -= 1;
+    };
+  s.server.misbehave(
+    puts,
+    watch("sent", () => delay(5)),
+  );
+  s.server.misbehave(
+    /^HEAD /,
+    watch("asked", async () => {
+      if (now.asked === 10) {
+        allAsked.resolve();
+      }
+      await allAsked.promise;
+    }),
+  );
+  await s.push(root);
+  assert.deepEqual(most, { asked: 10, sent: 2 });
+  assert.equal(s.server.count(/^HEAD .*v1/), 2, "the tag may have been set meanwhile");
+  assert.ok(sockets.size <= 12, `${sockets.size} connections`);
+
+  const before = s.server.requests.length;
+  const told = await s.push(root);
+  assert.equal(s.server.requests.length - before, 13, "one question for each, and nothing sent");
+  assert.ok(told.every(({ state }) => state === "active" || state === "existed"));
 });
 
 test("an upload that is cut goes on where the registry has come to", async () => {

@@ -88,6 +88,8 @@ export class HostConnections implements AsyncDisposable {
         signal: watch.signal,
         headersTimeout: answerMs,
         bodyTimeout: this.#noProgressMs,
+        // undici would close the connection after every HEAD.
+        reset: false,
       });
     } catch (error) {
       throw fail(error, answerMs);

@@ -1,4 +1,5 @@
 import { ErrorKind, failure } from "#base/errors.ts";
+import type { Turns } from "#base/turns.ts";
 import type { Labels } from "#containerd/labels.ts";
 import { findMountSource } from "../distribution-source.ts";
 import type { RegistryHost } from "../hosts/host.ts";
@@ -19,31 +20,28 @@ export interface ContentPush extends Pick<PushRequest, "content" | "signal" | "o
   readonly descriptor: Descriptor;
   /** What the whole push is about: this one gets the tag. */
   readonly root: Descriptor;
-  /** Labels of what refers to it, the nearest first. */
-  readonly labelsAbove: readonly (Labels | undefined)[];
+  /** Its labels and those of what refers to it, the nearest first. Asked for when it has to be sent. */
+  readonly findLabels: () => Promise<readonly (Labels | undefined)[]>;
+  /** What may be sent at a time, in the whole push. */
+  readonly sending: Turns;
 }
 
 /**
  * Brings one descriptor into the registry, unless it is there.
  *
+ * @param isStored - What {@link isThere} has said already.
  * @throws {@link FlotillaError} `not_found` when no host may be pushed to; {@link RegistryError}
  * @source containerd v2.3.4 core/remotes/docker/pusher.go `dockerPusher.push`
  */
-export async function pushContent(push: ContentPush): Promise<void> {
-  const { repository, descriptor } = push;
-  const [host] = repository.hostsFor("push");
-  if (host === undefined) {
-    throw failure(ErrorKind.NotFound, "no push hosts");
-  }
+export async function pushContent(push: ContentPush, isStored?: boolean): Promise<void> {
+  const { descriptor, sending, signal } = push;
   tell(push, "active", 0);
-  // What is sent when it is not there is found out meanwhile, since most of what is pushed is new.
-  const [isStored, sender] = await Promise.all([isThere(push, host), prepare(push, host)]);
-  if (isStored) {
+  if (isStored ?? (await isThere(push))) {
     tell(push, "existed", descriptor.size);
     return;
   }
   try {
-    tell(push, await sender(), descriptor.size);
+    tell(push, await sending.run(() => send(push), signal), descriptor.size);
   } catch (error) {
     const isDenied = error instanceof RegistryError && error.refusal === "credentials";
     throw isDenied
@@ -52,38 +50,42 @@ export async function pushContent(push: ContentPush): Promise<void> {
   }
 }
 
-/** Finds out what is known of a descriptor here. @returns what sends it. */
-async function prepare(push: ContentPush, host: RegistryHost): Promise<() => Promise<"complete" | "mounted">> {
-  const { repository, descriptor, content, labelsAbove, signal } = push;
-  const { digest } = descriptor;
+async function send(push: ContentPush): Promise<"complete" | "mounted"> {
+  const { repository, descriptor, content, findLabels, signal } = push;
+  const host = pushHost(repository);
   if (isKeptAsManifest(descriptor.mediaType)) {
-    const bytes = await readBounded(content.read(digest, { offset: 0, signal }), {
+    const bytes = await readBounded(content.read(descriptor.digest, { offset: 0, signal }), {
       bytesMax: manifestBytesMax,
       excess: "refuse",
     });
-    return async () => {
-      await putManifest(push, host, bytes);
-      return "complete";
-    };
+    await putManifest(push, host, bytes);
+    return "complete";
   }
-  const labels = [await content.findLabels(digest, signal), ...labelsAbove];
-  return async () => {
-    const outcome = await uploadBlob({
-      ...push,
-      uploads: new UploadClient(repository, host, signal),
-      mountFrom: findMountSource(repository.reference, ...labels),
-      onOffset: (offset) => tell(push, "active", offset),
-    });
-    return outcome === "mounted" ? "mounted" : "complete";
-  };
+  const outcome = await uploadBlob({
+    ...push,
+    uploads: new UploadClient(repository, host, signal),
+    mountFrom: findMountSource(repository.reference, ...(await findLabels())),
+    onOffset: (offset) => tell(push, "active", offset),
+  });
+  return outcome === "mounted" ? "mounted" : "complete";
+}
+
+function pushHost(repository: Repository): RegistryHost {
+  const [host] = repository.hostsFor("push");
+  if (host === undefined) {
+    throw failure(ErrorKind.NotFound, "no push hosts");
+  }
+  return host;
 }
 
 function tell({ onProgress, descriptor }: ContentPush, state: TransferProgress["state"], offset: number): void {
   onProgress?.({ descriptor, state, offset });
 }
 
-async function isThere(push: ContentPush, host: RegistryHost): Promise<boolean> {
+/** Asks whether the registry has a descriptor. @throws as {@link pushContent}. */
+export async function isThere(push: ContentPush): Promise<boolean> {
   const { repository, descriptor, signal } = push;
+  const host = pushHost(repository);
   const path = pathOf(push);
   const headers = { accept: `${descriptor.mediaType}, */*` };
   const request = { host, path, headers, scopes: repository.scopes("push"), isLastHost: true, signal } as const;
