@@ -1,11 +1,15 @@
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import type { Client } from "@connectrpc/connect";
 import { ErrorKind, failure } from "#base/errors.ts";
 import type { Labels } from "#containerd/labels.ts";
 import {
   type Content,
   WriteAction,
+  WriteContentRequestSchema,
   type WriteContentResponse,
 } from "#gen/containerd/services/content/v1/content_pb.ts";
+import { EncodedResponse } from "#wire/handler.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { MessageQueue } from "#wire/message-queue.ts";
 
@@ -24,15 +28,7 @@ export interface ExpectedBlob {
   readonly totalBytes?: number;
 }
 
-interface WriteMessage {
-  readonly action: WriteAction;
-  readonly ref?: string;
-  readonly total?: bigint;
-  readonly expected?: string;
-  readonly offset?: bigint;
-  readonly data?: Uint8Array;
-  readonly labels?: Record<string, string>;
-}
+type WriteMessage = MessageInitShape<typeof WriteContentRequestSchema>;
 
 /**
  * One call of Content.Write: a message, its answer, the next message. It holds the lock of its ingest from the first answer until
@@ -83,14 +79,14 @@ export class ContentWrite {
   }
 
   /**
-   * Appends bytes, which are the caller's again when it resolves. The first message of a call, which is at offset 0, throws away what
+   * Appends bytes, which are sent from where they are and are the caller's again when it resolves. The first message of a call, which is at offset 0, throws away what
    * the ingest had.
    *
    * @throws {@link FlotillaError} `data_loss` when the ingest has another length than it must have.
    */
   async append(data: Uint8Array): Promise<void> {
     const end = this.#offset + BigInt(data.length);
-    await this.#exchange({ action: WriteAction.WRITE, offset: this.#offset, data });
+    await this.#exchange({ action: WriteAction.WRITE, offset: this.#offset }, data);
     if (this.#offset !== end) {
       throw failure(ErrorKind.DataLoss, `unexpected write offset ${this.#offset}, expected ${end}`);
     }
@@ -136,8 +132,9 @@ export class ContentWrite {
     }
   }
 
-  async #exchange(message: WriteMessage): Promise<void> {
-    this.#messages.push(this.#isOpened ? message : { ...message, ref: this.#ref });
+  async #exchange(message: WriteMessage, data?: Uint8Array): Promise<void> {
+    const request = this.#isOpened ? message : { ...message, ref: this.#ref };
+    this.#messages.push(data === undefined ? request : withData(request, data));
     this.#isOpened = true;
     const { done, value } = await this.#replies.next();
     if (done === true) {
@@ -148,6 +145,14 @@ export class ContentWrite {
       this.#digest = value.digest;
     }
   }
+}
+
+/** A message around bytes that are not copied. The transport takes an encoded message, of which clients' types know nothing. */
+function withData(message: WriteMessage, data: Uint8Array): WriteMessage {
+  const head = toBinary(WriteContentRequestSchema, create(WriteContentRequestSchema, message));
+  const { number } = WriteContentRequestSchema.field.data;
+  const prefix = new BinaryWriter().raw(head).tag(number, WireType.LengthDelimited).uint32(data.byteLength).finish();
+  return new EncodedResponse(prefix, data) as unknown as WriteMessage;
 }
 
 function expectation({ digest, totalBytes }: ExpectedBlob): Pick<WriteMessage, "expected" | "total"> {

@@ -1,5 +1,4 @@
 import {
-  create,
   type DescMessage,
   type DescMethodStreaming,
   fromBinary,
@@ -23,7 +22,7 @@ import { RequestQueue } from "./request-queue.ts";
 
 /**
  * Makes a call in which one side or both stream. Resolves when the other side has begun its answer. Requests are taken from
- * the input as the other side takes them, answers are read as the caller asks for them.
+ * the input as the other side takes them, answers are read as the caller asks for them. A request may be an {@link EncodedResponse} as well.
  *
  * @throws {@link FlotillaError} why there is no answer; the answer throws the error that ends it.
  */
@@ -100,7 +99,7 @@ class ClientStream<O extends DescMessage> implements StreamEvents {
         return;
       }
       const { sentBytes } = stream.messageLimits;
-      const encoded = encodeAnswer(this.#method.input, create(this.#method.input, message), sentBytes);
+      const encoded = encodeAnswer(this.#method.input, message, sentBytes);
       sendMessage(stream, encoded);
       this.#watcher?.requestMessage(encoded.sizeBytes);
       if (stream.isSlow) {

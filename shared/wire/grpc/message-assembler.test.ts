@@ -80,6 +80,9 @@ test("a large message that was given back lends its memory to the next, and smal
   assembler.reuse(second);
   const larger = receive(40_000, 4);
   assert.ok(larger.buffer !== second.buffer);
+  assembler.reuse(larger);
+  const alike = receive(40_003, 4);
+  assert.ok(alike.buffer === larger.buffer, "a few bytes more");
   const small = receive(16_000, 5);
   assembler.reuse(small);
   receive(17_000, 6);

@@ -7,6 +7,8 @@ import { messagePrefixBytes } from "./grpc-wire.ts";
 
 /** Memory that is kept for the next message of a stream. Clients send bytes by the MiB at most, with some words around them. */
 const spareBytesMax = 2 * 1024 * 1024;
+/** Large memory is made in multiples of this: messages with as many bytes of a file differ a little in what stands before them. */
+const spareUnitBytes = 4096;
 
 /** The stream whose messages are put together. */
 export interface ChunkKeeper {
@@ -119,9 +121,11 @@ export class MessageAssembler {
   #allocate(sizeBytes: number): Buffer {
     const spare = this.#spare;
     this.#spare = undefined;
-    return spare !== undefined && spare.length >= sizeBytes
-      ? spare.subarray(0, sizeBytes)
-      : Buffer.allocUnsafeSlow(sizeBytes);
+    if (spare !== undefined && spare.length >= sizeBytes) {
+      return spare.subarray(0, sizeBytes);
+    }
+    const unitBytes = sizeBytes > frameBytesMax ? spareUnitBytes : 1;
+    return Buffer.allocUnsafeSlow(Math.ceil(sizeBytes / unitBytes) * unitBytes).subarray(0, sizeBytes);
   }
 
   #takePrefix(chunk: Buffer, at: number, end: number): number {
