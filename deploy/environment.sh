@@ -15,6 +15,7 @@ export MALLOC_ARENA_MAX=1
 flags_of() {
   case $1 in
     events) printf '%s' '--max-semi-space-size=8' ;;
+    snapshots) printf '%s' '--no-turbofan' ;;
   esac
 }
 
