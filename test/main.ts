@@ -1,5 +1,6 @@
 import { randomInt } from "node:crypto";
 import { globSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { fileURLToPath } from "node:url";
@@ -16,7 +17,9 @@ import { fileURLToPath } from "node:url";
 interface Stage {
   readonly name: string;
   readonly files: readonly string[];
-  /** Files run at a time. What starts whole daemons runs alone, so that the machine's speed decides nothing. */
+  /** Files that take longest, begun before all others, so that none of them is left to run alone at the end. */
+  readonly first?: readonly string[];
+  /** Files run at a time. What starts daemons waits for most of its time, so that there are more of it than processors. */
   readonly concurrency: number;
   readonly fileMsMax: number;
   /** Takes a new seed, and runs only when it is named. */
@@ -27,13 +30,27 @@ const fixedSeed = 20_261_127;
 /** What the files that choose something at random say. */
 const choosesAtRandom = /fast-check|seededRandom/;
 const minuteMs = 60_000;
+/** Files that are named at the end of a stage. */
+const longestMax = 8;
 
 const stages: readonly Stage[] = [
   { name: "tidy", files: ["test/tidy/*.test.ts"], concurrency: 2, fileMsMax: 3 * minuteMs },
   { name: "unit", files: ["shared/**/*.test.ts", "services/**/*.test.ts"], concurrency: 2, fileMsMax: 3 * minuteMs },
-  { name: "component", files: ["test/component/*.test.ts"], concurrency: 2, fileMsMax: 4 * minuteMs },
-  { name: "e2e", files: ["test/e2e/*.test.ts"], concurrency: 1, fileMsMax: 5 * minuteMs },
-  { name: "fault", files: ["test/fault/*.test.ts"], concurrency: 1, fileMsMax: 5 * minuteMs },
+  {
+    name: "component",
+    files: ["test/component/*.test.ts"],
+    first: ["layers-corpus", "snapshots-drivers", "tasks-shim", "launcher", "cli"],
+    concurrency: 3,
+    fileMsMax: 5 * minuteMs,
+  },
+  {
+    name: "e2e",
+    files: ["test/e2e/*.test.ts"],
+    first: ["containerd-client", "images", "transfer-crashes", "units", "hostile", "compose"],
+    concurrency: 2,
+    fileMsMax: 5 * minuteMs,
+  },
+  { name: "fault", files: ["test/fault/*.test.ts"], first: ["chaos"], concurrency: 2, fileMsMax: 5 * minuteMs },
   {
     name: "explore",
     files: ["shared/**/*.test.ts", "services/**/*.test.ts", "test/component/*.test.ts", "test/fault/*.test.ts"],
@@ -49,13 +66,21 @@ interface Totals {
   skipped: number;
 }
 
-async function runStage(stage: Stage, totals: Totals): Promise<void> {
-  const files = globSync([...stage.files])
-    .filter((file) => stage.explores !== true || choosesAtRandom.test(readFileSync(file, "utf8")))
+/** In the order in which they are begun. @throws Error when there is none, or not one that is to be the first. */
+function filesOf({ name, files, first = [], explores = false }: Stage): string[] {
+  const all = globSync([...files])
+    .filter((file) => !explores || choosesAtRandom.test(readFileSync(file, "utf8")))
     .sort();
-  if (files.length === 0) {
-    throw new Error(`stage ${stage.name} has no tests`);
+  const early = first.map((file) => `test/${name}/${file}.test.ts`);
+  const absent = early.filter((file) => !all.includes(file));
+  if (all.length === 0 || absent.length > 0) {
+    throw new Error(`stage ${name} has no tests ${absent.join(", ")}`);
   }
+  return [...early, ...all.filter((file) => !early.includes(file))];
+}
+
+async function runStage(stage: Stage, totals: Totals): Promise<void> {
+  const files = filesOf(stage);
   const seed = process.env["FLOTILLA_TEST_SEED"] ?? String(stage.explores === true ? randomInt(2 ** 31) : fixedSeed);
   process.stdout.write(`\n# ${stage.name}: ${files.length} files, FLOTILLA_TEST_SEED=${seed}\n`);
   const results = run({
@@ -65,16 +90,21 @@ async function runStage(stage: Stage, totals: Totals): Promise<void> {
     execArgv: ["--import", fileURLToPath(new URL("./kit/fixed-seed.ts", import.meta.url))],
     env: { ...process.env, FLOTILLA_TEST_SEED: seed },
   });
-  results.on("test:summary", ({ file, counts }) => {
+  const took: { readonly file: string; readonly seconds: number }[] = [];
+  results.on("test:summary", ({ file, counts, duration_ms }) => {
     if (file === undefined) {
       totals.passed += counts.passed;
       totals.failed += counts.tests - counts.passed - counts.skipped - counts.todo;
       totals.skipped += counts.skipped;
+    } else {
+      took.push({ file: basename(file, ".test.ts"), seconds: Math.round(duration_ms / 1000) });
     }
   });
   for await (const chunk of results.compose(spec)) {
     process.stdout.write(chunk as string);
   }
+  const longest = took.sort((left, right) => right.seconds - left.seconds).slice(0, longestMax);
+  process.stdout.write(`# longest: ${longest.map(({ file, seconds }) => `${file} ${seconds} s`).join(", ")}\n`);
 }
 
 const wanted = process.argv.slice(2);

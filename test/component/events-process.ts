@@ -97,9 +97,18 @@ export class EventsProcess implements AsyncDisposable {
     );
   }
 
-  /** Waits until the process serves. */
+  /** Waits until the process serves, or throws when it ends before. */
   async ready(): Promise<void> {
-    await createClient(Health, this.transport).check({});
+    const given = new AbortController();
+    const ended = once(this.#child, "close", { signal: given.signal }).then(() => {
+      throw new Error(`the events process has ended: ${this.log}`);
+    });
+    try {
+      await Promise.race([createClient(Health, this.transport).check({}), ended]);
+    } finally {
+      ended.catch(() => undefined);
+      given.abort();
+    }
   }
 
   /** Ends the process at once. */

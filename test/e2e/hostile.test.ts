@@ -31,15 +31,19 @@ let ours: Daemon;
 let theirs: Daemon;
 let leaks: LeakSnapshot;
 let directory: TemporaryDirectory;
+/** It says only after 10 s that it waits, and does so beside the other tests. */
+let intruder: Intruder;
 const namespace = uniqueNamespace();
 
 before(async () => {
   leaks = await snapshotLeaks();
   directory = await makeTemporaryDirectory("hostile");
   [ours, theirs] = await Promise.all([startFlotilla(), startContainerd()]);
+  intruder = await intrude(directory.path);
 });
 
 after(async () => {
+  await intruder?.[Symbol.asyncDispose]();
   await ours?.[Symbol.asyncDispose]();
   await theirs?.[Symbol.asyncDispose]();
   await directory?.[Symbol.asyncDispose]();
@@ -199,29 +203,50 @@ test("a second daemon on the same root or socket is refused", async () => {
 });
 
 test("containerd does not start on a root of ours", async () => {
-  await using place = await makeTemporaryDirectory("third");
-  const config = `${place.path}/config.toml`;
-  await writeFile(config, `version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n`);
-  const address = `${place.path}/c.sock`;
-  const flags = ["--config", config, "--root", ours.root, "--state", `${place.path}/state`, "--address", address];
-  const second = execa("containerd", flags, { reject: false, stdin: "ignore", all: true, buffer: false });
-  let log = "";
-  second.all.setEncoding("utf8").on("data", (text: string) => {
-    log += text;
-  });
-  try {
-    await until(
-      () => log.includes("waiting for response from boltdb open"),
-      () => `containerd does not wait for the lock:\n${log}`,
-      40_000,
-    );
-    assert.equal(existsSync(address), false);
-  } finally {
-    second.kill("SIGKILL");
-    await second;
-  }
+  const { process: second, address } = intruder;
+  await until(
+    () => intruder.log.includes("waiting for response from boltdb open"),
+    () => `containerd does not wait for the lock:\n${intruder.log}`,
+    40_000,
+  );
+  assert.equal(existsSync(address), false);
+  second.kill("SIGKILL");
+  await second;
   assert.equal((await ours.ctr("version")).exitCode, 0);
 });
+
+/** A containerd that is told to use a root of ours. */
+interface Intruder extends AsyncDisposable {
+  readonly process: ReturnType<typeof startOn>;
+  readonly address: string;
+  readonly log: string;
+}
+
+async function intrude(place: string): Promise<Intruder> {
+  const config = `${place}/intruder.toml`;
+  await writeFile(config, `version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n`);
+  const address = `${place}/intruder.sock`;
+  const child = startOn(["--config", config, "--root", ours.root, "--state", `${place}/state`, "--address", address]);
+  let log = "";
+  child.all.setEncoding("utf8").on("data", (text: string) => {
+    log += text;
+  });
+  return {
+    process: child,
+    address,
+    get log() {
+      return log;
+    },
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await child;
+    },
+  };
+}
+
+function startOn(flags: readonly string[]) {
+  return execa("containerd", flags, { reject: false, stdin: "ignore", all: true, buffer: false });
+}
 
 /** Runs a daemon of ours that is expected to end by itself. */
 async function runGateway(

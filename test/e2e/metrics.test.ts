@@ -158,7 +158,7 @@ test("containers tell what their cgroups measure", async () => {
   const values = await scrape();
   const own = [...values.keys()].filter((series) => series.includes('container_id="measured",'));
   assert.ok(own.length > 40, `${own.length} series`);
-  assert.ok(own.every((series) => series.includes('namespace="default"')));
+  assert.ok(own.every((series) => series.includes(`namespace="${daemon.namespace}"`)));
   assert.ok(own.some((series) => /^container_memory_.*usage.*_bytes\{/.test(series)));
   assert.equal(values.get("flotilla_tasks"), 1);
   await daemon.ctr("tasks", "kill", "-s", "KILL", "measured");

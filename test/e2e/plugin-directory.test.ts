@@ -73,8 +73,11 @@ async function plugins() {
 }
 
 function pidOfOurs(): number | undefined {
+  const gateway = daemon.pidOf("gateway");
   return listProcesses().find(
-    ({ command }) => command.includes("serve snapshots") || command.includes(`${daemon.state}/plugins/ours.sock`),
+    ({ parentPid, command }) =>
+      parentPid === gateway &&
+      (command.includes("serve snapshots") || command.includes(`${daemon.state}/plugins/ours.sock`)),
   )?.pid;
 }
 
@@ -98,7 +101,7 @@ test("a manifest makes a plugin, whose program is run on the socket that it is h
 test("its program is started again when it dies, and its records are there still", async () => {
   const before = pidOfOurs() ?? assert.fail("it does not run");
   const snapshots = createClient(Snapshots, daemon.transport);
-  const headers = clientHeaders("default");
+  const headers = clientHeaders(daemon.namespace);
   const labels = { "containerd.io/gc.root": "now" };
   await snapshots.prepare({ snapshotter: "ours", key: "kept", labels }, { headers });
   await killProcesses([before]);

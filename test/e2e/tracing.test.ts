@@ -48,7 +48,7 @@ interface ClientSpan {
 function beginSpan(flags = "01"): ClientSpan {
   const traceId = randomBytes(16).toString("hex");
   const spanId = randomBytes(8).toString("hex");
-  const headers = { "containerd-namespace": "default", traceparent: `00-${traceId}-${spanId}-${flags}` };
+  const headers = { "containerd-namespace": daemon.namespace, traceparent: `00-${traceId}-${spanId}-${flags}` };
   return { traceId, spanId, headers };
 }
 

@@ -18,6 +18,7 @@ import {
   shimSocketOf,
 } from "./container-traces.ts";
 import { type EventFollower, followEvents } from "./event-follower.ts";
+import { uniqueNamespace } from "./namespace.ts";
 import {
   hasInEnvironment,
   isRunning,
@@ -48,6 +49,8 @@ export interface Daemon extends AsyncDisposable {
   readonly state: string;
   /** Path of the socket. */
   readonly address: string;
+  /** The namespace that `ctr` works in where it is told none. Nobody else on the machine has it. */
+  readonly namespace: string;
   /** For clients of `#gen`; failures are `FlotillaError`. */
   readonly transport: Transport;
   /** Runs Debian's `ctr` on the daemon's socket. Resolves however it ends. */
@@ -242,6 +245,7 @@ class RunningDaemon implements Daemon {
   readonly root: string;
   readonly state: string;
   readonly address: string;
+  readonly namespace = uniqueNamespace();
   readonly transport: Transport;
   readonly #recipe: Recipe;
   readonly #paths: Paths;
@@ -284,6 +288,7 @@ class RunningDaemon implements Daemon {
   async ctr(...args: string[]): Promise<CtrResult> {
     this.#noteNames(args);
     const { stdout, stderr, exitCode } = await execa("ctr", ["--address", this.address, ...args], {
+      env: { CONTAINERD_NAMESPACE: this.namespace },
       reject: false,
       stdin: "ignore",
       stripFinalNewline: false,
@@ -432,7 +437,7 @@ class RunningDaemon implements Daemon {
   /** Any argument of `ctr` may be the id of a container; those that are none do no harm. */
   #noteNames(args: readonly string[]): void {
     const flag = args.findIndex((argument) => argument === "-n" || argument === "--namespace");
-    const namespace = flag === -1 ? "default" : args[flag + 1];
+    const namespace = flag === -1 ? this.namespace : args[flag + 1];
     if (namespace !== undefined) {
       for (const id of args.filter((argument) => /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(argument))) {
         this.#note({ namespace, id });
