@@ -6,6 +6,7 @@ import { toByteString } from "./bytes.ts";
 import { closeFile, OpenFlag, openAt, succeed, workingDirectory } from "./file.ts";
 import { controlMemory, controlNumber } from "./ioctl.ts";
 import { SystemError } from "./libc.ts";
+import { readMountInfo } from "./mount-info.ts";
 
 /** @source linux/loop.h */
 const request = { getFree: 0x4c82, configure: 0x4c0a, clear: 0x4c01, getStatus: 0x4c05, setStatus: 0x4c04 } as const;
@@ -27,6 +28,7 @@ const blockDevices = "/sys/block";
 
 /** How often a free device is looked for again when somebody else was faster. @source containerd v2.3.4 core/mount/losetup_linux.go `SetupLoop` */
 const triesMax = 100;
+const settlePollMs = 20;
 
 /** How a file is shown as a block device. */
 export interface LoopOptions {
@@ -95,6 +97,32 @@ export async function openWritingLoop(backingFile: string): Promise<LoopDevice |
     }
   }
   return undefined;
+}
+
+/**
+ * Waits until no mount writes to a file any more. A container that is being started keeps all mounts of the machine until it has its own root,
+ * and what is written to such a file system is whole in the file when the last of them is gone. Mounts of our own namespace are not waited for:
+ * they go when somebody takes them off.
+ *
+ * @param waitMsMax - After which it is given up.
+ * @returns whether something may still write to the file.
+ */
+export async function isStillWritten(backingFile: string, waitMsMax: number): Promise<boolean> {
+  for (const deadline = performance.now() + waitMsMax; ; await delay(settlePollMs)) {
+    const path = await writingLoopOf(backingFile);
+    if (path === undefined) {
+      return false;
+    }
+    if (performance.now() >= deadline || (await readMountInfo()).some(({ source }) => source === path)) {
+      return true;
+    }
+  }
+}
+
+/** Keeps no device open, so that the last mount lets go of the file. */
+async function writingLoopOf(backingFile: string): Promise<string | undefined> {
+  using device = await openWritingLoop(backingFile);
+  return device?.path;
 }
 
 /** The device may have let go of the file, and have got another one, until it is open. */

@@ -1,8 +1,7 @@
-import { mkdir, rmdir } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { execa } from "execa";
 import { defaultTable } from "#config/plugin-tables.ts";
 import { mountAll } from "#linux/mount.ts";
-import { unmountAll } from "#linux/unmount.ts";
 import { blockfileDriver } from "../../services/snapshots/drivers/blockfile/driver.ts";
 import { btrfsDriver } from "../../services/snapshots/drivers/btrfs/driver.ts";
 import { devmapperDriver } from "../../services/snapshots/drivers/devmapper/driver.ts";
@@ -38,10 +37,7 @@ for (const type of ["ext4", "xfs"] as const) {
       await execa("truncate", [type === "xfs" ? "--size=320M" : "--size=48M", scratch]);
       await execa(`mkfs.${type}`, ["-q", scratch]);
       if (type === "ext4") {
-        await mkdir(`${directory}/scratch`);
-        await mountAll([{ type, source: scratch, options: ["loop"] }], `${directory}/scratch`);
-        await rmdir(`${directory}/scratch/lost+found`);
-        await unmountAll(`${directory}/scratch`);
+        await execa("debugfs", ["-w", "-R", "rmdir lost+found", scratch]);
       }
       return { scratch_file: scratch, fs_type: type };
     },

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { chmod, chown, link, mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import test, { type TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { execa } from "execa";
 import { ErrorKind, isFailure, systemErrorCode } from "#base/errors.ts";
 import { PluginSettings } from "#config/settings.ts";
@@ -24,6 +25,8 @@ import { describeTree } from "../kit/tree.ts";
 
 /** Deeper than what fits into the page of mount options that mount(2) takes. */
 const deepLayers = 64;
+/** How long a container that is being started holds what it does not need. */
+const heldMs = 1_000;
 
 /** What sets a driver apart in the suite. */
 export interface DriverTraits {
@@ -254,6 +257,27 @@ export function snapshotDriverSuite(
       await tree.within(child, async (root) => {
         assert.equal(await readFile(`${root}/written`, "utf8"), "last");
       });
+    },
+  );
+
+  check(
+    "what another mount namespace lets go of only after the commit is whole in children and views",
+    async (tree) => {
+      const active = await tree.prepare();
+      await using resources = new AsyncDisposableStack();
+      await tree.within(active, async (root) => {
+        resources.use(await holdMounts());
+        await writeFile(`${root}/written`, "whole");
+      });
+      const released = delay(heldMs).then(() => resources.disposeAsync());
+      const base = await tree.commit(active);
+      const above = await tree.commit(await tree.prepare(base));
+      for (const parent of [base, above]) {
+        await tree.within(await tree.view(parent), async (root) => {
+          assert.equal(await readFile(`${root}/written`, "utf8"), "whole");
+        });
+      }
+      await released;
     },
   );
 

@@ -5,7 +5,7 @@ import { exists } from "#base/exists.ts";
 import type { PluginSettings } from "#config/settings.ts";
 import { skipPlugin } from "#fleet/plugin.ts";
 import { syncAllFileSystems } from "#linux/file.ts";
-import { openWritingLoop } from "#linux/loop-device.ts";
+import { isStillWritten } from "#linux/loop-device.ts";
 import type { Mount } from "#linux/mount.ts";
 import { DirectoryDriver } from "../directory-driver.ts";
 import type { SnapshotDriver, SnapshotDriverDefinition, SnapshotLocation, SnapshotUsage } from "../driver.ts";
@@ -15,6 +15,8 @@ import { blockfilePlugin } from "./plugin.ts";
 
 /** @source linux/stat.h `st_blocks` */
 const blockBytes = 512;
+/** Longer than the start of a container takes, and nothing that a client who commits what somebody has mounted takes for a hang. */
+const settleMsMax = 5_000;
 
 /**
  * Snapshots as files with a file system in each, which is mounted through a loop device. A child is a copy of its parent's file; blocks are
@@ -71,13 +73,12 @@ class BlockfileDriver extends DirectoryDriver implements SnapshotDriver {
   }
 
   /**
-   * What was written to the file system is in its file when it has been unmounted, but by whom? A container that is being started has all mounts of the
-   * machine until it has its own root, and keeps what was written out of the file for as long.
+   * What was written to the file system is whole in its file when the last mount of it is gone, and until then the file can be recovered, but not
+   * be shown read-only. The last may be that of a container that is being started, which has all mounts of the machine until it has its own root.
    */
   async seal({ id }: SnapshotLocation): Promise<void> {
     await this.directories.require(id);
-    using device = await openWritingLoop(this.#imageOf(id));
-    if (device !== undefined) {
+    if (await isStillWritten(this.#imageOf(id), settleMsMax)) {
       await syncAllFileSystems();
     }
   }
