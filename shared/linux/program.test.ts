@@ -106,6 +106,14 @@ test("one that takes too long or prints too much is killed", async () => {
   });
 });
 
+test("one that is given up is killed, and not started where that was known before", async () => {
+  const controller = new AbortController();
+  const running = shell("while :; do :; done", { signal: controller.signal });
+  controller.abort();
+  await assert.rejects(running, { kind: ErrorKind.Canceled, message: "signal: killed" });
+  await assert.rejects(shell("exit 0", { signal: controller.signal }), { name: "AbortError" });
+});
+
 test("many at once end, and nothing of them is left", async () => {
   const before = openDescriptors();
   const ended = await Promise.all(

@@ -23,6 +23,8 @@ export interface ProgramRun {
   readonly input?: Uint8Array | undefined;
   /** After this it is killed, in milliseconds. */
   readonly timeoutMs: number;
+  /** Has it killed when it aborts. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What a program printed. */
@@ -50,6 +52,8 @@ export class ProgramFailure extends FlotillaError {
  * @throws {@link ProgramFailure} when it ends with a status that is not 0, by a signal, or not in time.
  */
 export async function runProgram(run: ProgramRun): Promise<ProgramOutput> {
+  const { signal } = run;
+  signal?.throwIfAborted();
   const { pid, stdout, stderr } = start(run);
   const printed = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
   const output = (): ProgramOutput => ({
@@ -77,6 +81,8 @@ export async function runProgram(run: ProgramRun): Promise<ProgramOutput> {
       stream.once("error", () => undefined);
       stream.once("close", () => resolve());
     });
+  const abort = (): void => giveUp(ErrorKind.Canceled, `signal: ${goSignalName(signals.SIGKILL)}`);
+  signal?.addEventListener("abort", abort, { once: true });
   const deadline = setTimeout(() => giveUp(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded), run.timeoutMs);
   const ended = Promise.all([collect(stdout, printed.stdout), collect(stderr, printed.stderr)]).then(() => reap(pid));
   try {
@@ -88,6 +94,7 @@ export async function runProgram(run: ProgramRun): Promise<ProgramOutput> {
     return output();
   } finally {
     clearTimeout(deadline);
+    signal?.removeEventListener("abort", abort);
   }
 }
 

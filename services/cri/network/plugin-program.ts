@@ -1,8 +1,7 @@
-import { spawn } from "node:child_process";
-import { constants } from "node:fs";
-import { access } from "node:fs/promises";
+import { accessSync, constants } from "node:fs";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { ProgramFailure, type ProgramOutput, runProgram } from "#linux/program.ts";
 
 /** What a program of CNI is asked to do. @source CNI specification 1.1, section 2 */
 export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS";
@@ -19,8 +18,6 @@ export interface Attachment {
   readonly capabilities: Readonly<Record<string, unknown>>;
 }
 
-/** Most that a program may print. */
-const outputBytesMax = 4 * 1024 * 1024;
 /** How long a program may take. The kubelet waits four minutes for a pod. @source kubernetes pkg/kubelet/cri/remote `RunPodSandbox` */
 const programMsMax = 220_000;
 
@@ -44,46 +41,23 @@ export interface PluginCall {
  * @source containernetworking/cni v1.3 pkg/invoke/raw_exec.go, args.go, find.go
  */
 export async function runPlugin(call: PluginCall): Promise<string> {
-  const path = await findProgram(call.type, call.directories);
-  return await new Promise((resolve, reject) => {
-    const deadline = AbortSignal.timeout(programMsMax);
-    const program = spawn(path, {
-      env: environmentOf(call),
-      stdio: ["pipe", "pipe", "pipe"],
-      killSignal: "SIGKILL",
-      signal: call.signal === undefined ? deadline : AbortSignal.any([deadline, call.signal]),
+  const path = findProgram(call.type, call.directories);
+  try {
+    const { stdout } = await runProgram({
+      path,
+      args: [],
+      environment: environmentOf(call),
+      input: Buffer.from(JSON.stringify(call.conf)),
+      timeoutMs: programMsMax,
+      signal: call.signal,
     });
-    const output = { stdout: "", stderr: "" };
-    const collect = (name: "stdout" | "stderr") => (piece: string) => {
-      output[name] += piece;
-      if (output[name].length > outputBytesMax) {
-        program.kill("SIGKILL");
-      }
-    };
-    program.once("error", (error) => {
-      reject(
-        deadline.aborted
-          ? new FlotillaError(ErrorKind.DeadlineExceeded, ErrorKind.DeadlineExceeded, { cause: error })
-          : failed(`netplugin failed with no error message: ${error.message}`, error),
-      );
-    });
-    // Without descriptors or memory Node gives a child that has no streams, and tells the error later.
-    if (program.pid === undefined) {
-      return;
+    return stdout.toString();
+  } catch (error) {
+    if (!(error instanceof ProgramFailure) || error.kind === ErrorKind.DeadlineExceeded) {
+      throw error;
     }
-    program.stdout.setEncoding("utf8").on("data", collect("stdout"));
-    program.stderr.setEncoding("utf8").on("data", collect("stderr"));
-    // A program that does not read its input breaks the pipe; its exit says whether that matters.
-    program.stdin.on("error", () => undefined);
-    program.stdin.end(JSON.stringify(call.conf));
-    program.once("close", (status, signal) => {
-      if (status === 0) {
-        resolve(output.stdout);
-      } else {
-        reject(failed(describeFailure(output, status === null ? `signal: ${signal}` : `exit status ${status}`)));
-      }
-    });
-  });
+    throw failed(describeFailure(error.output, error.message), error);
+  }
 }
 
 function environmentOf({ command, directories, attachment }: PluginCall): NodeJS.ProcessEnv {
@@ -98,13 +72,13 @@ function environmentOf({ command, directories, attachment }: PluginCall): NodeJS
   };
 }
 
-async function findProgram(type: string, directories: readonly string[]): Promise<string> {
+function findProgram(type: string, directories: readonly string[]): string {
   if (type.includes("/")) {
     throw failed(`invalid plugin name: ${type}`);
   }
   for (const directory of directories) {
     try {
-      await access(`${directory}/${type}`, constants.X_OK);
+      accessSync(`${directory}/${type}`, constants.X_OK);
       return `${directory}/${type}`;
     } catch {
       // The next one may have it.
@@ -113,10 +87,8 @@ async function findProgram(type: string, directories: readonly string[]): Promis
   throw failed(`failed to find plugin ${quote(type)} in path [${directories.join(" ")}]`);
 }
 
-function describeFailure(
-  { stdout, stderr }: { readonly stdout: string; readonly stderr: string },
-  end: string,
-): string {
+function describeFailure(output: ProgramOutput, end: string): string {
+  const [stdout, stderr] = [output.stdout.toString(), output.stderr.toString()];
   if (stdout === "") {
     return stderr === "" ? `netplugin failed with no error message: ${end}` : `netplugin failed: ${quote(stderr)}`;
   }
