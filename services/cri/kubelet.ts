@@ -1,7 +1,9 @@
+import type { Changes } from "#fleet/calls/changes.ts";
 import { findDeprecations } from "#fleet/deprecations.ts";
 import type { ProcessContext } from "#fleet/run.ts";
-import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
+import { carriedOutOnce } from "./calls/carried-out-once.ts";
 import { CdiDevices } from "./cdi/cdi-devices.ts";
 import { checkpointCall } from "./checkpoint/checkpoint-call.ts";
 import { type CriSettings, readCriSettings } from "./config.ts";
@@ -41,12 +43,24 @@ import { streamingCalls } from "./streaming/streaming-calls.ts";
 import { StreamingServer } from "./streaming/streaming-server.ts";
 import { readStreamingSettings } from "./streaming/streaming-settings.ts";
 
+/** Calls that change something and may be carried out again from the beginning; others find out how far they came. */
+const repeatedCalls = [
+  "stopPodSandbox",
+  "removePodSandbox",
+  "updatePodSandboxResources",
+  "removeContainer",
+  "updateContainerResources",
+  "reopenContainerLog",
+  "updateRuntimeConfig",
+] as const;
+
 /** What the parts are made of. */
 export interface KubeletSources {
   readonly settings: CriSettings;
   readonly peers: CriPeers;
   readonly images: Images;
   readonly metrics: CriMetrics;
+  readonly changes: Changes;
 }
 
 /** What answers the kubelet about pods and containers. */
@@ -59,7 +73,7 @@ export interface Kubelet {
 /** Puts pods, containers, streams and events together. */
 export async function openKubelet(context: ProcessContext, sources: KubeletSources): Promise<Kubelet> {
   const { config, log, stopping, resources } = context;
-  const { settings, peers, images, metrics } = sources;
+  const { settings, peers, images, metrics, changes } = sources;
   const machine = await exploreMachine(settings);
   const networks = new PodNetworks(settings.network, settings.runtimes.values(), cniCacheDirectory);
   context.onReload((next) => {
@@ -91,6 +105,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       cdi,
       events,
       observers: containerObservers(nri, pods, log),
+      changes,
       log,
       stopping,
     },
@@ -118,24 +133,25 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
   const podHandlers = podCalls(podParts);
   const timed = timedCalls(metrics, { pods, containers: containers.table }, { ...podHandlers, ...containers.calls });
   const deprecations = await findDeprecations(config, [imagesPlugin, runtimePlugin]);
+  const handlers = {
+    ...versionCall,
+    ...runtimeConfigCall(settings),
+    ...statusCall({
+      settings,
+      networks,
+      handlers: runtimeHandlers({ settings, peers, log }, machine),
+      deprecations,
+    }),
+    ...updateRuntimeConfigCall(settings, { networks, metrics }, log),
+    ...podHandlers,
+    ...containers.calls,
+    ...timed,
+    ...streamingCalls({ ...streamParts, events, server, changes }),
+    ...checkpointCall(settings),
+    ...statsCalls(containers.parts),
+  } satisfies Partial<Handlers<typeof RuntimeService>>;
   return {
-    handlers: {
-      ...versionCall,
-      ...runtimeConfigCall(settings),
-      ...statusCall({
-        settings,
-        networks,
-        handlers: runtimeHandlers({ settings, peers, log }, machine),
-        deprecations,
-      }),
-      ...updateRuntimeConfigCall(settings, { networks, metrics }, log),
-      ...podHandlers,
-      ...containers.calls,
-      ...timed,
-      ...streamingCalls({ ...streamParts, events, server }),
-      ...checkpointCall(settings),
-      ...statsCalls(containers.parts),
-    },
+    handlers: carriedOutOnce(RuntimeService, handlers, repeatedCalls, changes),
     async recover() {
       await recoverPods(podParts);
       await containers.start();
@@ -155,7 +171,7 @@ interface PodSurroundings {
 
 function openPods(
   { log, stopping }: ProcessContext,
-  { settings, peers, images, metrics }: KubeletSources,
+  { settings, peers, images, metrics, changes }: KubeletSources,
   { machine, networks, pods, containers, events, observers }: PodSurroundings,
 ): PodParts {
   return {
@@ -170,6 +186,7 @@ function openPods(
     machine,
     seccompOf: (podConfig) => pauseSeccomp(podConfig, settings, machine),
     metrics,
+    changes,
     publish: ({ id }, type) => events.publish(id, id, type),
     log,
     stopping,

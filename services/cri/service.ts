@@ -1,4 +1,7 @@
 import { pluginUri } from "#config/manifest.ts";
+import { CallJournal } from "#fleet/calls/call-journal.ts";
+import { Changes } from "#fleet/calls/changes.ts";
+import { stateDirectoryOf } from "#fleet/process-name.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import { bindService } from "#wire/handler.ts";
@@ -19,6 +22,15 @@ export function composeCri(context: ProcessContext): ProcessParts {
   const gate = new Gate();
   const peers = connectPeers(context);
   const metrics = new CriMetrics();
+  let opened: Changes | undefined;
+  const openChanges = (): Changes => {
+    if (opened === undefined) {
+      const journal = CallJournal.open(`${stateDirectoryOf(context.config.state, "cri")}/calls`);
+      context.resources.defer(() => journal.close());
+      opened = new Changes(journal, context.log);
+    }
+    return opened;
+  };
   let images: Images | undefined;
   let settings: CriSettings | undefined;
   let kubelet: Kubelet | undefined;
@@ -32,7 +44,9 @@ export function composeCri(context: ProcessContext): ProcessParts {
               .map(({ snapshotter }) => snapshotter)
               .filter((name) => name !== "");
           images = openImages(context, peers, ofRuntimes);
-          return { services: [imageService({ ...images, snapshotter: images.settings.snapshotter }, gate)] };
+          return {
+            services: [imageService({ ...images, snapshotter: images.settings.snapshotter }, gate, openChanges())],
+          };
         },
       },
       {
@@ -53,7 +67,7 @@ export function composeCri(context: ProcessContext): ProcessParts {
             const missing = settings === undefined ? runtimePlugin : imagesPlugin;
             throw new Error(`plugin ${pluginUri(missing)} is not loaded`);
           }
-          kubelet = await openKubelet(context, { settings, images, peers, metrics });
+          kubelet = await openKubelet(context, { settings, images, peers, metrics, changes: openChanges() });
           return { services: [bindService(RuntimeService, gate.guard(RuntimeService, kubelet.handlers))] };
         },
       },

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
@@ -9,11 +10,12 @@ import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { ImageService } from "#gen/runtime/v1/api_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { type Daemon, startFlotilla } from "../kit/daemon.ts";
-import { HostileRegistry } from "../kit/hostile-registry.ts";
+import { dawdle, HostileRegistry } from "../kit/hostile-registry.ts";
 import { busyboxImage, type TestImage } from "../kit/image.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
 import { until } from "../kit/processes.ts";
 import { type Registry, startRegistry } from "../kit/registry.ts";
+import { packTar } from "../kit/tar.ts";
 
 /** What the kubelet does with images, from a registry on this machine. */
 
@@ -178,4 +180,34 @@ test("a pull that can't be tells why", async () => {
       isFailure(error, ErrorKind.NotFound) &&
       error.message.startsWith(`failed to pull and unpack image "${registry.host}/busybox:missing"`),
   );
+});
+
+test("a pull goes on when the process dies that brings the image, or the one that was asked", async () => {
+  await using server = await HostileRegistry.start();
+  const mediaType = "application/vnd.oci.image.manifest.v1+json";
+  for (const victim of ["transfer", "cri"] as const) {
+    const content = packTar([{ path: victim, type: "file", mode: 0o644, content: randomBytes(4 * 1024 * 1024) }]);
+    const layer = server.add(content, "application/vnd.oci.image.layer.v1.tar");
+    const { os, architecture } = hostPlatform();
+    const rootfs = { type: "layers", diff_ids: [layer.digest] };
+    const config = server.add(
+      JSON.stringify({ os, architecture, config: {}, rootfs }),
+      "application/vnd.oci.image.config.v1+json",
+    );
+    const manifest = JSON.stringify({ schemaVersion: 2, mediaType, config, layers: [layer] });
+    server.tags.set(victim, server.add(manifest, mediaType).digest);
+    const ofLayer = new RegExp(`GET .*${layer.digest}`);
+    server.misbehave(ofLayer, dawdle(128 * 1024, 20), 1);
+    const pulled = images().pullImage({ image: { image: `${server.host}/dying:${victim}` } });
+    pulled.catch(() => undefined);
+    await until(
+      () => server.count(ofLayer) > 0,
+      () => "nothing is fetched",
+      30_000,
+    );
+    await delay(200);
+    await daemon.kill9(victim);
+    assert.equal((await pulled).imageRef, config.digest);
+    assert.equal((await statusOf(config.digest))?.id, config.digest);
+  }
 });

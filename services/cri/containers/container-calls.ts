@@ -1,13 +1,13 @@
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import type { LinuxContainerResources, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import { type LinuxContainerResources, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 import type { Container } from "../store/container.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { createContainer } from "./create.ts";
 import { listedContainers, selectContainers } from "./list.ts";
 import { removeContainer } from "./remove.ts";
-import { startContainer } from "./start.ts";
+import { startContainer, wasStarted } from "./start.ts";
 import { containerStatus } from "./status.ts";
 import { stopContainer } from "./stop.ts";
 import { updateResources } from "./update.ts";
@@ -30,19 +30,36 @@ type ContainerCalls = Pick<
 
 /** What the kubelet does with containers. */
 export function containerCalls(parts: ContainerParts): ContainerCalls {
+  const { changes, containers } = parts;
+  const { method } = RuntimeService;
+  const ofContainer = ({ containerId }: { readonly containerId: string }): string => containerId;
   return {
-    createContainer: async (request, { signal }) => ({ containerId: await createContainer(parts, request, signal) }),
-    startContainer: async ({ containerId }, { signal }) => {
-      await startContainer(parts, containerId, signal);
-      return {};
-    },
-    stopContainer: async ({ containerId, timeout }, { signal }) => {
-      const container = findContainer(parts, containerId);
-      if (container !== undefined) {
-        await stopContainer(parts, container, { graceMs: Number(timeout) * 1000, signal });
+    createContainer: changes.once(method.createContainer, undefined, async (request, { signal }, attempt) => {
+      // The client does not know the one that a former process was making for this call.
+      const made = attempt.noted === undefined ? undefined : containers.find(attempt.noted as string);
+      if (made !== undefined) {
+        await removeContainer(parts, made, signal);
+      }
+      return { containerId: await createContainer(parts, request, { signal, onNamed: attempt.note }) };
+    }),
+    startContainer: changes.once(method.startContainer, ofContainer, async ({ containerId }, { signal }, attempt) => {
+      const begun = attempt.noted === undefined ? undefined : findContainer(parts, containerId);
+      if (begun === undefined || !wasStarted(begun)) {
+        await startContainer(parts, containerId, { signal, onBegun: () => attempt.note("begun") });
       }
       return {};
-    },
+    }),
+    stopContainer: changes.once(method.stopContainer, undefined, async ({ containerId, timeout }, call, attempt) => {
+      const container = findContainer(parts, containerId);
+      if (container !== undefined) {
+        // Who has been told to end has had time since, and may take a second signal for another one.
+        container.isStopSignalled ||= attempt.noted !== undefined;
+        const graceMs = Number(timeout) * 1000 - (attempt.noted === undefined ? 0 : (call.id?.repeatedAfterMs ?? 0));
+        const onSignal = (): void => attempt.note("signalled");
+        await stopContainer(parts, container, { graceMs, signal: call.signal, onSignal });
+      }
+      return {};
+    }),
     removeContainer: async ({ containerId }, { signal }) => {
       const container = findContainer(parts, containerId);
       if (container !== undefined) {

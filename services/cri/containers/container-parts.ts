@@ -1,3 +1,4 @@
+import type { Changes } from "#fleet/calls/changes.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { CdiDevices } from "../cdi/cdi-devices.ts";
 import type { CriSettings } from "../config.ts";
@@ -24,6 +25,8 @@ export interface ContainerParts {
   readonly exits: Exits;
   readonly events: ContainerEventSink;
   readonly observers: ContainerObservers;
+  /** Carries out each call once that changes something. */
+  readonly changes: Changes;
   readonly log: Logger;
   readonly stopping: AbortSignal;
 }

@@ -38,6 +38,7 @@ export const specTypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Sp
 /**
  * Makes a container in a pod, without starting it: its root file system, its specification, its pipes, its record. What fails leaves nothing.
  *
+ * @param options.onNamed - Told of the id before anything is made.
  * @returns Its id.
  * @throws {@link FlotillaError} in containerd's words.
  * @source containerd v2.3.4 internal/cri/server/container_create.go `CreateContainer`
@@ -45,7 +46,7 @@ export const specTypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Sp
 export async function createContainer(
   parts: ContainerParts,
   request: CreateContainerRequest,
-  signal: AbortSignal,
+  { signal, onNamed }: { readonly signal: AbortSignal; readonly onNamed: (id: string) => void },
 ): Promise<string> {
   const pod = findPod(parts, request.podSandboxId);
   const { config, sandboxConfig } = request;
@@ -71,6 +72,7 @@ export async function createContainer(
   }
   await using undo = new AsyncDisposableStack();
   undo.defer(() => parts.names.release(id));
+  onNamed(id);
   const image = resolveImage(parts, config.image?.image ?? "");
   const making = { id, name, pod, config, sandboxConfig, image, signal };
   await parts.observers.during(() => make(parts, making, undo));

@@ -25,10 +25,15 @@ const startFailure = { exitCode: 128, reason: "StartError" } as const;
 /**
  * Starts a container. One that can't be started has ended.
  *
+ * @param options.onBegun - Told when nothing is against it, before anything is done.
  * @throws {@link FlotillaError} in containerd's words.
  * @source containerd v2.3.4 internal/cri/server/container_start.go `StartContainer`
  */
-export async function startContainer(parts: ContainerParts, id: string, signal: AbortSignal): Promise<void> {
+export async function startContainer(
+  parts: ContainerParts,
+  id: string,
+  { signal, onBegun }: { readonly signal: AbortSignal; readonly onBegun: () => void },
+): Promise<void> {
   let container: Container;
   try {
     container = parts.containers.get(id);
@@ -37,6 +42,7 @@ export async function startContainer(parts: ContainerParts, id: string, signal: 
   }
   beginStart(container);
   try {
+    onBegun();
     await parts.observers.during(() => start(parts, container, signal));
   } catch (error) {
     await noteFailure(parts, container, error);
@@ -46,6 +52,14 @@ export async function startContainer(parts: ContainerParts, id: string, signal: 
     container.mark(() => ({ starting: false }));
   }
   parts.events.publish(container.id, container.metadata.podId, ContainerEventType.CONTAINER_STARTED_EVENT);
+}
+
+/** Whether a container has been started, whatever has become of it. */
+export function wasStarted({ state, status }: Container): boolean {
+  return (
+    state === ContainerState.CONTAINER_RUNNING ||
+    (state === ContainerState.CONTAINER_EXITED && status.reason !== startFailure.reason)
+  );
 }
 
 function beginStart(container: Container): void {

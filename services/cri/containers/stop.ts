@@ -17,13 +17,18 @@ const killedMsMax = 2 * 60_000;
  * Stops a container: its own signal, time to act on it, and an end by force. One that does not run is left as it is.
  *
  * @param options.graceMs - Time to act on the signal, in milliseconds; 0 for an end by force at once.
+ * @param options.onSignal - Told before its own signal is sent.
  * @throws {@link FlotillaError} in containerd's words; `deadline_exceeded` when even force does not end it.
  * @source containerd v2.3.4 internal/cri/server/container_stop.go `stopContainer`
  */
 export async function stopContainer(
   parts: ContainerParts,
   container: Container,
-  { graceMs, signal }: { readonly graceMs: number; readonly signal?: AbortSignal },
+  {
+    graceMs,
+    signal,
+    onSignal,
+  }: { readonly graceMs: number; readonly signal?: AbortSignal; readonly onSignal?: () => void },
 ): Promise<void> {
   const { state } = container;
   if (state === ContainerState.CONTAINER_UNKNOWN) {
@@ -38,6 +43,7 @@ export async function stopContainer(
     const number = signalNumber(stopSignalOf(parts, container));
     if (!container.isStopSignalled) {
       container.isStopSignalled = true;
+      onSignal?.();
       await kill(parts, container, number);
     }
     if (await hasEnded(container, graceMs, signal)) {

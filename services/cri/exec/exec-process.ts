@@ -44,6 +44,14 @@ export interface ExecWishes {
   readonly timeoutMs: number;
   /** Kills the process. */
   readonly signal: AbortSignal;
+  /** Told what the process is called before anybody is asked for it. */
+  readonly onNamed?: (names: ExecNames) => void;
+}
+
+/** What a process in a container is called. */
+export interface ExecNames {
+  readonly containerId: string;
+  readonly execId: string;
 }
 
 /** @source containerd/typeurl, as containerd v2.3.4 client/container.go registers `specs.Process` */
@@ -79,6 +87,7 @@ export async function runInContainer(parts: ExecParts, target: ExecTarget, wishe
   if (found.status === "rejected") {
     throw found.reason;
   }
+  wishes.onNamed?.(names);
   await asked(`failed to create exec "${execId}"`, () =>
     tasks.exec({ ...names, ...io.paths, spec: processSpec(found.value, wishes) }, criCall({ signal: wishes.signal })),
   );
@@ -98,15 +107,20 @@ export async function runInContainer(parts: ExecParts, target: ExecTarget, wishe
   }
 }
 
+/** Ends a process that a former process of ours has run, and takes it out of the container. One that is not there is no error; never rejects. */
+export async function endExec(parts: ExecParts, names: ExecNames): Promise<void> {
+  await new ExecProcess(parts, names).remove();
+}
+
 /** The process as it was made known to the tasks process. */
 class ExecProcess {
   readonly #parts: ExecParts;
-  readonly #names: { readonly containerId: string; readonly execId: string };
+  readonly #names: ExecNames;
   readonly #waiting = new AbortController();
   readonly #exit: Promise<number>;
   #hasEnded = false;
 
-  constructor(parts: ExecParts, names: { readonly containerId: string; readonly execId: string }) {
+  constructor(parts: ExecParts, names: ExecNames) {
     this.#parts = parts;
     this.#names = names;
     this.#exit = this.#wait();
@@ -236,9 +250,7 @@ async function asked(context: string, call: () => Promise<unknown>): Promise<voi
   }
 }
 
-type Names = { readonly containerId: string; readonly execId: string };
-
-async function resizeTerminal({ tasks, log }: ExecParts, names: Names, { resizes }: ProcessStreams): Promise<void> {
+async function resizeTerminal({ tasks, log }: ExecParts, names: ExecNames, { resizes }: ProcessStreams): Promise<void> {
   for await (const { width, height } of resizes ?? []) {
     await tasks.resizePty({ ...names, width, height }, criCall()).catch((error: unknown) => {
       log.error({ container: names.containerId, exec: names.execId, err: error }, "a terminal could not be resized");
@@ -249,7 +261,7 @@ async function resizeTerminal({ tasks, log }: ExecParts, names: Names, { resizes
 /** Hands on the client's input; its end is that of the process, but for a terminal, which has none. */
 async function feed(
   { tasks, log }: ExecParts,
-  names: Names,
+  names: ExecNames,
   { io, streams }: { readonly io: ExecIo; readonly streams: ProcessStreams },
 ): Promise<void> {
   const hasEnded = streams.stdin !== undefined && (await io.feed(streams.stdin));

@@ -35,15 +35,32 @@ export interface PullRequest {
   readonly signal: AbortSignal;
 }
 
+/** How often an image is asked for whose transfer process dies. Each time goes on where the one before was. */
+const triesMax = 4;
+
 /**
- * Has the transfer process bring and unpack an image and record it under its name.
+ * Has the transfer process bring and unpack an image and record it under its name. When it dies the image is asked for again.
  *
  * @throws {@link FlotillaError} of the transfer; `canceled` when nothing has come for too long.
  * @source containerd v2.3.4 internal/cri/server/images/image_pull.go `pullImageWithTransferService`
  */
 export async function transferImage(peers: CriPeers, request: PullRequest): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    const lost = new AbortController();
+    try {
+      return await transferOnce(peers, request, lost);
+    } catch (error) {
+      if (!lost.signal.aborted || request.signal.aborted || tries === triesMax) {
+        throw error;
+      }
+    }
+  }
+}
+
+/** @param lost - Aborted when the streams of the transfer break, as they do when its process dies. */
+async function transferOnce(peers: CriPeers, request: PullRequest, lost: AbortController): Promise<void> {
   const stalled = new AbortController();
-  const signal = AbortSignal.any([request.signal, stalled.signal]);
+  const signal = AbortSignal.any([request.signal, stalled.signal, lost.signal]);
   const watch = new ProgressWatch(request.progressTimeoutMs, performance.now());
   const timer =
     request.progressTimeoutMs === 0
@@ -60,10 +77,16 @@ export async function transferImage(peers: CriPeers, request: PullRequest): Prom
         }, watch.intervalMs);
   using streams = new DisposableStack();
   let refused: unknown;
+  const onBroken = (): void => {
+    if (refused === undefined) {
+      lost.abort(failure(ErrorKind.Unavailable, "the process died that brought the image"));
+    }
+  };
   try {
     const auth = await openPullStream(peers, {
       purpose: "auth",
       signal,
+      onBroken,
       onMessage: (message) => {
         const asked = unpackAny(AuthRequestSchema, message);
         try {
@@ -78,6 +101,7 @@ export async function transferImage(peers: CriPeers, request: PullRequest): Prom
     const progress = await openPullStream(peers, {
       purpose: "progress",
       signal,
+      onBroken,
       onMessage: (message) => {
         const told = unpackAny(ProgressSchema, message);
         if (told !== undefined) {
@@ -94,7 +118,9 @@ export async function transferImage(peers: CriPeers, request: PullRequest): Prom
       { ...call, headers },
     );
   } catch (error) {
-    throw stalled.signal.aborted ? stalled.signal.reason : (refused ?? error);
+    throw stalled.signal.aborted
+      ? stalled.signal.reason
+      : (refused ?? (lost.signal.aborted ? lost.signal.reason : error));
   } finally {
     clearInterval(timer);
   }

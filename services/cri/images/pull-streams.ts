@@ -18,6 +18,7 @@ export interface PullStream {
 /**
  * Opens a stream for a transfer.
  *
+ * @param onBroken - Told when it has ended otherwise than by the transfer.
  * @param onMessage - Gets each message; what it gives back is sent. What it throws ends the stream.
  * @throws {@link FlotillaError} when the stream can't be opened.
  */
@@ -27,7 +28,13 @@ export async function openPullStream(
     purpose,
     signal,
     onMessage,
-  }: { readonly purpose: string; readonly signal: AbortSignal; readonly onMessage: (message: Any) => Any | undefined },
+    onBroken,
+  }: {
+    readonly purpose: string;
+    readonly signal: AbortSignal;
+    readonly onMessage: (message: Any) => Any | undefined;
+    readonly onBroken: () => void;
+  },
 ): Promise<PullStream> {
   const id = `cri-${purpose}-${randomBytes(12).toString("hex")}`;
   const closing = new AbortController();
@@ -56,7 +63,10 @@ export async function openPullStream(
         }
       }
     } catch {
-      // The transfer says what went wrong; a stream that broke makes it fail.
+      // The transfer says what went wrong, if its process is there to say it.
+      if (call.signal?.aborted !== true) {
+        onBroken();
+      }
     } finally {
       close();
     }

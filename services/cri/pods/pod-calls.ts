@@ -1,7 +1,7 @@
 import { wrapFailure } from "#base/errors.ts";
 import { KeyedLock } from "#base/keyed-lock.ts";
 import { quote } from "#base/quote.ts";
-import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 import type { Pod } from "../store/pod.ts";
 import { podInfo } from "./pod-info.ts";
@@ -28,7 +28,7 @@ type PodCalls = Pick<
 
 /** What the kubelet asks about pods. */
 export function podCalls(parts: PodParts): PodCalls {
-  const { pods, peers } = parts;
+  const { pods, peers, changes } = parts;
   /** The kubelet stops and removes a pod again when it has waited too long for an answer. */
   const turns = new KeyedLock<string>();
   /** The pod, or undefined: what stops or removes one that is not there has nothing to do. */
@@ -39,8 +39,25 @@ export function podCalls(parts: PodParts): PodCalls {
       throw wrapFailure(error, `an error occurred when try to find sandbox ${quote(id)}`);
     }
   };
+  const removeInTurn = (pod: Pod): Promise<void> =>
+    turns.run([pod.id], async () => {
+      if (pods.find(pod.id) === pod) {
+        await removePod(parts, pod);
+      }
+    });
   return {
-    runPodSandbox: async (request, call) => ({ podSandboxId: await runPod(parts, request, call.signal) }),
+    runPodSandbox: changes.once(
+      RuntimeService.method.runPodSandbox,
+      undefined,
+      async (request, { signal }, attempt) => {
+        // The client does not know the one that a former process was making for this call.
+        const made = attempt.noted === undefined ? undefined : pods.find(attempt.noted as string);
+        if (made !== undefined) {
+          await removeInTurn(made);
+        }
+        return { podSandboxId: await runPod(parts, request, { signal, onNamed: attempt.note }) };
+      },
+    ),
     stopPodSandbox: async ({ podSandboxId }) => {
       const pod = findToEnd(podSandboxId);
       if (pod !== undefined) {
@@ -51,11 +68,7 @@ export function podCalls(parts: PodParts): PodCalls {
     removePodSandbox: async ({ podSandboxId }) => {
       const pod = findToEnd(podSandboxId);
       if (pod !== undefined) {
-        await turns.run([pod.id], async () => {
-          if (pods.find(pod.id) === pod) {
-            await removePod(parts, pod);
-          }
-        });
+        await removeInTurn(pod);
       }
       return {};
     },

@@ -1,3 +1,4 @@
+import type { Changes } from "#fleet/calls/changes.ts";
 import type { Logger } from "#fleet/log.ts";
 import type { ContainerEventType, LinuxContainerResources, PodSandboxConfig } from "#gen/runtime/v1/api_pb.ts";
 import type { CriSettings } from "../config.ts";
@@ -75,6 +76,8 @@ export interface PodParts {
   readonly seccompOf: (config: PodSandboxConfig) => Promise<OciSeccomp | undefined>;
   /** Tells of what has happened to a pod. */
   readonly publish: (pod: Pod, type: ContainerEventType) => void;
+  /** Carries out each call once that changes something. */
+  readonly changes: Changes;
   readonly log: Logger;
   readonly stopping: AbortSignal;
 }

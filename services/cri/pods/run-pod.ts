@@ -33,6 +33,7 @@ const idBytes = 32;
  * Order of records: the sandbox with the path of its network namespace, before there is anything on the machine, so that a process that is
  * killed at any step leaves something that the next one finds.
  *
+ * @param options.onNamed - Told of the id before anything is made.
  * @returns The id of the pod, which is ready.
  * @throws {@link FlotillaError} what went wrong, in containerd's words.
  * @source containerd v2.3.4 internal/cri/server/sandbox_run.go `RunPodSandbox`
@@ -40,7 +41,7 @@ const idBytes = 32;
 export async function runPod(
   parts: PodParts,
   { config, runtimeHandler }: RunPodSandboxRequest,
-  signal: AbortSignal,
+  { signal, onNamed }: { readonly signal: AbortSignal; readonly onNamed: (id: string) => void },
 ): Promise<string> {
   const { names, pods, log } = parts;
   if (config?.metadata === undefined) {
@@ -53,6 +54,7 @@ export async function runPod(
   } catch (error) {
     throw wrapFailure(error, `failed to reserve sandbox name ${quote(name)}`);
   }
+  onNamed(id);
   const undo = new Undo();
   let pod: Pod | undefined;
   try {

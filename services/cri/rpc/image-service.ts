@@ -1,12 +1,14 @@
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
+import type { Changes } from "#fleet/calls/changes.ts";
 import {
   type FilesystemUsageSchema,
   ImageSchema,
   ImageService,
   type ImageStatusResponseSchema,
 } from "#gen/runtime/v1/api_pb.ts";
-import { bindService, type ServiceBinding } from "#wire/handler.ts";
+import { bindService, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { carriedOutOnce } from "../calls/carried-out-once.ts";
 import type { ImagePuller } from "../images/image-puller.ts";
 import type { ImageStore } from "../images/image-store.ts";
 import { imageUser, type LocalImage, partReferences } from "../images/local-image.ts";
@@ -36,32 +38,33 @@ export interface ImageServiceParts {
  *
  * @source containerd v2.3.4 internal/cri/server/images
  */
-export function imageService(parts: ImageServiceParts, gate: Gate): ServiceBinding {
+export function imageService(parts: ImageServiceParts, gate: Gate, changes: Changes): ServiceBinding {
   const { store, puller } = parts;
+  const handlers = {
+    listImages: () => listedImages.list(store.all()),
+    streamImages: async function* () {
+      yield* listedImages.pieces(store.all(), pieceLength);
+    },
+    imageStatus: ({ image, verbose }) => imageStatus(store, image?.image ?? "", verbose),
+    pullImage: async ({ image, auth, sandboxConfig }, { signal }) => {
+      const runtimeHandler = image?.runtimeHandler ?? "";
+      const { id } = await puller.pull(image?.image ?? "", {
+        auth,
+        podConfig: sandboxConfig,
+        runtimeHandler,
+        signal,
+      });
+      return { imageRef: id };
+    },
+    removeImage: async ({ image }, { signal }) => {
+      await store.remove(image?.image ?? "", signal);
+      return {};
+    },
+    imageFsInfo: () => ({ imageFilesystems: imageFilesystems(parts) }),
+  } satisfies Handlers<typeof ImageService>;
   return bindService(
     ImageService,
-    gate.guard(ImageService, {
-      listImages: () => listedImages.list(store.all()),
-      streamImages: async function* () {
-        yield* listedImages.pieces(store.all(), pieceLength);
-      },
-      imageStatus: ({ image, verbose }) => imageStatus(store, image?.image ?? "", verbose),
-      pullImage: async ({ image, auth, sandboxConfig }, { signal }) => {
-        const runtimeHandler = image?.runtimeHandler ?? "";
-        const { id } = await puller.pull(image?.image ?? "", {
-          auth,
-          podConfig: sandboxConfig,
-          runtimeHandler,
-          signal,
-        });
-        return { imageRef: id };
-      },
-      removeImage: async ({ image }, { signal }) => {
-        await store.remove(image?.image ?? "", signal);
-        return {};
-      },
-      imageFsInfo: () => ({ imageFilesystems: imageFilesystems(parts) }),
-    }),
+    gate.guard(ImageService, carriedOutOnce(ImageService, handlers, ["pullImage", "removeImage"], changes)),
   );
 }
 

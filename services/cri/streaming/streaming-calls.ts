@@ -1,8 +1,10 @@
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
-import { type AttachRequest, ContainerState, type ExecRequest, type RuntimeService } from "#gen/runtime/v1/api_pb.ts";
+import { type Changes, unknownFate } from "#fleet/calls/changes.ts";
+import { type AttachRequest, ContainerState, type ExecRequest, RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
 import type { ContainerEvents } from "../events/container-events.ts";
 import { type ContainerStreamParts, execInContainer } from "../exec/container-streams.ts";
+import { type ExecNames, endExec } from "../exec/exec-process.ts";
 import { findRunning } from "../exec/streamed-container.ts";
 import type { ByteSink } from "../logs/byte-streams.ts";
 import type { StreamingServer } from "./streaming-server.ts";
@@ -12,6 +14,8 @@ const outputBytesMax = 16 * 1024 * 1024;
 
 /** What the calls stand on. */
 export interface StreamingParts extends ContainerStreamParts {
+  /** Carries out each call once that changes something. */
+  readonly changes: Changes;
   readonly events: ContainerEvents;
   readonly server: Pick<StreamingServer, "urlForExec" | "urlForAttach" | "urlForPortForward">;
 }
@@ -23,18 +27,25 @@ type StreamingCalls = Pick<
 
 /** Answers what has to do with input and output: commands, clients that follow, forwarded ports, logs, events. */
 export function streamingCalls(parts: StreamingParts): StreamingCalls {
-  const { containers, pods, server, events } = parts;
+  const { containers, pods, server, events, changes } = parts;
+  const { method } = RuntimeService;
   return {
-    execSync: async ({ containerId, cmd, timeout }, { signal }) => {
+    execSync: changes.once(method.execSync, undefined, async ({ containerId, cmd, timeout }, { signal }, attempt) => {
+      if (attempt.noted !== undefined) {
+        // Its output went to the former process, so that it is of no use any more.
+        await endExec(parts, attempt.noted as ExecNames);
+        throw unknownFate(`the command was run in container "${containerId}"`);
+      }
       const [stdout, stderr] = [new OutputCollector(), new OutputCollector()];
       const exitCode = await execInContainer(parts, containerId, {
         command: cmd,
         streams: { stdout, stderr, tty: false },
         timeoutMs: Number(timeout) * 1000,
         signal,
+        onNamed: attempt.note,
       });
       return { stdout: stdout.bytes(), stderr: stderr.bytes(), exitCode };
-    },
+    }),
     exec: (request) => {
       findRunning(containers, request.containerId, `failed to find container "${request.containerId}" in store`);
       checkStreams(request, "one of stdin, stdout, or stderr must be set");

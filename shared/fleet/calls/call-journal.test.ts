@@ -35,6 +35,17 @@ test("the next process knows how far calls came", () => {
   next.close();
 });
 
+test("a long answer is not kept, and what was noted of its call is", () => {
+  using directory = temporaryDirectory();
+  const journal = CallJournal.open(`${directory.path}/calls`);
+  journal.begin("long");
+  journal.note("long", "begun");
+  journal.answered("long", Buffer.alloc(1024 * 1024));
+  assert.deepEqual(journal.recall(again("long")), { answer: undefined, note: "begun" });
+  assert.ok(statSync(`${directory.path}/calls`).size < 1024);
+  journal.close();
+});
+
 test("the journal stays small, keeps calls that are under way, and does not take forgotten ones for new", () => {
   using directory = temporaryDirectory();
   const path = `${directory.path}/calls`;

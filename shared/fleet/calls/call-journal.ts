@@ -5,6 +5,9 @@ import type { CallId } from "#wire/call-id.ts";
 /** How large a file grows before a new one is begun; one before it is kept. Decision: some thousand calls each, far more than are under way. */
 const fileBytesMax = 1024 * 1024;
 
+/** How long an answer may be that is kept. Those of changes have some dozen bytes; what a command has put out is longer. */
+const answerBytesMax = 64 * 1024;
+
 /** What is known of a call that a former process had. */
 export interface PastCall {
   /** The answer, if there was one; if not, nobody knows how far the call came. */
@@ -58,9 +61,12 @@ export class CallJournal {
     this.#write([Mark.Noted, id, encode(note)]);
   }
 
-  /** Writes down the answer of a call, before it goes out. */
+  /** Writes down the answer of a call, before it goes out. Of one that is long it is only known then that the call was under way. */
   answered(id: string, answer: Uint8Array): void {
     this.#underWay.delete(id);
+    if (answer.length > answerBytesMax) {
+      return;
+    }
     this.#write([Mark.Answered, id, Buffer.from(answer).toString("base64")]);
   }
 
