@@ -3,9 +3,10 @@ import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
-import { errorMessage, FlotillaError } from "#base/errors.ts";
+import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 import { hostPlatform } from "#config/host-platform.ts";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
+import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { findInconsistencies } from "../kit/check.ts";
 import { type Daemon, startFlotilla } from "../kit/daemon.ts";
@@ -18,7 +19,7 @@ import { TransferClient } from "../kit/transfer-client.ts";
 
 /**
  * What a client of Transfer sees when a process behind it dies: an error or a success within bounds, and its image when it
- * asks again, with what was there before.
+ * asks again, with what was there before. When transfer itself dies it sees a success, where no bytes of its own are lost.
  */
 
 let daemon: Daemon;
@@ -168,6 +169,67 @@ for (const victim of victims) {
     await assertWhole(client, namespace, reference);
   });
 }
+
+test("kill -9 of transfer amid a pull: the client notices nothing, and the pull goes on where it was", async () => {
+  const namespace = uniqueNamespace();
+  const client = new TransferClient(daemon.transport, namespace);
+  const { reference, layer } = offerImage("pull-transfer");
+  registry.misbehave(new RegExp(`GET .*${layer}`), dawdle(128 * 1024, 20), 1);
+  const pulled = client.pull(reference, { unpacks });
+  await until(
+    async () => (await writtenBytes(namespace, layer)) > 0,
+    () => "no byte arrives",
+    startMsMax,
+  );
+  await daemon.kill9("transfer");
+  assert.equal(await endOf(pulled), undefined);
+  const asked = registry.requests.filter((line) => line.startsWith("GET") && line.includes(layer));
+  assert.ok(asked.length > 1);
+  asked.slice(1).forEach((line) => assert.match(line, / bytes=[1-9]\d*-$/, "fetched from the beginning again"));
+  await assertWhole(client, namespace, reference);
+});
+
+test("kill -9 of transfer amid a push: the client notices nothing", async () => {
+  const namespace = uniqueNamespace();
+  const client = new TransferClient(daemon.transport, namespace);
+  const { reference, layer } = offerImage("push-transfer");
+  await client.pull(reference);
+  const bytes = registry.stored.get(layer)?.bytes;
+  registry.stored.delete(layer);
+  registry.misbehave(/PUT .*uploads/, takeSlowly(128 * 1024, 20), 1);
+  const target = `${registry.host}/crash/pushed:transfer`;
+  const uploadsBefore = registry.count(/PUT .*uploads/);
+  const pushed = client.push(reference, target);
+  await until(
+    () => registry.count(/PUT .*uploads/) > uploadsBefore,
+    () => "nothing is pushed",
+    startMsMax,
+  );
+  await daemon.kill9("transfer");
+  assert.equal(await endOf(pushed), undefined);
+  assert.ok(bytes !== undefined && registry.stored.get(layer)?.bytes.equals(bytes));
+});
+
+test("kill -9 of transfer amid an import: the client is told, and nothing is made", async () => {
+  const namespace = uniqueNamespace();
+  const client = new TransferClient(daemon.transport, namespace);
+  const source = new TransferClient(daemon.transport, uniqueNamespace());
+  const { reference } = offerImage("import-transfer");
+  await source.pull(reference);
+  const archive = await source.export([reference]);
+  const ending = endOf(client.import(inPieces(archive, 256 * 1024, 20), { unpacks, extraReferences: anyName }));
+  await until(
+    async () => (await writtenBytes(namespace)) > 0,
+    () => "nothing is imported",
+    startMsMax,
+  );
+  await daemon.kill9("transfer");
+  const end = await ending;
+  assert.equal(end?.kind, ErrorKind.Unavailable);
+  const { images } = await createClient(Images, daemon.transport).list({}, { headers: clientHeaders(namespace) });
+  assert.deepEqual(images, []);
+  assert.equal(await endOf(client.import(archive, { unpacks, extraReferences: anyName })), undefined);
+});
 
 async function* inPieces(bytes: Buffer, pieceBytes: number, pauseMs: number): AsyncGenerator<Uint8Array> {
   for (let start = 0; start < bytes.length; start += pieceBytes) {

@@ -83,8 +83,9 @@ export class TransferClient {
 
   async #run(source: Packed, destination: Packed, signal?: AbortSignal): Promise<TransferOutcome> {
     const progress = await this.#open("progress");
-    const events = Array.fromAsync(eventsOf(progress));
-    events.catch(() => undefined);
+    const events: Progress[] = [];
+    // As containerd's client, a transfer goes on without its progress when that stream breaks.
+    const told = collectEvents(progress, events).catch(() => undefined);
     try {
       await createClient(Transfer, this.#transport).transfer(
         { source, destination, options: { progressStream: progress.id } },
@@ -94,7 +95,8 @@ export class TransferClient {
       progress.cancel();
       throw error;
     }
-    return { events: await events };
+    await told;
+    return { events };
   }
 
   #open(what: string): Promise<ClientStream> {
@@ -122,8 +124,8 @@ async function collect(bytes: AsyncIterable<Uint8Array>, pieces: Uint8Array[], s
   }
 }
 
-async function* eventsOf(stream: ClientStream): AsyncGenerator<Progress> {
+async function collectEvents(stream: ClientStream, events: Progress[]): Promise<void> {
   for (let message = await stream.receive(); message !== undefined; message = await stream.receive()) {
-    yield unpack(ProgressSchema, message);
+    events.push(unpack(ProgressSchema, message));
   }
 }

@@ -17,6 +17,8 @@ const answerMsMax = 5 * 60_000;
 export interface RegistryEndOptions {
   /** A stream of the client by its id, closed with the transfer. @throws {@link FlotillaError} `not_found` */
   readonly openStream: (id: string) => Stream;
+  /** Whether the client's streams are gone for good. */
+  readonly hasLostStreams: boolean;
   /** Directories with a folder for each registry, where the client names none. */
   readonly hostDirectories: readonly string[];
   /** Takes what is told of requests when the client has no stream for it. */
@@ -33,7 +35,7 @@ export interface RegistryEndOptions {
  */
 export function registryRequest(
   { reference, resolver }: OCIRegistry,
-  { openStream, hostDirectories, onExchange, onWarning, onWaiting }: RegistryEndOptions,
+  { openStream, hasLostStreams, hostDirectories, onExchange, onWarning, onWaiting }: RegistryEndOptions,
 ): RegistryRequest {
   const { authStream = "", logsStream = "", hostDir = "", httpDebug = HTTPDebug.DISABLED } = resolver ?? {};
   const request = {
@@ -43,11 +45,11 @@ export function registryRequest(
     headers: { ...resolver?.headers },
     onWarning,
     onWaiting,
-    ...(authStream === "" ? {} : { credentials: askClient(openStream(authStream)) }),
+    ...(authStream === "" ? {} : { credentials: hasLostStreams ? askNobody : askClient(openStream(authStream)) }),
   };
   return httpDebug === HTTPDebug.DISABLED
     ? request
-    : { ...request, onExchange: logsStream === "" ? onExchange : openLog(openStream, logsStream) };
+    : { ...request, onExchange: logsStream === "" || hasLostStreams ? onExchange : openLog(openStream, logsStream) };
 }
 
 function openLog(openStream: (id: string) => Stream, id: string): (text: string) => void {
@@ -58,6 +60,14 @@ function openLog(openStream: (id: string) => Stream, id: string): (text: string)
     throw wrapFailure(error, "failed to get stream for HTTP debug logs");
   }
 }
+
+const askNobody: CredentialSource = ({ host }) =>
+  Promise.reject(
+    failure(
+      ErrorKind.Unavailable,
+      `the process died by which the client was to be asked for its credentials at ${host}`,
+    ),
+  );
 
 function askClient(stream: Stream): CredentialSource {
   return async ({ host, reference, challenges }) => {

@@ -1,4 +1,4 @@
-import { ErrorKind, FlotillaError, isFailure } from "#base/errors.ts";
+import { ErrorKind, FlotillaError, failure, isFailure } from "#base/errors.ts";
 import { hostPlatform } from "#config/host-platform.ts";
 import { platformFrom } from "#containerd/platform.ts";
 import { Transfer } from "#gen/containerd/services/transfer/v1/transfer_pb.ts";
@@ -61,6 +61,9 @@ export interface TransferServiceOptions {
  * The Transfer service: what it does is decided by the types of both ends. Every stream that a transfer uses is closed when it is over,
  * and when it is to end: what waits for the client on one waits no longer then.
  *
+ * A transfer whose process died is made again, and goes on from what was brought. What it told of and asked for by streams is lost: it is silent from
+ * then on, and fails with `unavailable` where it can't do without the client: to ask for credentials, and for the bytes of archives.
+ *
  * @source containerd v2.3.4 plugins/services/transfer/service.go, core/transfer/local/transfer.go
  */
 export function transferService(options: TransferServiceOptions): ServiceBinding {
@@ -68,8 +71,16 @@ export function transferService(options: TransferServiceOptions): ServiceBinding
     transfer: async ({ source, destination, options: wishes }, call) => {
       await using resources = new AsyncDisposableStack();
       const namespace = call.header(namespaceHeader) ?? "";
-      const getStream = (id: string): Stream => options.streams.get({ namespace, id });
-      const progress = openProgress(wishes?.progressStream ?? "", resources, getStream);
+      // Streams end with the process that had them.
+      const hasLostStreams = call.id?.repeatedAfterMs !== undefined;
+      const getStream = (id: string): Stream => {
+        if (hasLostStreams) {
+          throw failure(ErrorKind.Unavailable, `stream ${id} has ended with the process that had it`);
+        }
+        return options.streams.get({ namespace, id });
+      };
+      const progressStream = hasLostStreams ? "" : (wishes?.progressStream ?? "");
+      const progress = openProgress(progressStream, resources, getStream);
       const [from, to] = [await readTransferEnd(source), await readTransferEnd(destination)];
       const unknown = (): FlotillaError =>
         new FlotillaError(
@@ -95,7 +106,10 @@ export function transferService(options: TransferServiceOptions): ServiceBinding
         const syncsFileSystem = call.header(syncFileSystemHeader) === "true";
         const caller = (): Caller => callerOf(call);
         const limits = downloadLimits(call);
-        await chosen.run({ caller, progress: tell, syncsFileSystem, limits, signal }, { running, openStream });
+        await chosen.run(
+          { caller, progress: tell, syncsFileSystem, limits, signal },
+          { running, openStream, hasLostStreams },
+        );
       } catch (error) {
         // What one kind of transfer cannot do is, in containerd, left to others, of which there are none.
         throw signal.aborted ? abortReason(signal) : isFailure(error, ErrorKind.NotImplemented) ? unknown() : error;
@@ -117,6 +131,8 @@ function openProgress(id: string, resources: AsyncDisposableStack, open: (id: st
 interface RunTools {
   readonly running: RunningTransfer;
   readonly openStream: (id: string) => Stream;
+  /** Whether a process before this one has died with the streams. */
+  readonly hasLostStreams: boolean;
 }
 
 interface Chosen extends Pick<TransferFacts, "kind" | "subject"> {
@@ -126,11 +142,12 @@ interface Chosen extends Pick<TransferFacts, "kind" | "subject"> {
 /** @returns undefined when nothing goes from the one to the other. */
 function chooseTransfer(options: TransferServiceOptions, from: TransferEnd, to: TransferEnd): Chosen | undefined {
   const { transfers, hostDirectories } = options.current();
-  const requestOf = (registry: OCIRegistry, { running, openStream }: RunTools): RegistryRequest =>
+  const requestOf = (registry: OCIRegistry, { running, openStream, hasLostStreams }: RunTools): RegistryRequest =>
     registryRequest(registry, {
       ...options,
       hostDirectories,
       openStream,
+      hasLostStreams,
       onWarning: (text) => options.onWarning(registry.reference, text),
       onWaiting: (digest, count) => running.noteWaiting(digest, count),
     });
