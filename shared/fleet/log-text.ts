@@ -1,6 +1,6 @@
 import { quote } from "#base/quote.ts";
 
-/** What containerd writes in place of our names. @source sirupsen/logrus v1.9 logrus.go `Level.MarshalText` */
+/** What containerd writes in place of pino's names. @source sirupsen/logrus v1.9 logrus.go `Level.MarshalText` */
 const levelNames: Readonly<Record<string, string>> = { warn: "warning" };
 
 /** The name of a level as containerd writes it. */

@@ -1,23 +1,9 @@
 import { writeSync } from "node:fs";
+import { type DestinationStream, destination, type Logger as PinoLogger, pino } from "pino";
 import type { LogConfig, LogLevel } from "#config/config.ts";
 import { formatAsText, levelName } from "./log-text.ts";
-import { showError } from "./logged-error.ts";
 
-/** From the least to the gravest. */
-const levels = ["trace", "debug", "info", "warn", "error", "fatal"] as const;
-type Level = (typeof levels)[number];
-
-/** Writes an entry: what happened, and what it concerns as fields. An error stands in the field `err`. */
-export interface LogEntry {
-  (message: string): void;
-  (fields: object, message: string): void;
-}
-
-/** The log of a process. */
-export type Logger = Readonly<Record<Exclude<Level, "trace">, LogEntry>> & {
-  /** The least that is told. */
-  level: LogLevel;
-};
+export type Logger = PinoLogger;
 
 const standardError = 2;
 
@@ -34,70 +20,39 @@ export type LogFields = () => Readonly<Record<string, unknown>>;
 export function openLog(
   process: string,
   { level, format }: Pick<LogConfig, "level" | "format">,
-  more: LogFields = () => ({}),
+  more?: LogFields,
 ): Logger {
-  const log = { level };
-  const write = (entryLevel: Level, { err, ...fields }: { readonly err?: unknown }, message: string): void => {
-    const line = writeAsJson({
-      level: levelName(entryLevel),
-      time: new Date().toISOString().replace("Z", "000000Z"),
-      process,
-      ...more(),
-      ...fields,
-      ...(err === undefined ? {} : { err: showError(err) }),
-      msg: message,
-    });
-    writeLine(format === "json" ? `${line}\n` : formatAsText(line));
-  };
-  const at = (entryLevel: Level): LogEntry => {
-    const grade = levels.indexOf(entryLevel);
-    return (first: object | string, message?: string) => {
-      if (grade < levels.indexOf(levelOf(log.level))) {
-        return;
-      }
-      if (typeof first === "string") {
-        write(entryLevel, {}, first);
-      } else {
-        write(entryLevel, first, message ?? "");
-      }
-    };
-  };
-  return Object.assign(log, {
-    debug: at("debug"),
-    info: at("info"),
-    warn: at("warn"),
-    error: at("error"),
-    fatal: at("fatal"),
-  });
+  return pino(
+    {
+      level: levelOf(level),
+      base: { process },
+      timestamp: () => `,"time":"${new Date().toISOString().replace("Z", "000000Z")}"`,
+      formatters: { level: (label) => ({ level: levelName(label) }) },
+      ...(more === undefined ? {} : { mixin: more }),
+    },
+    format === "json" ? destination({ dest: standardError, sync: true }) : textDestination,
+  );
 }
 
 /** Sets what a log tells from now on. */
 export function setLogLevel(log: Logger, level: LogLevel): void {
-  log.level = level;
+  log.level = levelOf(level);
 }
 
-function levelOf(level: LogLevel): Level {
+function levelOf(level: LogLevel): string {
   return level === "panic" ? "fatal" : level;
 }
 
-/** Numbers of any size are numbers as long as every reader gets them right. */
-function writeAsJson(entry: object): string {
-  return JSON.stringify(entry, (_name, value: unknown) => {
-    if (typeof value !== "bigint") {
-      return value;
+const textDestination: DestinationStream = {
+  write: (line) => {
+    let rest = Buffer.from(formatAsText(line));
+    while (rest.length > 0) {
+      rest = rest.subarray(writeToError(rest));
     }
-    return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
-  });
-}
+  },
+};
 
-/** Waits for whoever reads the log: a pipe that is full takes nothing at the moment. */
-function writeLine(line: string): void {
-  let rest: Buffer = Buffer.from(line);
-  while (rest.length > 0) {
-    rest = rest.subarray(writeToError(rest));
-  }
-}
-
+/** Waits for whoever reads the log, as the destination of pino does: a pipe that is full takes nothing at the moment. */
 function writeToError(bytes: Buffer): number {
   try {
     return writeSync(standardError, bytes);

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { pino } from "pino";
 import { systemErrorCode } from "#base/errors.ts";
-import { openLog } from "#fleet/log.ts";
 import { type Member, Supervisor, type SupervisorOptions } from "#fleet/supervisor.ts";
 
 let directory: string;
@@ -14,7 +14,7 @@ const failed: string[] = [];
 
 const options: SupervisorOptions = {
   policy: { delayMsMin: 1, delayMsMax: 5, healthyRunMs: 60_000, deathsMax: 3 },
-  log: openLog("test", { level: "panic", format: "json" }),
+  log: pino({ level: "silent" }),
   interrupted: new AbortController().signal,
   onFailed: (name) => failed.push(name),
 };

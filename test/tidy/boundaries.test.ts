@@ -30,6 +30,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
       "#wire",
       "@bufbuild/protobuf",
       "@connectrpc/connect",
+      "pino",
       "execa",
     ],
   },
@@ -72,6 +73,7 @@ const layers: readonly { readonly folder: string; readonly uses: readonly string
       "nats",
       "better-sqlite3",
       "smol-toml",
+      "pino",
     ],
   },
 ];
@@ -84,6 +86,7 @@ const keepers: readonly { readonly package: string; readonly places: readonly st
   { package: "undici", places: ["services/transfer/registry/http/"] },
   { package: "ws", places: ["services/cri/streaming/"] },
   { package: "yaml", places: ["services/cri/cdi/yaml-text.ts"] },
+  { package: "pino", places: ["shared/fleet/log.ts"] },
   { package: "@opentelemetry/api", places: ["services/gateway/tracing/"] },
   { package: "@opentelemetry/exporter-trace-otlp-proto", places: ["services/gateway/tracing/"] },
   { package: "@opentelemetry/resources", places: ["services/gateway/tracing/"] },
