@@ -70,22 +70,53 @@ export class EncodedResponse {
  */
 export class BorrowedResponse extends EncodedResponse {}
 
+/** Several encoded messages of a stream of answers, in their order, which leave by one write where they are small. */
+export class EncodedResponses {
+  readonly messages: readonly EncodedResponse[];
+
+  constructor(messages: readonly EncodedResponse[]) {
+    this.messages = messages;
+  }
+}
+
 type Answer<O extends DescMessage> = MessageInitShape<O> | EncodedResponse;
+type Answers<O extends DescMessage> = Answer<O> | EncodedResponses;
 
 export type UnaryHandler<I extends DescMessage, O extends DescMessage> = (
   request: MessageShape<I>,
   call: Call,
 ) => Promise<Answer<O>> | Answer<O>;
 
+/** A handler that reads the request itself, so that nothing is made of what it does not look at. */
+export interface EncodedHandler<O extends DescMessage> {
+  /** @param request - The encoded message, which is the handler's only until it returns or gives its promise. */
+  (request: Uint8Array, call: Call): Promise<Answer<O>> | Answer<O>;
+}
+
+/** Marks the handlers that take the request as it travels. */
+const takesEncoded: unique symbol = Symbol("takesEncoded");
+
+/** Makes a handler of one that reads requests itself. */
+export function handleEncoded<I extends DescMessage, O extends DescMessage>(
+  handler: EncodedHandler<O>,
+): UnaryHandler<I, O> {
+  return Object.assign(handler as unknown as UnaryHandler<I, O>, { [takesEncoded]: true });
+}
+
+/** Whether a handler has been made by {@link handleEncoded}. */
+export function isEncodedHandler(handler: object): boolean {
+  return takesEncoded in handler;
+}
+
 type HandlerOf<M extends DescMethod> =
   M extends DescMethodUnary<infer I, infer O>
     ? UnaryHandler<I, O>
     : M extends DescMethodServerStreaming<infer I, infer O>
-      ? (request: MessageShape<I>, call: Call) => AsyncIterable<Answer<O>>
+      ? (request: MessageShape<I>, call: Call) => AsyncIterable<Answers<O>>
       : M extends DescMethodClientStreaming<infer I, infer O>
         ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => Promise<Answer<O>>
         : M extends DescMethodBiDiStreaming<infer I, infer O>
-          ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => AsyncIterable<Answer<O>>
+          ? (requests: AsyncIterable<MessageShape<I>>, call: Call) => AsyncIterable<Answers<O>>
           : never;
 
 /**

@@ -1,13 +1,22 @@
 import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import type { Call, EncodedResponse, ServiceBinding } from "./handler.ts";
+import {
+  type Call,
+  type EncodedResponse,
+  type EncodedResponses,
+  isEncodedHandler,
+  type ServiceBinding,
+} from "./handler.ts";
 
 type Message = MessageShape<DescMessage>;
 type Answer = MessageInitShape<DescMessage> | EncodedResponse;
 
 /** What answers a method, with the types that all messages have. */
 export type OneAnswer = (request: Message & AsyncIterable<Message>, call: Call) => Promise<Answer> | Answer;
-export type ManyAnswers = (request: Message & AsyncIterable<Message>, call: Call) => AsyncIterable<Answer>;
+export type ManyAnswers = (
+  request: Message & AsyncIterable<Message>,
+  call: Call,
+) => AsyncIterable<Answer | EncodedResponses>;
 
 /** A method and what answers it. */
 export interface ServedMethod {
@@ -15,6 +24,8 @@ export interface ServedMethod {
   readonly path: string;
   readonly method: DescMethod;
   readonly handler: OneAnswer | ManyAnswers;
+  /** Whether the handler takes the encoded request in place of the message. */
+  readonly takesEncoded: boolean;
   /** Whether the call changes nothing, so that nobody has to wait for its end. */
   readonly isHarmless: boolean;
 }
@@ -31,7 +42,8 @@ export function tableOfMethods(services: readonly ServiceBinding[]): MethodTable
       if (typeof handler === "function") {
         const path = `/${service.typeName}/${method.name}`;
         const isHarmless = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
-        table.set(path, { path, method, handler: handler as OneAnswer, isHarmless });
+        const takesEncoded = isEncodedHandler(handler);
+        table.set(path, { path, method, handler: handler as OneAnswer, takesEncoded, isHarmless });
       }
     }
   }

@@ -71,6 +71,8 @@ export interface NewEvent {
   /** Unique for ever among all events of all machines that share a store. */
   readonly messageId: string;
   readonly envelope: Envelope;
+  /** The encoded envelope, if it is at hand. Nobody changes it. */
+  readonly encoded?: Uint8Array;
 }
 
 /** An event that has been stored. It is kept as it travels, and decoded for those only who look inside. */

@@ -4,10 +4,11 @@ import { create, equals, toBinary } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { ContainerCreateSchema } from "#gen/containerd/events/container_pb.ts";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
-import { makeMessage, readMessage, subjectOf } from "./cloud-event.ts";
+import { MessageMaker, readMessage, subjectOf } from "./cloud-event.ts";
 import type { Question, Reply } from "./link.ts";
 
 const publisher = { stream: "containerd", source: "/flotilla/here", host: "häst" };
+const messages = new MessageMaker(publisher);
 
 function headersIn({ headers }: Question): Map<string, string> {
   const lines = headers.split("\r\n");
@@ -35,7 +36,7 @@ test("an envelope comes back as it went, whatever it holds", () => {
   fc.assert(
     fc.property(envelopes, ({ typeUrl, value, seconds, nanos, ...head }) => {
       const envelope = create(EnvelopeSchema, { ...head, event: { typeUrl, value }, timestamp: { seconds, nanos } });
-      const message = makeMessage({ messageId: "id", envelope }, publisher);
+      const message = messages.make({ messageId: "id", envelope });
       for (const [name, text] of headersIn(message)) {
         assert.match(text, /^[ -~]*$/, name);
         assert.match(name, /^[A-Za-z-]+$/);
@@ -51,7 +52,7 @@ test("an envelope comes back as it went, whatever it holds", () => {
 
 test("a large envelope travels as the body", () => {
   const envelope = create(EnvelopeSchema, { topic: "/a", event: { typeUrl: "t", value: Buffer.alloc(100_000, 1) } });
-  const message = makeMessage({ messageId: "id", envelope }, publisher);
+  const message = messages.make({ messageId: "id", envelope });
   assert.ok(message.headers.length < 60_000);
   assert.equal(headersIn(message).get("content-type"), "application/protobuf");
   assert.ok(Buffer.from(message.body).equals(Buffer.from(toBinary(EnvelopeSchema, envelope))));
@@ -60,7 +61,7 @@ test("a large envelope travels as the body", () => {
 });
 
 test("events of other daemons are left alone", () => {
-  const message = makeMessage({ messageId: "id", envelope: create(EnvelopeSchema) }, publisher);
+  const message = messages.make({ messageId: "id", envelope: create(EnvelopeSchema) });
   assert.equal(readMessage(storedAs(message, 1), "/flotilla/there"), undefined);
   assert.equal(
     readMessage({ status: 0, header: () => undefined, body: Buffer.from("hello") }, publisher.source),
@@ -95,7 +96,7 @@ test("the body is the payload as JSON, with what it holds inside", () => {
   );
   const body = (typeUrl: string, payload: Uint8Array): unknown => {
     const envelope = create(EnvelopeSchema, { event: { typeUrl, value: payload } });
-    return JSON.parse(Buffer.from(makeMessage({ messageId: "id", envelope }, publisher).body).toString());
+    return JSON.parse(Buffer.from(messages.make({ messageId: "id", envelope }).body).toString());
   };
   const plain = toBinary(ContainerCreateSchema, create(ContainerCreateSchema, { id: "c", image: "i" }));
   assert.deepEqual(body("containerd.events.ContainerCreate", plain), { id: "c", image: "i" });

@@ -36,42 +36,84 @@ const sourceHeader = "ce-source";
 const subjectBytesMax = 1024;
 const cutMark = "~";
 
-/**
- * Makes the message that carries an event: a CloudEvent in binary mode whose body is the payload as JSON, so that
- * `nats sub 'containerd.>'` can be read, with the envelope as it was published in a header. An envelope that is too large for a
- * header is the body itself.
- *
- * @throws {@link FlotillaError} `resource_exhausted` when the event is larger than {@link eventBytesMax}.
- * @source CloudEvents 1.0.2, NATS protocol binding, section 3.2 "Binary content mode"
- */
-export function makeMessage({ messageId, envelope }: NewEvent, { stream, source, host }: Publisher): EventMessage {
-  const encoded = toBinary(EnvelopeSchema, envelope);
-  if (encoded.byteLength > eventBytesMax) {
-    throw failure(
-      ErrorKind.ResourceExhausted,
-      `event ${envelope.topic} has ${encoded.byteLength} bytes, more than ${eventBytesMax}`,
-    );
+/** What messages of the same kind have in common. */
+interface Kind {
+  readonly subject: string;
+  readonly headers: string;
+}
+
+/** How many kinds are remembered: more than there are topics, in some namespaces. */
+const kindsMax = 1024;
+const rememberedTextMax = 1024;
+
+/** Makes the messages that carry events. */
+export class MessageMaker {
+  readonly #publisher: Publisher;
+  readonly #kinds = new Map<string, Kind>();
+
+  constructor(publisher: Publisher) {
+    this.#publisher = publisher;
   }
-  const isLarge = encoded.byteLength > headerEnvelopeBytesMax;
-  const time = envelope.timestamp === undefined ? "" : headerLine("ce-time", timeText(envelope.timestamp));
-  const headers =
-    headerLine("Nats-Msg-Id", messageId) +
-    headerLine("ce-specversion", "1.0") +
-    headerLine("ce-id", messageId) +
-    headerLine(sourceHeader, source) +
-    headerLine("ce-type", headerText(envelope.event?.typeUrl ?? "")) +
-    headerLine("ce-subject", headerText(envelope.topic)) +
-    headerLine("ce-namespace", headerText(envelope.namespace)) +
-    headerLine("ce-host", headerText(host)) +
-    time +
-    headerLine("content-type", isLarge ? "application/protobuf" : "application/json") +
-    headerLine(envelopeHeader, isLarge ? inBody : base64Of(encoded));
-  return {
-    subject: subjectOf(stream, envelope),
-    headers,
-    body: isLarge ? encoded : bodyOf(envelope.event),
-    encoded,
-  };
+
+  /**
+   * Makes the message that carries an event: a CloudEvent in binary mode whose body is the payload as JSON, so that
+   * `nats sub 'containerd.>'` can be read, with the envelope as it was published in a header. An envelope that is too large for a
+   * header is the body itself.
+   *
+   * @throws {@link FlotillaError} `resource_exhausted` when the event is larger than {@link eventBytesMax}.
+   * @source CloudEvents 1.0.2, NATS protocol binding, section 3.2 "Binary content mode"
+   */
+  make({ messageId, envelope, encoded: given }: NewEvent): EventMessage {
+    const encoded = given ?? toBinary(EnvelopeSchema, envelope);
+    if (encoded.byteLength > eventBytesMax) {
+      throw failure(
+        ErrorKind.ResourceExhausted,
+        `event ${envelope.topic} has ${encoded.byteLength} bytes, more than ${eventBytesMax}`,
+      );
+    }
+    const isLarge = encoded.byteLength > headerEnvelopeBytesMax;
+    const { subject, headers } = this.#kindOf(envelope);
+    return {
+      subject,
+      headers:
+        headerLine("Nats-Msg-Id", messageId) +
+        headerLine("ce-id", messageId) +
+        headers +
+        (envelope.timestamp === undefined ? "" : headerLine("ce-time", timeText(envelope.timestamp))) +
+        headerLine("content-type", isLarge ? "application/protobuf" : "application/json") +
+        headerLine(envelopeHeader, isLarge ? inBody : base64Of(encoded)),
+      body: isLarge ? encoded : bodyOf(envelope.event),
+      encoded,
+    };
+  }
+
+  /** What depends on namespace, topic and type alone is mostly made once for each of them. */
+  #kindOf({ namespace, topic, event }: Envelope): Kind {
+    const type = event?.typeUrl ?? "";
+    const key = `${namespace.length} ${topic.length} ${namespace}${topic}${type}`;
+    const known = this.#kinds.get(key);
+    if (known !== undefined) {
+      return known;
+    }
+    const { stream, source, host } = this.#publisher;
+    const kind = {
+      subject: subjectOf(stream, { namespace, topic }),
+      headers:
+        headerLine("ce-specversion", "1.0") +
+        headerLine(sourceHeader, source) +
+        headerLine("ce-type", headerText(type)) +
+        headerLine("ce-subject", headerText(topic)) +
+        headerLine("ce-namespace", headerText(namespace)) +
+        headerLine("ce-host", headerText(host)),
+    };
+    if (this.#kinds.size >= kindsMax) {
+      this.#kinds.clear();
+    }
+    if (key.length <= rememberedTextMax) {
+      this.#kinds.set(key, kind);
+    }
+    return kind;
+  }
 }
 
 /** A line of {@link Question.headers}. */

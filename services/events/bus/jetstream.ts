@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, failure } from "#base/errors.ts";
 import { type AppendOptions, type EventBus, type NewEvent, type Start, StoredEvent, type Subscription } from "./bus.ts";
-import { makeMessage, type Publisher as Origin } from "./cloud-event.ts";
+import { MessageMaker, type Publisher as Origin } from "./cloud-event.ts";
 import { followEvents, untilAborted } from "./follow-events.ts";
 import type { Dial, Link } from "./link.ts";
 import { MessageIds } from "./message-ids.ts";
@@ -72,10 +72,10 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
   constructor(options: JetStreamOptions) {
     this.#options = options;
     this.#stored = new StoredEvents(options.stream.name, options.origin.source);
-    const origin = { ...options.origin, stream: options.stream.name };
+    const messages = new MessageMaker({ ...options.origin, stream: options.stream.name });
     this.#publisher = new Publisher({
       isAlone: options.isAlone,
-      makeMessage: (event) => makeMessage(event, origin),
+      makeMessage: (event) => messages.make(event),
       onTaken: (taken) => this.#feed(taken),
       flush: async () => options.flush?.(),
     });
@@ -91,16 +91,11 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     await this.#within(this.#recent.promise, waitMsMax);
   }
 
-  async append(events: readonly NewEvent[], options: AppendOptions = {}): Promise<void> {
+  append(events: readonly NewEvent[], options: AppendOptions = {}): Promise<void> {
     const { durability = "durable", waitMsMax = this.#options.waitMsMax } = options;
-    let leftMs = waitMsMax;
-    if (!this.#areIdsRead) {
-      const startedMs = performance.now();
-      await this.#within(this.#readIds(), waitMsMax);
-      leftMs = Math.max(0, waitMsMax - (performance.now() - startedMs));
-    }
-    const unknown = events.filter(({ messageId }) => !this.#ids.has(messageId));
-    await this.#publisher.append(unknown, { durability, waitMsMax: leftMs });
+    return this.#areIdsRead
+      ? this.#appendUnknown(events, { durability, waitMsMax })
+      : this.#appendFirst(events, { durability, waitMsMax });
   }
 
   async subscribe(start: Start, signal: AbortSignal): Promise<Subscription> {
@@ -157,6 +152,19 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
       start: { store: this.#created, sequence: after + 1 },
       [Symbol.asyncIterator]: () => followEvents(sources, { after, mayMiss, signal }),
     };
+  }
+
+  /** Learns which events are known before it appends. */
+  async #appendFirst(events: readonly NewEvent[], { durability, waitMsMax }: Required<AppendOptions>): Promise<void> {
+    const startedMs = performance.now();
+    await this.#within(this.#readIds(), waitMsMax);
+    const leftMs = Math.max(0, waitMsMax - (performance.now() - startedMs));
+    await this.#appendUnknown(events, { durability, waitMsMax: leftMs });
+  }
+
+  #appendUnknown(events: readonly NewEvent[], options: Required<AppendOptions>): Promise<void> {
+    const unknown = events.filter(({ messageId }) => !this.#ids.has(messageId));
+    return this.#publisher.append(unknown, options);
   }
 
   #feed({ event, sequence, encoded, sizeBytes }: TakenEvent): void {

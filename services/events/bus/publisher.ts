@@ -86,20 +86,25 @@ export class Publisher {
    * @param events - Without those that are known to be stored; an append of none waits until what is stored is durable.
    * @see {@link EventBus.append}
    */
-  async append(events: readonly NewEvent[], { durability, waitMsMax }: Required<AppendOptions>): Promise<void> {
+  append(events: readonly NewEvent[], { durability, waitMsMax }: Required<AppendOptions>): Promise<void> {
     const batch = new Batch(events.length, durability);
-    const entries = events.map((event): Entry => {
-      const message = this.#options.makeMessage(event);
-      const sizeBytes = message.body.byteLength + message.headers.length + overheadBytes;
-      return { event, message, batch, sizeBytes, isRepeated: false };
-    });
-    this.#queue.add(entries);
+    try {
+      this.#queue.add(events.map((event) => this.#entryOf(event, batch)));
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
     batch.watch(waitMsMax);
     if (events.length === 0) {
       this.#complete(batch);
     }
     this.#pumpSoon();
-    await batch.done;
+    return batch.done;
+  }
+
+  #entryOf(event: NewEvent, batch: Batch): Entry {
+    const message = this.#options.makeMessage(event);
+    const sizeBytes = message.body.byteLength + message.headers.length + overheadBytes;
+    return { event, message, batch, sizeBytes, isRepeated: false };
   }
 
   /** Goes on over a new link. */

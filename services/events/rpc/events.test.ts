@@ -5,7 +5,7 @@ import { create, fromBinary } from "@bufbuild/protobuf";
 import { SubscribeRequestSchema } from "#gen/containerd/services/events/v1/events_pb.ts";
 import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
 import type { CallId } from "#wire/call-id.ts";
-import { EncodedResponse } from "#wire/handler.ts";
+import { EncodedResponses } from "#wire/handler.ts";
 import type { NewEvent } from "../bus/bus.ts";
 import { MemoryBus } from "../bus/memory.ts";
 import { eventHandlers } from "./events.ts";
@@ -27,9 +27,9 @@ async function follow(bus: MemoryBus, id: CallId, count: number): Promise<string
   };
   const request = create(SubscribeRequestSchema, { filters: ['topic!="/unwanted"'] });
   for await (const answer of eventHandlers(bus).subscribe(request, call)) {
-    assert.ok(answer instanceof EncodedResponse);
-    seen.push(fromBinary(EnvelopeSchema, answer.bytes).topic);
-    count -= 1;
+    assert.ok(answer instanceof EncodedResponses);
+    seen.push(...answer.messages.map(({ bytes }) => fromBinary(EnvelopeSchema, bytes).topic));
+    count -= answer.messages.length;
     if (count === 0) {
       break;
     }

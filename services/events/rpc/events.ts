@@ -4,12 +4,13 @@ import { ErrorKind, errorMessage, FlotillaError, failure, isFailure, wrapFailure
 import { findRfc3339Ns, timestampNow } from "#base/times.ts";
 import { compileFilters, type Filter } from "#containerd/filter.ts";
 import type { Events } from "#gen/containerd/services/events/v1/events_pb.ts";
-import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
-import { type Call, EncodedResponse, type Handlers } from "#wire/handler.ts";
+import { EnvelopeSchema } from "#gen/containerd/types/event_pb.ts";
+import { type Call, EncodedResponse, EncodedResponses, type Handlers, handleEncoded } from "#wire/handler.ts";
 import { requireNamespace } from "#wire/headers.ts";
-import type { EventBus, Start } from "../bus/bus.ts";
+import type { EventBus, NewEvent, Start } from "../bus/bus.ts";
 import { validateForwarded, validateTopic } from "../domain/topic.ts";
 import { eventFields } from "./event-fields.ts";
+import { readForwarded } from "./forwarded-envelope.ts";
 import { Place, readPlace } from "./place.ts";
 
 /** Asks a subscription to begin with the event of this sequence, a decimal number. Ours; containerd has no replay. */
@@ -35,15 +36,13 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
         topic,
         ...(event === undefined ? {} : { event }),
       });
-      await appendOne(bus, envelope, call);
-      return {};
+      return await appendOne(bus, { envelope }, call);
     },
-    async forward({ envelope }, call) {
-      const forwarded = envelope ?? create(EnvelopeSchema);
-      validateForwarded(forwarded);
-      await appendOne(bus, forwarded, call);
-      return {};
-    },
+    forward: handleEncoded((request, call) => {
+      const { envelope, encoded } = readForwarded(request);
+      validateForwarded(envelope);
+      return appendOne(bus, { envelope, encoded }, call);
+    }),
     async *subscribe({ filters }, call) {
       const passes = compileSubscription(filters);
       const start = startOf(call);
@@ -58,11 +57,10 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
       call.acknowledge?.();
       for await (const several of events) {
         place.reach(several);
-        for (const event of several) {
-          if (passes(eventFields(event))) {
-            place.tell();
-            yield new EncodedResponse(event.encoded);
-          }
+        const wanted = several.filter((event) => passes(eventFields(event)));
+        if (wanted.length > 0) {
+          place.tell();
+          yield new EncodedResponses(wanted.map(({ encoded }) => new EncodedResponse(encoded)));
         }
       }
     },
@@ -70,10 +68,12 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
 }
 
 /** A call that is made again, since this process died, publishes under the same message id, which is harmless. */
-async function appendOne(bus: EventBus, envelope: Envelope, { id }: Call): Promise<void> {
+function appendOne(bus: EventBus, event: Omit<NewEvent, "messageId">, { id }: Call): Promise<Record<never, never>> {
   // containerd's exchange promises nothing, and whoever publishes here waits for the answer.
-  await bus.append([{ messageId: id?.id ?? randomUUID(), envelope }], { durability: "stored" });
+  return bus.append([{ messageId: id?.id ?? randomUUID(), ...event }], { durability: "stored" }).then(emptyAnswer);
 }
+
+const emptyAnswer = (): Record<never, never> => ({});
 
 function publishingNamespace(call: Call): string {
   try {

@@ -1,29 +1,11 @@
-import {
-  create,
-  type DescMessage,
-  type DescMethod,
-  type DescMethodUnary,
-  fromBinary,
-  type Message,
-  type MessageInitShape,
-} from "@bufbuild/protobuf";
-import {
-  Code,
-  type ConnectError,
-  type ContextKey,
-  createConnectRouter,
-  createContextKey,
-  createContextValues,
-  type HandlerContext,
-} from "@connectrpc/connect";
+import type { DescMethodUnary } from "@bufbuild/protobuf";
+import { Code, type ConnectError, createConnectRouter, createContextValues } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
-import { callIdOf } from "../call-id.ts";
-import { codeOfSuccess, failureOf, toConnectError } from "../errors.ts";
+import { failureOf, toConnectError } from "../errors.ts";
 import { canceled, trailersOnly } from "../grpc/answers.ts";
 import { RequestQueue } from "../grpc/request-queue.ts";
 import type { CallContext } from "../grpc/server-call.ts";
-import { type Call, EncodedResponse } from "../handler.ts";
 import { wholeBuffer } from "../http2/data-flow.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
 import { encodeHeaderBlock } from "../http2/header-encoder.ts";
@@ -31,21 +13,11 @@ import type { HeaderList } from "../http2/header-list.ts";
 import { ErrorCode } from "../http2/protocol.ts";
 import type { StreamEvents } from "../http2/stream-events.ts";
 import type { MessageLimits } from "../message-limits.ts";
-import type { ManyAnswers, MethodTable, OneAnswer, ServedMethod } from "../method-table.ts";
+import type { MethodTable } from "../method-table.ts";
 import type { CallUnderWay, CallWatcher } from "../observe.ts";
+import { adaptHandler, type CallSource, sourceKey } from "./adapted-handler.ts";
 import { acceptedCompression } from "./compression.ts";
-import { jsonRegistry, showOpaque, takeOpaque } from "./opaque-values.ts";
-
-/** What a call is told besides what Connect gives its handler. */
-interface CallSource {
-  readonly request: HeaderList;
-  readonly stream: EndpointStream;
-  readonly watcher: CallWatcher | undefined;
-  /** How the call ended, once its handler has. */
-  code: Code | undefined;
-}
-
-const sourceKey: ContextKey<CallSource | undefined> = createContextKey<CallSource | undefined>(undefined);
+import { jsonRegistry } from "./opaque-values.ts";
 
 /**
  * Answers calls by all protocols that Connect knows (its own, gRPC-web, gRPC with compression) on the streams of the fleet's
@@ -219,88 +191,4 @@ class UniversalCall implements StreamEvents {
 
 function entriesOf(headers: Headers | undefined): [name: string, value: string][] {
   return headers === undefined ? [] : [...headers.entries()];
-}
-
-function adaptHandler({ method, handler }: ServedMethod, report: (thrown: unknown) => ConnectError): unknown {
-  const isManyRequests = method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
-  const watched = (request: Parameters<OneAnswer>[0], context: HandlerContext): Parameters<OneAnswer>[0] => {
-    const source = context.values.get(sourceKey);
-    if (isJson(context) && !isManyRequests) {
-      takeOpaque(method.input, request as Message);
-    }
-    if (source?.watcher === undefined) {
-      return request;
-    }
-    if (isManyRequests) {
-      return countRequests(request, source.watcher) as Parameters<OneAnswer>[0];
-    }
-    source.watcher.requestMessage(0);
-    return request;
-  };
-  const end = (source: CallSource | undefined, code: Code): void => {
-    if (source !== undefined) {
-      source.code = code;
-    }
-  };
-  const failed = (source: CallSource | undefined, thrown: unknown): ConnectError => {
-    const error = report(thrown);
-    end(source, error.code);
-    return error;
-  };
-  if (method.methodKind === "unary" || method.methodKind === "client_streaming") {
-    return async (request: Parameters<OneAnswer>[0], context: HandlerContext) => {
-      const source = context.values.get(sourceKey);
-      try {
-        const answer = await (handler as OneAnswer)(watched(request, context), callOf(context));
-        source?.watcher?.responseMessage(0);
-        end(source, codeOfSuccess);
-        return asMessage(method, answer, context);
-      } catch (error) {
-        throw failed(source, error);
-      }
-    };
-  }
-  return async function* (request: Parameters<ManyAnswers>[0], context: HandlerContext) {
-    const source = context.values.get(sourceKey);
-    // Whoever stops reading has gone.
-    end(source, Code.Canceled);
-    try {
-      for await (const answer of (handler as ManyAnswers)(watched(request, context), callOf(context))) {
-        source?.watcher?.responseMessage(0);
-        yield asMessage(method, answer, context);
-      }
-      end(source, codeOfSuccess);
-    } catch (error) {
-      throw failed(source, error);
-    }
-  };
-}
-
-async function* countRequests<T>(requests: AsyncIterable<T>, watcher: CallWatcher): AsyncIterable<T> {
-  for await (const request of requests) {
-    watcher.requestMessage(0);
-    yield request;
-  }
-}
-
-function asMessage(method: DescMethod, answer: unknown, context: HandlerContext): unknown {
-  const message = answer instanceof EncodedResponse ? fromBinary(method.output, answer.bytes) : answer;
-  return isJson(context)
-    ? showOpaque(method.output, create(method.output, message as MessageInitShape<DescMessage>))
-    : message;
-}
-
-function isJson({ requestHeader }: HandlerContext): boolean {
-  return requestHeader.get("content-type")?.includes("json") ?? false;
-}
-
-function callOf(context: HandlerContext): Call {
-  const source = context.values.get(sourceKey);
-  return {
-    header: (name) => source?.request.find(name),
-    get id() {
-      return source === undefined ? undefined : callIdOf(source.stream, source.request);
-    },
-    signal: context.signal,
-  };
 }

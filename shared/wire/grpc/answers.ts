@@ -13,7 +13,14 @@ import { BorrowedResponse, EncodedResponse } from "../handler.ts";
 import { type HeaderBytes, wholeBuffer } from "../http2/data-flow.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
 import { encodeHeaderBlock } from "../http2/header-encoder.ts";
-import { encodeGrpcMessage, frameMessage, joinedBytesMax, messagePrefix } from "./grpc-wire.ts";
+import {
+  encodeGrpcMessage,
+  frameMessage,
+  frameMessages,
+  joinedBytesMax,
+  messagePrefix,
+  messagePrefixBytes,
+} from "./grpc-wire.ts";
 
 /** The fields that begin an answer of messages. */
 export const answerHead: HeaderBytes = wholeBuffer(
@@ -72,8 +79,18 @@ export function encodeAnswer(
   message: MessageInitShape<DescMessage> | EncodedResponse,
   bytesMax: number,
 ): EncodedMessage {
-  const encoded =
-    message instanceof EncodedResponse ? message : new EncodedResponse(toBinary(schema, create(schema, message)));
+  if (message instanceof EncodedResponse) {
+    return requireSize(message, bytesMax);
+  }
+  if (schema.fields.length === 0) {
+    return emptyMessage;
+  }
+  return requireSize(new EncodedResponse(toBinary(schema, create(schema, message))), bytesMax);
+}
+
+const emptyMessage = new EncodedResponse();
+
+function requireSize(encoded: EncodedMessage, bytesMax: number): EncodedMessage {
   if (encoded.sizeBytes > bytesMax) {
     throw tooLarge("grpc: trying to send message larger than max", encoded.sizeBytes, bytesMax);
   }
@@ -89,6 +106,24 @@ export function sendMessage(stream: EndpointStream, message: EncodedMessage): vo
     stream.writeBorrowed([messagePrefix(sizeBytes), ...parts.map(asBuffer)]);
   } else {
     stream.writeAll([messagePrefix(sizeBytes), ...parts.map(asBuffer)]);
+  }
+}
+
+/** Messages that are sent in one piece together: more than one read of the other side makes a copy dearer than it saves. */
+const joinedTogetherBytesMax = 64 * 1024;
+
+/** Sends several messages, by one frame where they are small. */
+export function sendMessages(stream: EndpointStream, messages: readonly EncodedMessage[]): void {
+  let sizeBytes = 0;
+  for (const message of messages) {
+    sizeBytes += messagePrefixBytes + message.sizeBytes;
+  }
+  if (sizeBytes <= joinedTogetherBytesMax) {
+    stream.write(frameMessages(messages, sizeBytes));
+  } else {
+    for (const message of messages) {
+      sendMessage(stream, message);
+    }
   }
 }
 

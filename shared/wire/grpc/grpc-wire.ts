@@ -17,6 +17,29 @@ export function frameMessage(parts: Uint8Array | readonly Uint8Array[], sizeByte
   return framed;
 }
 
+/**
+ * Puts messages with their prefixes into one piece.
+ *
+ * @param sizeBytes - Of all of them, prefixes included.
+ */
+export function frameMessages(
+  messages: readonly { readonly parts: readonly Uint8Array[]; readonly sizeBytes: number }[],
+  sizeBytes: number,
+): Buffer {
+  const framed = Buffer.allocUnsafe(sizeBytes);
+  let at = 0;
+  for (const { parts, sizeBytes: lengthBytes } of messages) {
+    framed[at] = 0;
+    framed.writeUInt32BE(lengthBytes, at + 1);
+    at += messagePrefixBytes;
+    for (const part of parts) {
+      framed.set(part, at);
+      at += part.byteLength;
+    }
+  }
+  return framed;
+}
+
 /** Messages up to this size are sent in one piece with their prefix, which costs a copy; of larger ones the copy costs more. */
 export const joinedBytesMax = 4096;
 

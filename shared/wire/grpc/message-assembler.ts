@@ -49,10 +49,11 @@ export class MessageAssembler {
   /**
    * Takes a piece and gives the messages that end in it.
    *
+   * @param isLent - Whether the messages are used before this piece is somebody else's, so that it need not be kept for them.
    * @throws {@link FlotillaError} `internal` for a compressed message, `resource_exhausted` for one larger than is allowed, of
    *   which nothing has been stored then. The stream is of no use afterwards.
    */
-  push(chunk: Buffer, start: number, end: number): Uint8Array[] {
+  push(chunk: Buffer, start: number, end: number, isLent = false): Uint8Array[] {
     const messages: Uint8Array[] = [];
     let at = start;
     while (at < end || (this.#prefixBytes === messagePrefixBytes && this.#lengthBytes === this.#bodyBytes)) {
@@ -65,7 +66,7 @@ export class MessageAssembler {
       const missingBytes = this.#lengthBytes - this.#bodyBytes;
       const taken = Math.min(missingBytes, end - at);
       if (taken === missingBytes && this.#bodyBytes === 0) {
-        if (taken > 0) {
+        if (taken > 0 && !isLent) {
           this.#keeper.keepChunk();
         }
         // Without bytes there is nothing to keep the chunk for, and a view of one that is gone cannot be read.

@@ -1,10 +1,11 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { ErrorKind, failure } from "#base/errors.ts";
+import { EncodedResponses } from "../handler.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
 import type { HeaderList } from "../http2/header-list.ts";
 import type { StreamEvents } from "../http2/stream-events.ts";
 import type { ManyAnswers, OneAnswer, ServedMethod } from "../method-table.ts";
-import { answerHead, canceled, decodeRequest, encodeAnswer, sendMessage } from "./answers.ts";
+import { answerHead, canceled, decodeRequest, encodeAnswer, sendMessage, sendMessages } from "./answers.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 import { RequestQueue } from "./request-queue.ts";
 import { type CallContext, ServerCall } from "./server-call.ts";
@@ -118,8 +119,8 @@ export class StreamCall extends ServerCall implements StreamEvents {
     if (method.methodKind === "client_streaming") {
       await this.#send(await (handler as OneAnswer)(request, this));
     } else {
-      for await (const message of (handler as ManyAnswers)(request, this)) {
-        await this.#send(message);
+      for await (const answer of (handler as ManyAnswers)(request, this)) {
+        await this.#send(answer);
       }
     }
     await this.#requests.return();
@@ -133,15 +134,24 @@ export class StreamCall extends ServerCall implements StreamEvents {
     return first.value;
   }
 
-  /** Sends a message, and waits while the client takes no more. */
-  #send(message: Parameters<typeof encodeAnswer>[1]): Promise<void> | undefined {
+  /** Sends a message or several, and waits while the client takes no more. */
+  #send(answer: Parameters<typeof encodeAnswer>[1] | EncodedResponses): Promise<void> | undefined {
     if (this.isOver) {
       throw canceled();
     }
-    const encoded = encodeAnswer(this.served.method.output, message, this.stream.messageLimits.sentBytes);
-    this.acknowledge();
-    sendMessage(this.stream, encoded);
-    this.watcher?.responseMessage(encoded.sizeBytes);
+    const { sentBytes } = this.stream.messageLimits;
+    const { output } = this.served.method;
+    if (answer instanceof EncodedResponses) {
+      const several = answer.messages.map((message) => encodeAnswer(output, message, sentBytes));
+      this.acknowledge();
+      sendMessages(this.stream, several);
+      several.forEach(({ sizeBytes }) => this.watcher?.responseMessage(sizeBytes));
+    } else {
+      const message = encodeAnswer(output, answer, sentBytes);
+      this.acknowledge();
+      sendMessage(this.stream, message);
+      this.watcher?.responseMessage(message.sizeBytes);
+    }
     return this.stream.isSlow ? this.#whenDrained() : undefined;
   }
 

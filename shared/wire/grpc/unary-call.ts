@@ -20,7 +20,7 @@ export class UnaryCall extends ServerCall implements StreamEvents {
   onData(chunk: Buffer, start: number, end: number, isLast: boolean): void {
     if (!this.isOver) {
       try {
-        this.#receive(chunk, start, end);
+        this.#receive(chunk, start, end, isLast);
       } catch (error) {
         this.fail(error);
       }
@@ -53,9 +53,10 @@ export class UnaryCall extends ServerCall implements StreamEvents {
 
   #handle(message: Uint8Array): void {
     try {
-      const request = decodeRequest(this.served.method, message);
+      const { method, takesEncoded } = this.served;
+      const request = takesEncoded ? message : decodeRequest(method, message);
       const answer = (this.served.handler as OneAnswer)(
-        request as MessageShape<DescMessage> & AsyncIterable<never>,
+        request as unknown as MessageShape<DescMessage> & AsyncIterable<never>,
         this,
       );
       if (answer instanceof Promise) {
@@ -72,9 +73,10 @@ export class UnaryCall extends ServerCall implements StreamEvents {
     }
   }
 
-  #receive(chunk: Buffer, start: number, end: number): void {
+  #receive(chunk: Buffer, start: number, end: number, isLast: boolean): void {
     this.#assembler ??= new MessageAssembler(this.stream);
-    for (const message of this.#assembler.push(chunk, start, end)) {
+    // Who reads the request by itself has done so before the next read, if nothing more has to come.
+    for (const message of this.#assembler.push(chunk, start, end, isLast && this.served.takesEncoded)) {
       if (this.#message !== undefined) {
         throw failure(ErrorKind.Internal, "the request of a unary call is surplus");
       }

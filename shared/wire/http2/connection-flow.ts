@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import type { Chunk } from "./chunk.ts";
-import type { DataSink, DataSource, HeaderBytes, WindowWaiter } from "./data-flow.ts";
+import type { DataSink, DataSource, DrainWaiter, HeaderBytes, WindowWaiter } from "./data-flow.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { frameBytesMax } from "./limits.ts";
 import { ConnectionFault, defaultWindowBytes, ErrorCode, windowBytesMax } from "./protocol.ts";
@@ -16,11 +16,6 @@ export interface ConnectionOptions {
   readonly windowBytes: number;
   /** What the peer is told of the header table, which it may use otherwise. */
   readonly headerTableBytes?: 0;
-}
-
-/** Who is told when a socket takes more. */
-interface DrainWaiter {
-  socketDrained(): void;
 }
 
 /** What a connection may send and lets be sent on all its streams together, and who waits for that. */

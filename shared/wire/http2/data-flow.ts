@@ -42,6 +42,12 @@ export interface WindowWaiter {
   flow(turnBytes: number): void;
 }
 
+/** Who is told when a socket takes more. */
+export interface DrainWaiter {
+  /** Everything is written. */
+  socketDrained(): void;
+}
+
 /** All of a buffer, as a header block. */
 export function wholeBuffer(buffer: Buffer): HeaderBytes {
   return { buffer, start: 0, end: buffer.length };
