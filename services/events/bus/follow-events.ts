@@ -43,6 +43,7 @@ export async function* followEvents(
         yield next.events;
         // Counted as behind until the reader comes for more.
         cursor.sequence = next.events.at(-1)?.sequence ?? cursor.sequence;
+        recent.release(leastOf(cursors));
       } else if (next.kind === "none") {
         await recent.news(cursor.sequence, signal);
       } else {
@@ -64,7 +65,16 @@ export async function* followEvents(
     }
   } finally {
     cursors.delete(cursor);
+    recent.release(leastOf(cursors));
   }
+}
+
+function leastOf(cursors: Iterable<{ readonly sequence: number }>): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const { sequence } of cursors) {
+    least = Math.min(least, sequence);
+  }
+  return least;
 }
 
 /** Reads a page, again and again while the store is away. */

@@ -171,6 +171,9 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
     this.#taken += 1;
     this.#ids.add(event.messageId);
     this.#live?.add(new StoredEvent(sequence, encoded, event.envelope), sizeBytes);
+    if (this.#cursors.size === 0) {
+      this.#live?.release(sequence);
+    }
   }
 
   /** Learns, once, which events were stored last before this process started. */

@@ -67,3 +67,20 @@ test("who waits is woken by news, by the signal and by the end", async () => {
   await byEnd;
   assert.throws(() => recent.after(1), { kind: ErrorKind.Unavailable, message: "replaced: unavailable" });
 });
+
+test("what all have is forgotten, and left to the store", () => {
+  const recent = new RecentEvents(0);
+  for (const sequence of [1, 2, 3]) {
+    recent.add(eventAt(sequence), 1);
+  }
+  recent.release(2);
+  assert.equal(recent.after(1).kind, "behind");
+  const following = recent.after(2);
+  assert.deepEqual(following.kind === "events" && following.events.map(({ sequence }) => sequence), [3]);
+  recent.release(Number.POSITIVE_INFINITY);
+  assert.equal(recent.after(3).kind, "none");
+  assert.equal(recent.last, 3);
+  recent.add(eventAt(4), 1);
+  assert.equal(recent.after(2).kind, "behind");
+  assert.equal(recent.after(3).kind, "events");
+});

@@ -21,7 +21,8 @@ export type Following =
   | { readonly kind: "behind" };
 
 /**
- * The newest events in memory, shared by all subscribers, so that those that keep up cost nothing but a number each.
+ * The newest events in memory, as far as a subscriber has yet to read them, shared by all subscribers, so that those that keep up cost nothing
+ * but a number each, and an event is gone from memory as soon as all have it.
  *
  * Bounded: 4096 events, 8 MiB.
  */
@@ -56,17 +57,32 @@ export class RecentEvents {
     this.#entries.push({ event, sizeBytes });
     this.#bytes += sizeBytes;
     while (this.#entries.length - this.#head > countMax || this.#bytes > bytesMax) {
-      const oldest = this.#entries[this.#head];
-      this.#entries[this.#head] = undefined;
-      this.#head++;
-      this.#bytes -= oldest?.sizeBytes ?? 0;
-      this.#floor = oldest?.event.sequence ?? this.#last;
+      this.#dropOldest();
     }
-    if (this.#head > countMax) {
+    this.#wakeAll();
+  }
+
+  /** Forgets the events up to a sequence, since everybody has them. */
+  release(sequence: number): void {
+    for (let oldest = this.#entries[this.#head]; oldest !== undefined && oldest.event.sequence <= sequence; ) {
+      this.#dropOldest();
+      oldest = this.#entries[this.#head];
+    }
+  }
+
+  #dropOldest(): void {
+    const oldest = this.#entries[this.#head];
+    this.#entries[this.#head] = undefined;
+    this.#head++;
+    this.#bytes -= oldest?.sizeBytes ?? 0;
+    this.#floor = oldest?.event.sequence ?? this.#last;
+    if (this.#head === this.#entries.length) {
+      this.#entries.length = 0;
+      this.#head = 0;
+    } else if (this.#head > countMax) {
       this.#entries = this.#entries.slice(this.#head);
       this.#head = 0;
     }
-    this.#wakeAll();
   }
 
   /** Ends everything that is read from here with an error. */

@@ -2,9 +2,7 @@ import type { Duplex } from "node:stream";
 import { callHeader } from "#wire/call-id.ts";
 import { wholeBuffer } from "#wire/http2/data-flow.ts";
 import { EndpointStream } from "#wire/http2/endpoint-stream.ts";
-import { HeaderBlockBuilder } from "#wire/http2/header-encoder.ts";
 import type { ReceivedHeaders } from "#wire/http2/header-intake.ts";
-import type { HeaderList } from "#wire/http2/header-list.ts";
 import { connectionWindowBytes } from "#wire/http2/limits.ts";
 import { defaultWindowBytes, ErrorCode } from "#wire/http2/protocol.ts";
 import type { RequestHead } from "#wire/http2/request-head.ts";
@@ -18,6 +16,7 @@ import { encodeAnswer, encodeTrailers, endsWithTrailers, Refusal } from "./answe
 import type { IdleUpstreams } from "./idle-upstreams.ts";
 import { keptRequestsBytesMax, unfinishedRequestMs } from "./limits.ts";
 import type { RelayCounts } from "./relay-counts.ts";
+import { withFields } from "./request-fields.ts";
 import { describeMissingRoute, findRoute, type RelayRoutes } from "./route.ts";
 import { type KeepBudget, RelayedStream } from "./stream.ts";
 import { type LinkOwner, UpstreamLink } from "./upstream-link.ts";
@@ -185,6 +184,22 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
     }
   }
 
+  onDataRun(chunk: Buffer, start: number, end: number, payloadBytes: number): boolean {
+    const stream = this.findStream(this.reader.streamId);
+    if (stream?.takesRuns !== true || !stream.up.canPass(payloadBytes)) {
+      return false;
+    }
+    this.admitData(payloadBytes);
+    if (this.fitsBody(stream.id, payloadBytes, false)) {
+      stream.watcher?.requestMessage(payloadBytes);
+      stream.up.passRun(chunk, start, end, payloadBytes);
+    } else {
+      this.returnCredit(payloadBytes, undefined);
+      this.failStream(stream, ErrorCode.ProtocolError);
+    }
+    return true;
+  }
+
   protected override onInitialWindow(differenceBytes: number): void {
     for (const link of this.#links.values()) {
       link.announceWindow(this.peerInitialWindowBytes);
@@ -278,19 +293,4 @@ export class ClientConnection extends ServerConnection<RelayedStream | EndpointS
     upstream?.dropGated(stream);
     upstream?.streamGone();
   }
-}
-
-/** The header block of a request with fields of ours in place of the client's; which call it is only we say. */
-function withFields(list: HeaderList, more: readonly (readonly [name: string, value: string])[]): Buffer {
-  const block = new HeaderBlockBuilder();
-  for (let at = 0; at < list.fields.length; at += 2) {
-    const name = list.fields[at] as string;
-    if (name !== callHeader && !more.some(([replaced]) => replaced === name)) {
-      block.add(name, list.fields[at + 1] as string, 0x00);
-    }
-  }
-  for (const [name, value] of more) {
-    block.add(name, value, 0x00);
-  }
-  return block.build();
 }

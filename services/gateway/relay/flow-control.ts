@@ -89,6 +89,26 @@ export class Direction implements WindowWaiter {
     this.passCredit();
   }
 
+  /** Whether bytes would go on as they come. */
+  canPass(sizeBytes: number): boolean {
+    const { sink } = this;
+    const isOpen = sink !== undefined && !this.isEnded && this.waitingBytes === 0;
+    return isOpen && sizeBytes <= Math.min(this.sendWindowBytes, sink.sendWindowBytes, this.receiveWindowBytes);
+  }
+
+  /** Takes whole DATA frames that {@link canPass}; the parameters are those of `FrameSink.onDataRun`. */
+  passRun(chunk: Buffer, start: number, end: number, payloadBytes: number): void {
+    const sink = this.sink as DataSink;
+    this.receiveWindowBytes -= payloadBytes;
+    this.sendWindowBytes -= payloadBytes;
+    sink.sendWindowBytes -= payloadBytes;
+    this.#hasReceived = true;
+    sink.writer.placeStreamIds(chunk, start, end, this.streamId);
+    sink.writer.appendData(chunk, start, end);
+    this.source?.returnCredit(payloadBytes, sink);
+    this.passCredit();
+  }
+
   /** Takes the sender's trailers, which end the direction. The bytes stay as they are from now on. */
   passTrailers(block: HeaderBytes): void {
     this.isEnded = true;

@@ -146,6 +146,11 @@ export class RelayedStream implements CarriedStream, CallUnderWay {
     }
   }
 
+  /** Whether nobody looks at the pieces of the request any more. */
+  get takesRuns(): boolean {
+    return this.#kept === undefined && this.audited === undefined;
+  }
+
   receiveTrailers(list: HeaderList): void {
     this.releaseKept();
     this.up.passTrailers(wholeBuffer(list.block));

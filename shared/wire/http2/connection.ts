@@ -2,7 +2,6 @@ import type { Duplex } from "node:stream";
 import { Chunk } from "./chunk.ts";
 import { ConnectionFlow, type ConnectionOptions } from "./connection-flow.ts";
 import { type HeaderBytes, wholeBuffer } from "./data-flow.ts";
-import { FloodBudget } from "./flood-budget.ts";
 import {
   dataWithoutPadding,
   findPriorityFault,
@@ -14,7 +13,8 @@ import {
 } from "./frame-payload.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import { HeaderIntake, type ReceivedHeaders } from "./header-intake.ts";
-import { idleFramesBurst, idleFramesEarned, idleFramesPerSecond, settingsCost } from "./limits.ts";
+import { IdleFrames } from "./idle-frames.ts";
+import { settingsCost } from "./limits.ts";
 import {
   ConnectionFault,
   defaultHeaderTableBytes,
@@ -44,7 +44,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   protected hasPeerSettings = false;
   readonly #headers = new HeaderIntake(this.reader);
   readonly #tableBytesMax: number | undefined;
-  readonly #idleFrames = new FloodBudget(idleFramesBurst, idleFramesPerSecond);
+  readonly #idleFrames = new IdleFrames();
   #owesTableReset = false;
   #hasResetTable = false;
 
@@ -124,23 +124,28 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
         this.#receivePriority(buffer, payloadStart, frameEnd);
         return;
       default:
-        this.#spendIdleFrame();
+        this.#idleFrames.spend();
     }
   }
 
   onDataPiece(chunk: Buffer, start: number, end: number, headStart: number, missingBytes: number): void {
+    this.admitData(end - start);
+    const isLast = missingBytes === 0 && (this.reader.flags & Flag.EndStream) !== 0;
+    if (start === end && !isLast) {
+      this.#idleFrames.spend();
+    } else {
+      this.#idleFrames.earn();
+    }
+    this.onData(chunk, start, end, headStart, missingBytes, isLast);
+  }
+
+  /** Counts payload that comes. @throws ConnectionFault where none may come, or less. */
+  protected admitData(sizeBytes: number): void {
     if (this.#headers.isInside || !this.hasPeerSettings) {
       throw new ConnectionFault(ErrorCode.ProtocolError, "DATA where no DATA may be");
     }
     requireStream(this.reader.streamId);
-    this.receiveWindow.take(end - start);
-    const isLast = missingBytes === 0 && (this.reader.flags & Flag.EndStream) !== 0;
-    if (start === end && !isLast) {
-      this.#spendIdleFrame();
-    } else {
-      this.#idleFrames.earn(idleFramesEarned);
-    }
-    this.onData(chunk, start, end, headStart, missingBytes, isLast);
+    this.receiveWindow.take(sizeBytes);
   }
 
   /** Does something and then writes what came of it; a fault ends the connection with GOAWAY. */
@@ -199,7 +204,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   /** @param headers - The block, if it is complete. */
   #receiveBlock(headers: ReceivedHeaders | undefined): void {
     if (headers !== undefined) {
-      this.#idleFrames.earn(idleFramesEarned);
+      this.#idleFrames.earn();
       this.onHeaders(headers);
     }
   }
@@ -211,7 +216,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
     const overheadBytes = frameEnd - payloadStart - (end - start);
     this.returnCredit(overheadBytes, undefined);
     if (start === end) {
-      this.#spendIdleFrame();
+      this.#idleFrames.spend();
     }
     this.onPadding(this.reader.streamId, overheadBytes);
     this.onData(buffer, start, end, -1, 0, (this.reader.flags & Flag.EndStream) !== 0);
@@ -230,7 +235,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
       return;
     }
     if (this.hasPeerSettings) {
-      this.#spendIdleFrame(settingsCost);
+      this.#idleFrames.spend(settingsCost);
     }
     const settings = parseSettings(buffer, start, end);
     this.writer.settingsAck();
@@ -254,7 +259,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
   /** Priorities are not kept, since they are no more; but a frame that is wrong is. @source RFC 9113 sections 5.3.2 and 6.3 */
   #receivePriority(buffer: Buffer, start: number, end: number): void {
     requireStream(this.reader.streamId);
-    this.#spendIdleFrame();
+    this.#idleFrames.spend();
     const { streamId } = this.reader;
     const fault = findPriorityFault(buffer, start, end, streamId);
     if (fault !== undefined) {
@@ -269,7 +274,7 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
       this.onPingAck();
       return;
     }
-    this.#spendIdleFrame();
+    this.#idleFrames.spend();
     this.writer.pingAck(buffer, start);
   }
 
@@ -290,11 +295,5 @@ export abstract class Http2Connection extends ConnectionFlow implements FrameSin
       throw new ConnectionFault(ErrorCode.ProtocolError, "WINDOW_UPDATE of 0");
     }
     this.widenConnection(incrementBytes);
-  }
-
-  #spendIdleFrame(count = 1): void {
-    if (!this.#idleFrames.spend(count)) {
-      throw new ConnectionFault(ErrorCode.EnhanceYourCalm, "too many frames without payload");
-    }
   }
 }

@@ -16,7 +16,18 @@ export interface FrameSink {
    * @param missingBytes - How much of the payload has yet to arrive; 0 with the last piece.
    */
   onDataPiece(chunk: Buffer, start: number, end: number, headStart: number, missingBytes: number): void;
+
+  /**
+   * Whole DATA frames of one stream that lie behind each other, without flags, heads included. A sink that passes bulk data on has this.
+   *
+   * @param payloadBytes - Of all of them.
+   * @returns Whether it has taken them; if not, they come one by one.
+   */
+  onDataRun?(chunk: Buffer, start: number, end: number, payloadBytes: number): boolean;
 }
+
+/** Smaller frames are no bulk data, in which it is worth while to look for runs. */
+const runFrameBytesMin = 4096;
 
 /**
  * Cuts a byte stream into HTTP/2 frames. DATA passes in pieces as it arrives and is never joined; other frames are
@@ -75,6 +86,11 @@ export class FrameReader {
       const lengthBytes = this.#readHead(chunk, at);
       const frameEnd = payloadStart + lengthBytes;
       if (this.#passesInPieces) {
+        const runEnd = lengthBytes < runFrameBytesMin ? at : this.#passRun(chunk, at, frameEnd);
+        if (runEnd > at) {
+          at = runEnd;
+          continue;
+        }
         const pieceEnd = Math.min(end, frameEnd);
         this.#missingDataBytes = frameEnd - pieceEnd;
         if (pieceEnd > payloadStart || lengthBytes === 0) {
@@ -91,12 +107,35 @@ export class FrameReader {
     }
   }
 
+  /** Passes a frame on together with those behind it that differ in their payload alone. @returns where they end, if they have been taken. */
+  #passRun(chunk: Buffer, start: number, firstEnd: number): number {
+    const sink = this.#sink;
+    let end = firstEnd;
+    let frames = 1;
+    if (sink.onDataRun === undefined || this.flags !== 0) {
+      return start;
+    }
+    for (;;) {
+      const next = end + frameHeadBytes;
+      const isAlike =
+        next <= chunk.length && chunk.compare(chunk, start + 3, start + frameHeadBytes, end + 3, next) === 0;
+      const nextEnd = isAlike ? next + lengthOf(chunk, end) : chunk.length + 1;
+      if (nextEnd > chunk.length || nextEnd - next < runFrameBytesMin || nextEnd - next > frameBytesMax) {
+        break;
+      }
+      end = nextEnd;
+      frames += 1;
+    }
+    const payloadBytes = end - start - frames * frameHeadBytes;
+    return frames > 1 && sink.onDataRun(chunk, start, end, payloadBytes) ? end : start;
+  }
+
   get #passesInPieces(): boolean {
     return this.type === FrameType.Data && (this.flags & Flag.Padded) === 0;
   }
 
   #readHead(buffer: Buffer, at: number): number {
-    const lengthBytes = ((buffer[at] as number) << 16) | ((buffer[at + 1] as number) << 8) | (buffer[at + 2] as number);
+    const lengthBytes = lengthOf(buffer, at);
     if (lengthBytes > frameBytesMax) {
       throw new ConnectionFault(
         ErrorCode.FrameSizeError,
@@ -161,4 +200,9 @@ export class FrameReader {
     this.#partialBytes += takenBytes;
     return at + takenBytes;
   }
+}
+
+/** Payload of the frame whose head lies here. */
+function lengthOf(buffer: Buffer, at: number): number {
+  return ((buffer[at] as number) << 16) | ((buffer[at + 1] as number) << 8) | (buffer[at + 2] as number);
 }

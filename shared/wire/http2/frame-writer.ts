@@ -88,6 +88,13 @@ export class FrameWriter {
     buffer[frameStart + 8] = id;
   }
 
+  /** Writes a stream id over those of frames that lie behind each other. */
+  placeStreamIds(buffer: Buffer, start: number, end: number, streamId: number): void {
+    for (let at = start; at < end; at += frameHeadBytes + buffer.readUIntBE(at, 3)) {
+      this.placeStreamId(buffer, at, streamId);
+    }
+  }
+
   dataHead(streamId: number, lengthBytes: number, isLast: boolean): void {
     const at = this.#reserve(frameHeadBytes);
     this.#writeHead(at, lengthBytes, FrameType.Data, isLast ? Flag.EndStream : 0, streamId);
