@@ -4,16 +4,20 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import { messageBytesMax } from "#base/limits.ts";
-import { Containers, ListContainersResponseSchema } from "#gen/containerd/services/containers/v1/containers_pb.ts";
-import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
+import {
+  Containers,
+  GetContainerRequestSchema,
+  ListContainersResponseSchema,
+} from "#gen/containerd/services/containers/v1/containers_pb.ts";
+import { Content, ReadContentResponseSchema } from "#gen/containerd/services/content/v1/content_pb.ts";
 import { Version } from "#gen/containerd/services/version/v1/version_pb.ts";
 import { connectRpc, type RpcConnection } from "./client.ts";
-import { bindService, EncodedResponse, type ServiceBinding } from "./handler.ts";
+import { bindService, EncodedResponse, EncodedResponses, handleEncoded, type ServiceBinding } from "./handler.ts";
 import { clientHeaders, leaseOf, requireNamespace } from "./headers.ts";
 import type { FailedCall } from "./observe.ts";
 import { type RpcServer, serveRpc } from "./server.ts";
@@ -131,6 +135,50 @@ test("an encoded response reaches gRPC and Connect clients alike", async () => {
       ["kept"],
     );
   }
+});
+
+test("a request that is taken as it travels, and several answers at a time, are nothing that a client sees", async () => {
+  const path = join(directory, "encoded.sock");
+  const encoded = (offset: number): EncodedResponse =>
+    new EncodedResponse(
+      toBinary(ReadContentResponseSchema, create(ReadContentResponseSchema, { offset: BigInt(offset) })),
+    );
+  const several = await serveRpc({
+    socketPath: path,
+    services: [
+      bindService(Containers, {
+        get: handleEncoded((request) => {
+          const { id } = fromBinary(GetContainerRequestSchema, request);
+          return Promise.resolve({ container: { id } });
+        }),
+      }),
+      bindService(Content, {
+        async *read() {
+          yield new EncodedResponses([encoded(1), encoded(2)]);
+          yield { offset: 3n };
+          yield new EncodedResponses(Array.from({ length: 40_000 }, (_, index) => encoded(index)));
+        },
+      }),
+    ],
+  });
+  const nodeOptions = { createConnection: () => net.connect(path) };
+  const fleet = connectRpc(path);
+  const transports = [
+    fleet.transport,
+    createGrpcTransport({ baseUrl: "http://x", nodeOptions }),
+    createConnectTransport({ baseUrl: "http://x", httpVersion: "2", nodeOptions, useBinaryFormat: false }),
+  ];
+  for (const transport of transports) {
+    const { container } = await createClient(Containers, transport).get({ id: "wanted" });
+    assert.equal(container?.id, "wanted");
+    const offsets: bigint[] = [];
+    for await (const { offset } of createClient(Content, transport).read({})) {
+      offsets.push(offset);
+    }
+    assert.deepEqual([offsets.length, ...offsets.slice(0, 3), offsets.at(-1)], [40_003, 1n, 2n, 3n, 39_999n]);
+  }
+  fleet.close();
+  await several.close(0);
 });
 
 test("a stream ends with its error after its messages", async () => {

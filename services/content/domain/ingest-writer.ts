@@ -4,7 +4,7 @@ import { canonicalAlgorithm, type Digest, isDigest, splitDigest } from "#contain
 import { type CommitParts, type CommitRequest, commitIngest, commitShared } from "./commit.ts";
 import type { IngestLock, OpenIngests } from "./open-ingests.ts";
 import type { BlobRecord, IngestFile, IngestFiles, IngestName } from "./ports.ts";
-import { readChunks } from "./read-range.ts";
+import { plainMemory, readChunks } from "./read-range.ts";
 
 /** What writers of ingests work with. */
 export interface WriterParts extends CommitParts {
@@ -193,8 +193,11 @@ export class IngestWriter {
     this.#source = file;
     await file.truncate();
     const reader = await this.#parts.blobs.open(shared.digest);
-    for await (const chunk of readChunks(reader, { startBytes: 0n, lengthBytes: shared.sizeBytes })) {
-      await file.append(chunk.data);
+    const range = { startBytes: 0n, lengthBytes: shared.sizeBytes };
+    for await (const { memory, lengthBytes } of readChunks(reader, range, plainMemory)) {
+      for (const bytes of memory.views(lengthBytes)) {
+        await file.append(bytes);
+      }
     }
     return file;
   }

@@ -189,10 +189,10 @@ export interface BlobFiles {
 /** A blob that is open for reading. */
 export interface BlobReader {
   /**
-   * Fills a buffer.
+   * Fills buffers, one after the other.
    *
    * @returns How many bytes there were, less than asked for only at the end of the file.
    */
-  read(buffer: Uint8Array, positionBytes: bigint): Promise<number>;
+  read(buffers: readonly Uint8Array[], positionBytes: bigint): Promise<number>;
   close(): Promise<void>;
 }

@@ -4,7 +4,7 @@ import * as fc from "fast-check";
 import { ErrorKind } from "#base/errors.ts";
 import { readChunkBytesMax } from "./limits.ts";
 import type { BlobReader } from "./ports.ts";
-import { rangeOf, readChunks } from "./read-range.ts";
+import { type ChunkMemory, plainMemory, type ReadChunk, rangeOf, readChunks } from "./read-range.ts";
 
 class MemoryReader implements BlobReader {
   readonly #data: Buffer;
@@ -17,16 +17,24 @@ class MemoryReader implements BlobReader {
     this.sizeBytes = sizeBytes;
   }
 
-  async read(buffer: Uint8Array, positionBytes: bigint): Promise<number> {
+  async read(buffers: readonly Uint8Array[], positionBytes: bigint): Promise<number> {
     this.reads += 1;
     await Promise.resolve();
-    return this.#data.copy(buffer, 0, Number(positionBytes));
+    let done = 0;
+    for (const buffer of buffers) {
+      done += this.#data.copy(buffer, 0, Number(positionBytes) + done);
+    }
+    return done;
   }
 
   async close(): Promise<void> {
     this.closed += 1;
     await Promise.resolve();
   }
+}
+
+function bytesOf({ memory, lengthBytes }: ReadChunk<ChunkMemory>): Buffer {
+  return Buffer.concat(memory.views(lengthBytes));
 }
 
 const big = Buffer.alloc(3 * readChunkBytesMax + 17, "0123456789abcdef-");
@@ -42,9 +50,9 @@ test("any range gives the bytes of the range, in order, in chunks of the full si
         const range = rangeOf({ offset, size: wanted }, reader);
         const parts: Buffer[] = [];
         const offsets: bigint[] = [];
-        for await (const chunk of readChunks(reader, range)) {
+        for await (const chunk of readChunks(reader, range, plainMemory)) {
           offsets.push(chunk.offset);
-          parts.push(Buffer.from(chunk.data));
+          parts.push(bytesOf(chunk));
         }
         const start = offset < 0n ? 0 : Number(offset);
         const end = wanted <= 0n ? big.length : start + Number(wanted);
@@ -62,7 +70,7 @@ test("any range gives the bytes of the range, in order, in chunks of the full si
 
 test("one chunk is read ahead, and no more", async () => {
   const reader = new MemoryReader(big);
-  const chunks = readChunks(reader, { startBytes: 0n, lengthBytes: reader.sizeBytes });
+  const chunks = readChunks(reader, { startBytes: 0n, lengthBytes: reader.sizeBytes }, plainMemory);
   await chunks.next();
   assert.equal(reader.reads, 2);
   await chunks.return();
@@ -71,16 +79,16 @@ test("one chunk is read ahead, and no more", async () => {
 
 test("a chunk stays as it is until the next one is asked for", async () => {
   const reader = new MemoryReader(big);
-  const chunks = readChunks(reader, { startBytes: 0n, lengthBytes: reader.sizeBytes });
+  const chunks = readChunks(reader, { startBytes: 0n, lengthBytes: reader.sizeBytes }, plainMemory);
   const first = await chunks.next();
   await new Promise(setImmediate);
-  assert.ok(first.value !== undefined && Buffer.from(first.value.data).equals(big.subarray(0, readChunkBytesMax)));
+  assert.ok(first.value !== undefined && bytesOf(first.value).equals(big.subarray(0, readChunkBytesMax)));
   await chunks.return();
 });
 
 test("a file that is shorter than its record is a loss of data, and is closed", async () => {
   const reader = new MemoryReader(Buffer.alloc(10), 20n);
-  const chunks = readChunks(reader, { startBytes: 0n, lengthBytes: 20n });
+  const chunks = readChunks(reader, { startBytes: 0n, lengthBytes: 20n }, plainMemory);
   await assert.rejects(chunks.next(), { kind: ErrorKind.DataLoss });
   assert.equal(reader.closed, 1);
 });

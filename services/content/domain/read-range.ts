@@ -41,7 +41,7 @@ export function readSmallPart(
   blobs: BlobFiles,
   digest: Digest,
   { startBytes, lengthBytes }: ReadRange,
-): ReadChunk | undefined {
+): ReadPart | undefined {
   if (lengthBytes === 0n || lengthBytes > readAtOnceBytesMax) {
     return undefined;
   }
@@ -53,39 +53,61 @@ export function readSmallPart(
   return found === undefined ? undefined : { offset: 0n, data };
 }
 
-/** A piece of a blob on its way to a client. */
-export interface ReadChunk {
-  /** Counted from the start of this read, not of the blob. */
+/** A part of a blob that was read at once. */
+export interface ReadPart {
   readonly offset: bigint;
   readonly data: Uint8Array;
+}
+
+/** Memory that chunks are read into, again and again. */
+export interface ChunkMemory {
+  /** Where so many bytes go, in their order. */
+  views(lengthBytes: number): readonly Uint8Array[];
+}
+
+/** A piece of a blob on its way to a client. */
+export interface ReadChunk<M extends ChunkMemory> {
+  /** Counted from the start of this read, not of the blob. */
+  readonly offset: bigint;
+  readonly lengthBytes: number;
+  /** Where its bytes are. */
+  readonly memory: M;
 }
 
 /**
  * Reads a part of a blob in chunks of up to 1 MiB, one chunk ahead of the consumer, and closes the reader at the end.
  *
- * Two buffers take turns: the data of a chunk is valid until the chunk after it is asked for.
+ * Two memories take turns: what is in that of a chunk is valid until the chunk after it is asked for.
  *
+ * @param makeMemory - Makes memory for chunks of so many bytes.
  * @throws {@link FlotillaError} `data_loss` when the file is shorter than its record says.
  */
-export async function* readChunks(reader: BlobReader, range: ReadRange): AsyncGenerator<ReadChunk, void, undefined> {
-  const bufferBytes = Number(range.lengthBytes < readChunkBytesMax ? range.lengthBytes : BigInt(readChunkBytesMax));
-  const read = (buffer: Uint8Array, offset: bigint): Promise<Uint8Array> => {
+export async function* readChunks<M extends ChunkMemory>(
+  reader: BlobReader,
+  range: ReadRange,
+  makeMemory: (bytesMax: number) => M,
+): AsyncGenerator<ReadChunk<M>, void, undefined> {
+  const bytesMax = Number(range.lengthBytes < readChunkBytesMax ? range.lengthBytes : BigInt(readChunkBytesMax));
+  const read = async (memory: M, offset: bigint): Promise<ReadChunk<M>> => {
     const leftBytes = range.lengthBytes - offset;
-    const wanted = leftBytes < bufferBytes ? buffer.subarray(0, Number(leftBytes)) : buffer;
-    return readFully(reader, wanted, range.startBytes + offset);
+    const lengthBytes = leftBytes < bytesMax ? Number(leftBytes) : bytesMax;
+    const found = await reader.read(memory.views(lengthBytes), range.startBytes + offset);
+    if (found < lengthBytes) {
+      throw endsEarly(range.startBytes + offset, found, lengthBytes);
+    }
+    return { offset, lengthBytes, memory };
   };
-  let current = Buffer.allocUnsafeSlow(bufferBytes);
-  let other = range.lengthBytes > bufferBytes ? Buffer.allocUnsafeSlow(bufferBytes) : current;
-  let pending: Promise<Uint8Array> | undefined;
+  let current = makeMemory(bytesMax);
+  let other = range.lengthBytes > bytesMax ? makeMemory(bytesMax) : current;
+  let pending: Promise<ReadChunk<M>> | undefined;
   try {
     pending = range.lengthBytes > 0n ? read(current, 0n) : undefined;
-    for (let offset = 0n; pending !== undefined; ) {
-      const data = await pending;
-      const next = offset + BigInt(data.length);
+    while (pending !== undefined) {
+      const chunk: ReadChunk<M> = await pending;
+      const next = chunk.offset + BigInt(chunk.lengthBytes);
       [current, other] = [other, current];
       pending = next < range.lengthBytes ? read(current, next) : undefined;
-      yield { offset, data };
-      offset = next;
+      yield chunk;
     }
   } finally {
     await pending?.catch(() => undefined);
@@ -94,12 +116,10 @@ export async function* readChunks(reader: BlobReader, range: ReadRange): AsyncGe
   }
 }
 
-async function readFully(reader: BlobReader, wanted: Uint8Array, positionBytes: bigint): Promise<Uint8Array> {
-  const found = await reader.read(wanted, positionBytes);
-  if (found < wanted.length) {
-    throw endsEarly(positionBytes, found, wanted.length);
-  }
-  return wanted;
+/** Memory in one piece. */
+export function plainMemory(bytesMax: number): ChunkMemory {
+  const memory = Buffer.allocUnsafeSlow(bytesMax);
+  return { views: (lengthBytes) => [memory.subarray(0, lengthBytes)] };
 }
 
 function endsEarly(positionBytes: bigint, found: number, wanted: number): FlotillaError {

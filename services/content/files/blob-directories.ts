@@ -86,7 +86,7 @@ export class BlobDirectories implements BlobFiles {
     try {
       const handle = await open(this.path(digest), readFlags);
       return {
-        read: async (buffer, positionBytes) => readFully(handle, buffer, Number(positionBytes)),
+        read: (buffers, positionBytes) => readFully(handle, buffers, Number(positionBytes)),
         close: () => handle.close(),
       };
     } catch (error) {
@@ -133,16 +133,31 @@ function ignoreAbsent(error: unknown): void {
 
 async function readFully(
   handle: Awaited<ReturnType<typeof open>>,
-  buffer: Uint8Array,
+  buffers: readonly Uint8Array[],
   position: number,
 ): Promise<number> {
+  let left = buffers;
   let done = 0;
-  while (done < buffer.length) {
-    const { bytesRead } = await handle.read(buffer, done, buffer.length - done, position + done);
+  while (left.length > 0) {
+    const { bytesRead } = await handle.readv(left, position + done);
     if (bytesRead === 0) {
       break;
     }
     done += bytesRead;
+    left = behind(left, bytesRead);
   }
   return done;
+}
+
+/** What is left of buffers when so many bytes have been put into them. */
+function behind(buffers: readonly Uint8Array[], sizeBytes: number): Uint8Array[] {
+  const left: Uint8Array[] = [];
+  let skippedBytes = sizeBytes;
+  for (const buffer of buffers) {
+    if (skippedBytes < buffer.byteLength) {
+      left.push(buffer.subarray(skippedBytes));
+    }
+    skippedBytes = Math.max(0, skippedBytes - buffer.byteLength);
+  }
+  return left;
 }

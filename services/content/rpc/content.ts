@@ -9,12 +9,13 @@ import {
   type StatusSchema,
   type WriteAction,
 } from "#gen/containerd/services/content/v1/content_pb.ts";
-import { BorrowedResponse, bindService, EncodedResponse, type Handlers, type ServiceBinding } from "#wire/handler.ts";
+import { bindService, EncodedResponse, type Handlers, type ServiceBinding } from "#wire/handler.ts";
 import { leaseOf, requireNamespace } from "#wire/headers.ts";
+import { SpacedBlock } from "#wire/spaced-block.ts";
 import type { BlobAccess } from "../domain/blob-access.ts";
 import { abortIngest, getIngestStatus, listIngestStatuses, type NamedStatus } from "../domain/ingest-status.ts";
 import type { WriterParts } from "../domain/ingest-writer.ts";
-import { type ReadChunk, type ReadRange, rangeOf, readChunks, readSmallPart } from "../domain/read-range.ts";
+import { type ReadRange, rangeOf, readChunks, readSmallPart } from "../domain/read-range.ts";
 import { runWriteSession } from "../domain/write-session.ts";
 
 type OwnMethods = Pick<Handlers<typeof Content>, "read" | "write" | "status" | "listStatuses" | "abort">;
@@ -31,7 +32,7 @@ export function contentService(parts: WriterParts, access: BlobAccess): ServiceB
       const known = access.find(wanted);
       const part = known === undefined ? undefined : readSmallPart(parts.blobs, digest, rangeOf(request, known));
       if (part !== undefined) {
-        yield new EncodedResponse(encodeHead(part), part.data);
+        yield new EncodedResponse(encodeHead(part.offset, part.data.byteLength), part.data);
         return;
       }
       // Beside the question whether the namespace has it, whose answer goes first.
@@ -45,8 +46,8 @@ export function contentService(parts: WriterParts, access: BlobAccess): ServiceB
         opening.then((reader) => reader.close()).catch(() => undefined);
         throw error;
       }
-      for await (const chunk of readChunks(await opening, range)) {
-        yield encodeChunk(chunk);
+      for await (const { offset, lengthBytes, memory } of readChunks(await opening, range, makeBlock)) {
+        yield memory.message(encodeHead(offset, lengthBytes), lengthBytes);
       }
     },
     async *write(requests, call) {
@@ -76,18 +77,15 @@ export function contentService(parts: WriterParts, access: BlobAccess): ServiceB
   return bindService(Content, methods);
 }
 
-/** Encodes a response without copying the bytes of the blob, which stay where they were read until the next chunk is asked for. */
-function encodeChunk(chunk: ReadChunk): BorrowedResponse {
-  return new BorrowedResponse(encodeHead(chunk), chunk.data);
-}
+const makeBlock = (bytesMax: number): SpacedBlock => new SpacedBlock(bytesMax);
 
 /** What stands before the bytes of a chunk in its message. */
-function encodeHead({ offset, data }: ReadChunk): Uint8Array {
+function encodeHead(offset: bigint, lengthBytes: number): Uint8Array {
   const head = new BinaryWriter();
   if (offset !== 0n) {
     head.tag(ReadContentResponseSchema.field.offset.number, WireType.Varint).int64(offset);
   }
-  head.tag(ReadContentResponseSchema.field.data.number, WireType.LengthDelimited).uint32(data.byteLength);
+  head.tag(ReadContentResponseSchema.field.data.number, WireType.LengthDelimited).uint32(lengthBytes);
   return head.finish();
 }
 

@@ -91,7 +91,7 @@ export class Publisher {
     try {
       this.#queue.add(events.map((event) => this.#entryOf(event, batch)));
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
     batch.watch(waitMsMax);
     if (events.length === 0) {

@@ -68,12 +68,13 @@ export function eventHandlers(bus: EventBus): Handlers<typeof Events> {
 }
 
 /** A call that is made again, since this process died, publishes under the same message id, which is harmless. */
-function appendOne(bus: EventBus, event: Omit<NewEvent, "messageId">, { id }: Call): Promise<Record<never, never>> {
+function appendOne(bus: EventBus, event: Omit<NewEvent, "messageId">, { id }: Call): Promise<EncodedResponse> {
   // containerd's exchange promises nothing, and whoever publishes here waits for the answer.
   return bus.append([{ messageId: id?.id ?? randomUUID(), ...event }], { durability: "stored" }).then(emptyAnswer);
 }
 
-const emptyAnswer = (): Record<never, never> => ({});
+const empty = new EncodedResponse();
+const emptyAnswer = (): EncodedResponse => empty;
 
 function publishingNamespace(call: Call): string {
   try {

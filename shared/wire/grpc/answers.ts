@@ -13,6 +13,7 @@ import { BorrowedResponse, EncodedResponse } from "../handler.ts";
 import { type HeaderBytes, wholeBuffer } from "../http2/data-flow.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
 import { encodeHeaderBlock } from "../http2/header-encoder.ts";
+import { SpacedResponse } from "../spaced-block.ts";
 import {
   encodeGrpcMessage,
   frameMessage,
@@ -102,6 +103,8 @@ export function sendMessage(stream: EndpointStream, message: EncodedMessage): vo
   const { parts, sizeBytes } = message;
   if (sizeBytes <= joinedBytesMax) {
     stream.write(frameMessage(parts, sizeBytes));
+  } else if (message instanceof SpacedResponse) {
+    stream.writeSpaced(message.pieces);
   } else if (message instanceof BorrowedResponse) {
     stream.writeBorrowed([messagePrefix(sizeBytes), ...parts.map(asBuffer)]);
   } else {

@@ -8,7 +8,7 @@ export function frameMessage(parts: Uint8Array | readonly Uint8Array[], sizeByte
   const pieces = parts instanceof Uint8Array ? [parts] : parts;
   const lengthBytes = sizeBytes ?? pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
   const framed = Buffer.allocUnsafe(messagePrefixBytes + lengthBytes);
-  writePrefix(framed, lengthBytes);
+  writePrefix(framed, 0, lengthBytes);
   let at = messagePrefixBytes;
   for (const piece of pieces) {
     framed.set(piece, at);
@@ -29,8 +29,7 @@ export function frameMessages(
   const framed = Buffer.allocUnsafe(sizeBytes);
   let at = 0;
   for (const { parts, sizeBytes: lengthBytes } of messages) {
-    framed[at] = 0;
-    framed.writeUInt32BE(lengthBytes, at + 1);
+    writePrefix(framed, at, lengthBytes);
     at += messagePrefixBytes;
     for (const part of parts) {
       framed.set(part, at);
@@ -46,13 +45,14 @@ export const joinedBytesMax = 4096;
 /** The prefix alone, for a message that is not worth a copy. */
 export function messagePrefix(lengthBytes: number): Buffer {
   const prefix = Buffer.allocUnsafe(messagePrefixBytes);
-  writePrefix(prefix, lengthBytes);
+  writePrefix(prefix, 0, lengthBytes);
   return prefix;
 }
 
-function writePrefix(target: Buffer, lengthBytes: number): void {
-  target[0] = 0;
-  target.writeUInt32BE(lengthBytes, 1);
+/** Writes the prefix of a message to where it belongs. */
+export function writePrefix(target: Buffer, at: number, lengthBytes: number): void {
+  target[at] = 0;
+  target.writeUInt32BE(lengthBytes, at + 1);
 }
 
 /** Encodes `grpc-message`: everything but printable ASCII, and `%`, is percent-encoded as UTF-8. */

@@ -119,3 +119,57 @@ test("nothing is read after a stop", () => {
   reader.read(bytes);
   assert.equal(count, 1);
 });
+
+test("frames of bulk data that differ in nothing but their payload come together, the others by themselves", () => {
+  const frames = fc.array(
+    fc.record({
+      streamId: fc.constantFrom(1, 3),
+      flags: fc.constantFrom(0, 0, 0, Flag.EndStream),
+      sizeBytes: fc.constantFrom(0, 10, 4_095, 4_096, 16_384),
+    }),
+    { minLength: 1, maxLength: 12 },
+  );
+  const places = fc.array(fc.nat(200_000), { maxLength: 3 });
+  fc.assert(
+    fc.property(frames, places, fc.boolean(), (made, cuts, takes) => {
+      const sent = made.map(({ sizeBytes, ...head }, index) =>
+        encode({ ...head, type: FrameType.Data, payload: Buffer.alloc(sizeBytes, index + 1) }),
+      );
+      const received: Buffer[] = [];
+      const add = (streamId: number, bytes: Buffer): void => {
+        received.push(Buffer.concat([Buffer.from([streamId]), bytes]));
+      };
+      const reader: FrameReader = new FrameReader({
+        onFrame: () => assert.fail("no DATA"),
+        onDataPiece: (chunk, start, end) => add(reader.streamId, Buffer.from(chunk.subarray(start, end))),
+        onDataRun: (chunk, start, end, payloadBytes) => {
+          if (!takes) {
+            return false;
+          }
+          let bytes = 0;
+          for (let at = start; at < end; ) {
+            const sizeBytes = chunk.readUIntBE(at, 3);
+            assert.deepEqual([chunk[at + 3], chunk[at + 4]], [FrameType.Data, 0]);
+            assert.ok(sizeBytes >= 4_096);
+            add(chunk.readUInt32BE(at + 5), Buffer.from(chunk.subarray(at + 9, at + 9 + sizeBytes)));
+            bytes += sizeBytes;
+            at += 9 + sizeBytes;
+          }
+          assert.equal(bytes, payloadBytes);
+          return true;
+        },
+      });
+      for (const chunk of cut(Buffer.concat(sent), cuts)) {
+        reader.read(chunk);
+      }
+      const ofStream = (streamId: number): Buffer =>
+        Buffer.concat(received.filter(([id]) => id === streamId).map((bytes) => bytes.subarray(1)));
+      for (const streamId of [1, 3]) {
+        const expected = made.map((frame, index) =>
+          Buffer.alloc(frame.streamId === streamId ? frame.sizeBytes : 0, index + 1),
+        );
+        assert.ok(ofStream(streamId).equals(Buffer.concat(expected)));
+      }
+    }),
+  );
+});

@@ -1,7 +1,9 @@
 import type { Duplex } from "node:stream";
+import { writeFrameHead, writeStreamId } from "./frame-head.ts";
 import { controlBacklogBytesMax, frameBytesMax, slowSocketBytes } from "./limits.ts";
 import { OwedPing } from "./owed-ping.ts";
 import { Flag, FrameType, frameHeadBytes } from "./protocol.ts";
+import type { QueuedPiece } from "./queued-piece.ts";
 import { WriteHolds } from "./write-holds.ts";
 import type { WriterSchedule } from "./writer-schedule.ts";
 
@@ -81,11 +83,7 @@ export class FrameWriter {
 
   /** Writes a stream id over that of a frame which is to be forwarded as it lies. */
   placeStreamId(buffer: Buffer, frameStart: number, streamId: number): void {
-    const id = streamId + this.idShift;
-    buffer[frameStart + 5] = id >> 24;
-    buffer[frameStart + 6] = id >> 16;
-    buffer[frameStart + 7] = id >> 8;
-    buffer[frameStart + 8] = id;
+    writeStreamId(buffer, frameStart, streamId + this.idShift);
   }
 
   /** Writes a stream id over those of frames that lie behind each other. */
@@ -97,7 +95,14 @@ export class FrameWriter {
 
   dataHead(streamId: number, lengthBytes: number, isLast: boolean): void {
     const at = this.#reserve(frameHeadBytes);
-    this.#writeHead(at, lengthBytes, FrameType.Data, isLast ? Flag.EndStream : 0, streamId);
+    this.#writeHead(this.#slab, at, lengthBytes, FrameType.Data, isLast ? Flag.EndStream : 0, streamId);
+  }
+
+  /** Sends bytes whose frame's head has room before them. */
+  spacedData(streamId: number, { memory, start, end }: QueuedPiece, isLast: boolean): void {
+    const headStart = start - frameHeadBytes;
+    this.#writeHead(memory, headStart, end - start, FrameType.Data, isLast ? Flag.EndStream : 0, streamId);
+    this.#append(memory, headStart, end);
   }
 
   /**
@@ -120,7 +125,7 @@ export class FrameWriter {
         frameFlags |= Flag.EndHeaders;
       }
       const headStart = this.#reserve(frameHeadBytes + prefixBytes);
-      this.#writeHead(headStart, prefixBytes + pieceEnd - at, type, frameFlags, streamId);
+      this.#writeHead(this.#slab, headStart, prefixBytes + pieceEnd - at, type, frameFlags, streamId);
       if (prefixBytes > 0) {
         this.#slab[headStart + frameHeadBytes] = tableSizeUpdateToZero;
       }
@@ -143,14 +148,14 @@ export class FrameWriter {
   /** Tells, before what follows on a stream, where that begins. @param point - ASCII. */
   resumePoint(streamId: number, point: string): void {
     const at = this.#reserve(frameHeadBytes + point.length);
-    this.#writeHead(at, point.length, FrameType.ResumePoint, 0, streamId);
+    this.#writeHead(this.#slab, at, point.length, FrameType.ResumePoint, 0, streamId);
     this.#slab.write(point, at + frameHeadBytes, "latin1");
   }
 
   /** @param settings - Pairs of identifier and value. */
   settings(settings: readonly (readonly [id: number, value: number])[]): void {
     const at = this.#reserve(frameHeadBytes + settings.length * 6);
-    this.#writeHead(at, settings.length * 6, FrameType.Settings, 0, 0);
+    this.#writeHead(this.#slab, at, settings.length * 6, FrameType.Settings, 0, 0);
     let entryAt = at + frameHeadBytes;
     for (const [id, value] of settings) {
       this.#slab.writeUInt16BE(id, entryAt);
@@ -160,7 +165,7 @@ export class FrameWriter {
   }
 
   settingsAck(): void {
-    this.#writeHead(this.#reserve(frameHeadBytes), 0, FrameType.Settings, Flag.Ack, 0);
+    this.#writeHead(this.#slab, this.#reserve(frameHeadBytes), 0, FrameType.Settings, Flag.Ack, 0);
   }
 
   /** Answers a PING soon. @param opaque - Eight octets from `start`. */
@@ -171,14 +176,14 @@ export class FrameWriter {
   /** @param opaque - Eight octets from `start`. */
   ping(opaque: Buffer, start: number, flags: number): void {
     const at = this.#reserve(frameHeadBytes + 8);
-    this.#writeHead(at, 8, FrameType.Ping, flags, 0);
+    this.#writeHead(this.#slab, at, 8, FrameType.Ping, flags, 0);
     opaque.copy(this.#slab, at + frameHeadBytes, start, start + 8);
   }
 
   goaway(lastStreamId: number, code: number, reason: string): void {
     const reasonBytes = Buffer.byteLength(reason);
     const at = this.#reserve(frameHeadBytes + 8 + reasonBytes);
-    this.#writeHead(at, 8 + reasonBytes, FrameType.Goaway, 0, 0);
+    this.#writeHead(this.#slab, at, 8 + reasonBytes, FrameType.Goaway, 0, 0);
     this.#slab.writeUInt32BE(lastStreamId, at + frameHeadBytes);
     this.#slab.writeUInt32BE(code, at + frameHeadBytes + 4);
     this.#slab.write(reason, at + frameHeadBytes + 8);
@@ -235,22 +240,12 @@ export class FrameWriter {
 
   #writeWordFrame(type: number, streamId: number, word: number): void {
     const at = this.#reserve(frameHeadBytes + 4);
-    this.#writeHead(at, 4, type, 0, streamId);
+    this.#writeHead(this.#slab, at, 4, type, 0, streamId);
     this.#slab.writeUInt32BE(word, at + frameHeadBytes);
   }
 
-  #writeHead(at: number, lengthBytes: number, type: number, flags: number, streamId: number): void {
-    const slab = this.#slab;
-    slab[at] = lengthBytes >> 16;
-    slab[at + 1] = lengthBytes >> 8;
-    slab[at + 2] = lengthBytes;
-    slab[at + 3] = type;
-    slab[at + 4] = flags;
-    const id = streamId === 0 ? 0 : streamId + this.idShift;
-    slab[at + 5] = id >> 24;
-    slab[at + 6] = id >> 16;
-    slab[at + 7] = id >> 8;
-    slab[at + 8] = id;
+  #writeHead(target: Buffer, at: number, lengthBytes: number, type: number, flags: number, streamId: number): void {
+    writeFrameHead(target, at, lengthBytes, type, flags, streamId === 0 ? 0 : streamId + this.idShift);
   }
 
   /** Makes room in the slab at the end of what is collected; returns where. */

@@ -6,8 +6,9 @@ const smallBytes = 16 * 1024;
 const largeBytes = 256 * 1024;
 /** After so many reads in a row that a small buffer would have done for, there is a small one again. */
 const smallReadsMax = 64;
-/** Large buffers that are kept for whoever needs one next, since new ones cost a page fault for every 4 KiB: the window of a connection. */
-const sparesMax = 16;
+/** Large buffers that are kept for whoever needs one next, since new ones cost a page fault for every 4 KiB: twice the window of a
+ * connection, since few reads fill one. */
+const sparesMax = 32;
 /** How long they are kept when nobody gives any back. */
 const spareMsMax = 1_000;
 

@@ -1,6 +1,7 @@
 import type { MessageLimits } from "../message-limits.ts";
 import type { DataSink, DataSource, DrainWaiter, HeaderBytes, WindowWaiter } from "./data-flow.ts";
 import { frameBytesMax } from "./limits.ts";
+import type { QueuedPiece } from "./queued-piece.ts";
 import { SendQueue } from "./send-queue.ts";
 
 /** Pieces that leave at once, so that the peer can begin with them while more is made. */
@@ -99,9 +100,9 @@ export abstract class SendingStream implements WindowWaiter, DrainWaiter {
   /** Sends pieces that belong together, such as a prefix and its message. */
   writeAll(pieces: readonly Buffer[]): void {
     let sizeBytes = 0;
-    for (const piece of pieces) {
-      this.#push(piece);
-      sizeBytes += piece.length;
+    for (const bytes of pieces) {
+      this.#push(bytes);
+      sizeBytes += bytes.length;
     }
     this.#sendSoon(sizeBytes);
   }
@@ -110,6 +111,17 @@ export abstract class SendingStream implements WindowWaiter, DrainWaiter {
   writeBorrowed(pieces: readonly Buffer[]): void {
     this.#isBorrowing = true;
     this.writeAll(pieces);
+  }
+
+  /** Sends pieces that lie in memory with room for the heads of frames, as borrowed ones. */
+  writeSpaced(pieces: readonly QueuedPiece[]): void {
+    this.#isBorrowing = true;
+    let sizeBytes = 0;
+    for (const piece of pieces) {
+      this.#enqueue(piece);
+      sizeBytes += piece.end - piece.start;
+    }
+    this.#sendSoon(sizeBytes);
   }
 
   /** Sends the last bytes, which nobody changes from now on, and ends what is sent with them. */
@@ -151,9 +163,8 @@ export abstract class SendingStream implements WindowWaiter, DrainWaiter {
 
   flow(turnBytes = Number.POSITIVE_INFINITY): void {
     const { connection } = this;
-    const queue = this.#queue;
     let leftBytes = turnBytes;
-    while (queue !== undefined && queue.sizeBytes > 0) {
+    while (this.#queue !== undefined && this.#queue.sizeBytes > 0) {
       const allowedBytes = Math.min(leftBytes, this.sendWindowBytes, connection.sendWindowBytes, frameBytesMax);
       if (allowedBytes <= 0) {
         if (this.sendWindowBytes > 0) {
@@ -161,14 +172,12 @@ export abstract class SendingStream implements WindowWaiter, DrainWaiter {
         }
         return;
       }
-      const sizeBytes = Math.min(allowedBytes, queue.sizeBytes);
-      const isLast = this.#endsBehindQueue && this.#trailers === undefined && sizeBytes === queue.sizeBytes;
+      const endsWithLast = this.#endsBehindQueue && this.#trailers === undefined;
+      const sizeBytes = this.#queue.sendFrame(allowedBytes, this.id, endsWithLast, connection.writer);
       leftBytes -= sizeBytes;
       this.sendWindowBytes -= sizeBytes;
       connection.sendWindowBytes -= sizeBytes;
-      connection.writer.dataHead(this.id, sizeBytes, isLast);
-      queue.send(sizeBytes, connection.writer);
-      if (isLast) {
+      if (endsWithLast && this.#queue.sizeBytes === 0) {
         this.#endSent();
       }
     }
@@ -226,9 +235,13 @@ export abstract class SendingStream implements WindowWaiter, DrainWaiter {
   }
 
   #push(bytes: Buffer): void {
-    if (!this.isOver && !this.isEndSent && bytes.length > 0) {
+    this.#enqueue({ memory: bytes, start: 0, end: bytes.length, isSpaced: false });
+  }
+
+  #enqueue(piece: QueuedPiece): void {
+    if (!this.isOver && !this.isEndSent && piece.end > piece.start) {
       this.#queue ??= new SendQueue();
-      this.#queue.push(bytes);
+      this.#queue.push(piece);
     }
   }
 
