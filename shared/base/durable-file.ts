@@ -1,11 +1,20 @@
-import { open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { closeSync, fsync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { promisify } from "node:util";
 import { systemErrorCode } from "./errors.ts";
+
+/** Of all that is done here the only thing that waits for the disk; the rest would take longer to hand to a thread than it takes. */
+const sync = promisify(fsync);
 
 /** Makes the entries of a directory durable. @source fsync(2), notes on directories */
 export async function syncDirectory(path: string): Promise<void> {
-  await using directory = await open(path, "r");
-  await directory.sync();
+  const directory = openSync(path, "r");
+  try {
+    await sync(directory);
+  } finally {
+    closeSync(directory);
+  }
 }
 
 /**
@@ -16,9 +25,15 @@ export async function syncDirectory(path: string): Promise<void> {
  */
 export async function replaceFile(path: string, text: string, { mode }: { readonly mode: number }): Promise<void> {
   const temporary = `${path}.new`;
-  await rm(temporary, { force: true });
-  await writeFile(temporary, text, { mode, flush: true, flag: "wx" });
-  await rename(temporary, path);
+  rmSync(temporary, { force: true });
+  const file = openSync(temporary, "wx", mode);
+  try {
+    writeFileSync(file, text);
+    await sync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(temporary, path);
   await syncDirectory(dirname(path));
 }
 

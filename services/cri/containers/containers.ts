@@ -1,3 +1,4 @@
+import { together } from "#base/together.ts";
 import type { ContainerStatus } from "#gen/runtime/v1/api_pb.ts";
 import type { Container, ContainerTable } from "../store/container.ts";
 import { IdTable } from "../store/id-table.ts";
@@ -46,19 +47,12 @@ export function openContainers(
       resources.defer(() => following);
     },
     stopAll: async (podId) => {
-      await allOf(ofPod(podId), (container) => stopContainer(parts, container, { graceMs: 0 }));
+      await together(ofPod(podId).map((container) => stopContainer(parts, container, { graceMs: 0 })));
       await unmountImages(parts, podId);
     },
-    removeAll: (podId) => allOf(ofPod(podId), (container) => removeContainer(parts, container)),
+    removeAll: async (podId) => {
+      await together(ofPod(podId).map((container) => removeContainer(parts, container)));
+    },
     statuses: (podId) => ofPod(podId).map((container) => containerStatus(container, parts.images.store)),
   };
-}
-
-/** Does something with all, and fails as the first that fails does once all are through. */
-async function allOf(containers: readonly Container[], act: (container: Container) => Promise<void>): Promise<void> {
-  const outcomes = await Promise.allSettled(containers.map(act));
-  const failed = outcomes.find((outcome) => outcome.status === "rejected");
-  if (failed !== undefined) {
-    throw failed.reason;
-  }
 }

@@ -3,6 +3,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { wallClock } from "#base/times.ts";
+import { together } from "#base/together.ts";
 import {
   type ContainerConfig,
   ContainerEventType,
@@ -134,8 +135,6 @@ async function make(parts: ContainerParts, making: Making, undo: AsyncDisposable
   undo.defer(() => parts.observers.undoCreate(making));
   await observed(parts, making, spec);
   const metadata = metadataOf(making);
-  const record = await recordContainer(parts, making, { spec, metadata, snapshotter });
-  undo.defer(() => deleteRecord(parts, id));
   const status: ContainerStatusRecord = {
     ...unknownStatus,
     createdAtNs: wallClock(),
@@ -144,7 +143,11 @@ async function make(parts: ContainerParts, making: Making, undo: AsyncDisposable
     unknown: false,
     resources: resourcesOf(spec),
   };
-  await writeStatus(directory, status);
+  undo.defer(() => deleteRecord(parts, id));
+  const [record] = await together([
+    recordContainer(parts, making, { spec, metadata, snapshotter }),
+    writeStatus(directory, status),
+  ]);
   const container = new Container(
     { metadata, directory, stateDirectory, runtime: record, snapshotter, user: spec.process?.user, rootMounts },
     status,

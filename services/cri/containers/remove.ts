@@ -1,6 +1,7 @@
 import { rm } from "node:fs/promises";
 import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { together } from "#base/together.ts";
 import { ContainerEventType, ContainerState } from "#gen/runtime/v1/api_pb.ts";
 import { unmountRecursive } from "#linux/unmount.ts";
 import { removeRoot } from "../images/prepare-root.ts";
@@ -38,13 +39,15 @@ export async function removeContainer(
     if (container.status.startedAtNs === 0n) {
       await removeTask(parts, id);
     }
-    await removeRoot(parts.peers, { key: id, snapshotter: facts.snapshotter });
-    await deleteRecord(parts, id);
+    // Together, so that one commit has both.
+    await together([removeRoot(parts.peers, { key: id, snapshotter: facts.snapshotter }), deleteRecord(parts, id)]);
     await removeStatus(facts.directory);
-    for (const path of [facts.directory, facts.stateDirectory]) {
-      await unmountRecursive(path, { detach: true });
-      await rm(path, { recursive: true, force: true });
-    }
+    await together(
+      [facts.directory, facts.stateDirectory].map(async (path) => {
+        await unmountRecursive(path, { detach: true });
+        await rm(path, { recursive: true, force: true });
+      }),
+    );
   } catch (error) {
     container.mark(() => ({ removing: false }));
     throw wrapFailure(error, `failed to delete containerd container ${quote(id)}`);

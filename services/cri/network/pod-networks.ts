@@ -1,5 +1,6 @@
 import { ErrorKind, errorMessage, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { together } from "#base/together.ts";
 import type { PodSandboxConfig } from "#gen/runtime/v1/api_pb.ts";
 import { switchLoopbackOn } from "#linux/network-namespace.ts";
 import type { NetworkSettings } from "../config.ts";
@@ -89,7 +90,7 @@ export class PodNetworks {
     }
     const attach = ({ network, interfaceName }: AttachedNetwork): Promise<CniResult> =>
       addNetwork(this.#tools, network, attachmentOf(pod, interfaceName), signal);
-    const results = setupSerially ? await inTurn(networks, attach) : await together(networks, attach);
+    const results = setupSerially ? await inTurn(networks, attach) : await together(networks.map(attach));
     const result = joinResults(results);
     const ips = choosePodIps(result, ipPreference);
     if (ips === undefined) {
@@ -104,19 +105,22 @@ export class PodNetworks {
    * @throws {@link FlotillaError} `unknown` with containerd's text.
    */
   async tearDown(pod: NetworkedPod): Promise<void> {
-    await together(await this.#networksOf(pod), async ({ network, interfaceName }) => {
-      try {
-        await removeNetwork(this.#tools, network, attachmentOf(pod, interfaceName));
-      } catch (error) {
-        const text = errorMessage(error);
-        // Programs differ in what they say when there is nothing to undo.
-        const isGone =
-          (pod.netnsPath === "" && text.includes("no such file or directory")) || text.includes("not found");
-        if (!isGone) {
-          throw error;
+    const networks = await this.#networksOf(pod);
+    await together(
+      networks.map(async ({ network, interfaceName }) => {
+        try {
+          await removeNetwork(this.#tools, network, attachmentOf(pod, interfaceName));
+        } catch (error) {
+          const text = errorMessage(error);
+          // Programs differ in what they say when there is nothing to undo.
+          const isGone =
+            (pod.netnsPath === "" && text.includes("no such file or directory")) || text.includes("not found");
+          if (!isGone) {
+            throw error;
+          }
         }
-      }
-    });
+      }),
+    );
   }
 
   /** Why pods can't be attached to the common network now; undefined when they can. */
@@ -187,15 +191,4 @@ async function inTurn<T, R>(items: readonly T[], work: (item: T) => Promise<R>):
     results.push(await work(item));
   }
   return results;
-}
-
-/** Runs all at once and waits for all; the first failure counts. */
-async function together<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results = await Promise.allSettled(items.map(work));
-  return results.map((result) => {
-    if (result.status === "rejected") {
-      throw result.reason;
-    }
-    return result.value;
-  });
 }

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { together } from "#base/together.ts";
 import { inheritedLabels } from "#containerd/labels.ts";
 import { formatExactJson } from "../containers/spec/exact-json.ts";
 import { hasOwnUsers, userMappings } from "../containers/spec/namespaces.ts";
@@ -16,12 +17,29 @@ import { sandboxSpec } from "./sandbox-spec.ts";
 const specTypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
 /**
- * Puts the pause container of a pod on record, with its specification and its root file system, so that the sandbox can be started.
+ * Makes the root file system of the pause container of a pod; its image is pulled where it is not there.
  *
  * @throws {@link FlotillaError} in containerd's words. {@link removePauseContainer} undoes what was made.
  * @source containerd v2.3.4 internal/cri/server/podsandbox/sandbox_run.go `Start`
  */
-export async function makePauseContainer(parts: PodParts, pod: Pod, signal: AbortSignal): Promise<void> {
+export async function makePauseRoot(parts: PodParts, pod: Pod, signal: AbortSignal): Promise<void> {
+  const { id, config } = pod;
+  try {
+    const image = await parts.images.ensurePause(config, pod.runtimeHandler, signal);
+    const labels = { ...inheritedLabels(config.annotations), ...remapLabelsOf(pod) };
+    await image.makeRoot(id, { snapshotter: snapshotterOf(parts, pod), labels, signal });
+  } catch (error) {
+    throw wrapFailure(error, `failed to start sandbox ${quote(id)}`);
+  }
+}
+
+/**
+ * Puts the pause container of a pod, whose network is made, on record with its specification, so that the sandbox can be started.
+ *
+ * @throws {@link FlotillaError} in containerd's words. {@link removePauseContainer} undoes what was made.
+ * @source containerd v2.3.4 internal/cri/server/podsandbox/sandbox_run.go `Start`
+ */
+export async function recordPauseContainer(parts: PodParts, pod: Pod, signal: AbortSignal): Promise<void> {
   const { id, config, runtime } = pod;
   try {
     const image = await parts.images.ensurePause(config, pod.runtimeHandler, signal);
@@ -33,9 +51,6 @@ export async function makePauseContainer(parts: PodParts, pod: Pod, signal: Abor
       machine: parts.machine,
       seccomp: await parts.seccompOf(config),
     });
-    const snapshotter = snapshotterOf(parts, pod);
-    const labels = { ...inheritedLabels(config.annotations), ...remapLabelsOf(pod) };
-    await image.makeRoot(id, { snapshotter, labels, signal });
     const container = {
       id,
       labels: recordLabels(config.labels, image.config.labels, "sandbox"),
@@ -45,7 +60,7 @@ export async function makePauseContainer(parts: PodParts, pod: Pod, signal: Abor
         ...(runtime?.options === undefined ? {} : { options: runtime.options }),
       },
       spec: create(AnySchema, { typeUrl: specTypeUrl, value: new Uint8Array(Buffer.from(formatExactJson(spec))) }),
-      snapshotter,
+      snapshotter: snapshotterOf(parts, pod),
       snapshotKey: id,
       extensions: { [podMetadataExtension]: encodePodMetadata(pod) },
     };
@@ -60,17 +75,22 @@ export async function makePauseContainer(parts: PodParts, pod: Pod, signal: Abor
 /** Removes the pause container of a pod, whose task is gone, from the records, and its root file system. May be repeated. */
 export async function removePauseContainer(parts: PodParts, pod: Pod): Promise<void> {
   const { id } = pod;
-  let snapshotter = snapshotterOf(parts, pod);
+  const { containers } = parts.peers;
+  const container = await unlessAbsent(containers.get({ id }, criCall()));
+  const snapshotter = container?.container?.snapshotter || snapshotterOf(parts, pod);
+  // Together, so that one commit has both.
+  await together([unlessAbsent(containers.delete({ id }, criCall())), parts.images.removeRoot(id, snapshotter)]);
+}
+
+async function unlessAbsent<T>(work: Promise<T>): Promise<T | undefined> {
   try {
-    const { container } = await parts.peers.containers.get({ id }, criCall());
-    snapshotter = container?.snapshotter || snapshotter;
-    await parts.peers.containers.delete({ id }, criCall());
+    return await work;
   } catch (error) {
-    if (!isFailure(error, ErrorKind.NotFound)) {
-      throw error;
+    if (isFailure(error, ErrorKind.NotFound)) {
+      return undefined;
     }
+    throw error;
   }
-  await parts.images.removeRoot(id, snapshotter);
 }
 
 function snapshotterOf({ images }: PodParts, { runtime }: Pod): string {

@@ -1,5 +1,6 @@
 import { ErrorKind, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import { together } from "#base/together.ts";
 import { ContainerEventType } from "#gen/runtime/v1/api_pb.ts";
 import { criCall } from "../peers.ts";
 import type { Pod } from "../store/pod.ts";
@@ -24,10 +25,10 @@ export async function removePod(parts: PodParts, pod: Pod): Promise<void> {
   await containers.removeAll(id);
   try {
     await ignoreAbsence(peers.controller.shutdown({ sandboxId: id, sandboxer }, criCall()));
-    await removePodFiles(pod);
-    if (sandboxer === "podsandbox") {
-      await removePauseContainer(parts, pod);
-    }
+    await together([
+      removePodFiles(pod),
+      sandboxer === "podsandbox" ? removePauseContainer(parts, pod) : Promise.resolve(),
+    ]);
   } catch (error) {
     throw wrapFailure(error, `failed to delete sandbox ${quote(id)}`);
   }

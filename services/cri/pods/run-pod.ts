@@ -4,6 +4,7 @@ import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import { nanosecondsOf, wallClock } from "#base/times.ts";
+import { together } from "#base/together.ts";
 import {
   ContainerEventType,
   NamespaceMode,
@@ -16,7 +17,7 @@ import { makeMappedNamespaces, makePodNetworkNamespace, newNamespacePath } from 
 import { criCall } from "../peers.ts";
 import { hasHostNetwork, type Pod } from "../store/pod.ts";
 import { encodePodMetadata, sandboxMetadataExtension } from "../store/pod-record.ts";
-import { makePauseContainer, removePauseContainer } from "./pause-container.ts";
+import { makePauseRoot, recordPauseContainer, removePauseContainer } from "./pause-container.ts";
 import { watchPod } from "./pod-exits.ts";
 import { podName } from "./pod-name.ts";
 import type { PodParts } from "./pod-parts.ts";
@@ -27,7 +28,7 @@ import { Undo } from "./undo.ts";
 const idBytes = 32;
 
 /**
- * Runs a pod: its network and its pause container are made side by side, and both are undone when anything fails. What can't be undone
+ * Runs a pod: its network, and the root file system of its pause container, are made side by side, and both are undone when anything fails. What can't be undone
  * stays in the table as a pod of unknown state, so that stopping and removing it tries again.
  *
  * Order of records: the sandbox with the path of its network namespace, before there is anything on the machine, so that a process that is
@@ -111,26 +112,17 @@ function newPod(
 }
 
 async function bringUp(parts: PodParts, pod: Pod, undo: Undo, signal: AbortSignal): Promise<void> {
-  const { peers, pods, observers, publish } = parts;
-  const { id } = pod;
+  const { pods, observers, publish } = parts;
   await recordSandbox(parts, pod, undo, signal);
-  await bothOrFirstFailure(makeNetwork(parts, pod, undo, signal), makeSandbox(parts, pod, undo, signal));
+  await together([makeNetwork(parts, pod, undo, signal), makeSandbox(parts, pod, undo, signal)]);
   if (pod.sandboxer === "podsandbox") {
-    await makePauseContainer(parts, pod, signal);
+    await recordPauseContainer(parts, pod, signal);
   }
-  await parts.metrics.timed("sandbox_runtime_create", pod.runtime?.type ?? "", () =>
-    startSandbox(parts, pod, undo, signal),
-  );
-  const record = {
-    sandboxId: id,
-    labels: sandboxLabels(pod),
-    extensions: { [sandboxMetadataExtension]: encodePodMetadata(pod) },
-  };
-  await peers.sandboxes
-    .update({ sandbox: record, fields: ["extensions", "labels"] }, criCall({ signal }))
-    .catch((error: unknown) => {
-      throw wrapFailure(error, `unable to save sandbox ${quote(id)} to sandbox store`);
-    });
+  const type = pod.runtime?.type ?? "";
+  await together([
+    parts.metrics.timed("sandbox_runtime_create", type, () => startSandbox(parts, pod, undo, signal)),
+    recordNetwork(parts, pod, signal),
+  ]);
   await observers.runPod(pod).catch((error: unknown) => {
     throw wrapFailure(error, "NRI RunPodSandbox failed");
   });
@@ -163,11 +155,20 @@ async function recordSandbox({ peers }: PodParts, pod: Pod, undo: Undo, signal: 
   await peers.sandboxes.create({ sandbox }, criCall({ signal })).catch((error: unknown) => {
     throw wrapFailure(error, "failed to save sandbox metadata");
   });
-  // After the record, by which whoever comes after a crash finds it.
-  undo.add("its lease", () => ignoreAbsence(peers.leases.delete({ id }, criCall())));
-  await peers.leases.create({ id }, criCall({ signal })).catch((error: unknown) => {
-    throw wrapFailure(error, `failed to create lease for sandbox name ${quote(name)}`);
-  });
+}
+
+/** Adds to the record of a sandbox what is known of it since its network is made. */
+async function recordNetwork({ peers }: PodParts, pod: Pod, signal: AbortSignal): Promise<void> {
+  const sandbox = {
+    sandboxId: pod.id,
+    labels: sandboxLabels(pod),
+    extensions: { [sandboxMetadataExtension]: encodePodMetadata(pod) },
+  };
+  await peers.sandboxes
+    .update({ sandbox, fields: ["extensions", "labels"] }, criCall({ signal }))
+    .catch((error: unknown) => {
+      throw wrapFailure(error, `unable to save sandbox ${quote(pod.id)} to sandbox store`);
+    });
 }
 
 async function makeNetwork(
@@ -217,15 +218,19 @@ async function makeNetwork(
   metrics.took("sandbox_create_network", startedMs);
 }
 
-/** Makes what the pod needs besides its network: files, and the image and root file system of its pause container. */
+/** Makes what the pod needs besides its network: a lease, files, and the image and root file system of its pause container. */
 async function makeSandbox(parts: PodParts, pod: Pod, undo: Undo, signal: AbortSignal): Promise<void> {
+  const { id, name } = pod;
+  const { leases } = parts.peers;
+  undo.add("its lease", () => ignoreAbsence(leases.delete({ id }, criCall())));
+  await leases.create({ id }, criCall({ signal })).catch((error: unknown) => {
+    throw wrapFailure(error, `failed to create lease for sandbox name ${quote(name)}`);
+  });
   undo.add("its files", () => removePodFiles(pod));
   await makePodFiles(pod);
   if (pod.sandboxer === "podsandbox") {
     undo.add("its pause container", () => removePauseContainer(parts, pod));
-    await parts.images.ensurePause(pod.config, pod.runtimeHandler, signal).catch((error: unknown) => {
-      throw wrapFailure(error, `failed to start sandbox ${quote(pod.id)}`);
-    });
+    await makePauseRoot(parts, pod, signal);
   }
 }
 
@@ -262,15 +267,6 @@ async function startSandbox({ peers }: PodParts, pod: Pod, undo: Undo, signal: A
     pod.createdAtNs = nanosecondsOf(started.createdAt);
   }
   pod.endpoint = { address: started.address, version: started.version };
-}
-
-/** Waits for both, so that nothing goes on behind what undoes it. */
-async function bothOrFirstFailure(...works: readonly Promise<void>[]): Promise<void> {
-  for (const result of await Promise.allSettled(works)) {
-    if (result.status === "rejected") {
-      throw result.reason;
-    }
-  }
 }
 
 async function ignoreAbsence(work: Promise<unknown>): Promise<void> {

@@ -77,6 +77,8 @@ export class Container {
   readonly #ended = new AbortController();
   readonly #turns = new KeyedLock<"status">();
   #status: ContainerStatusRecord;
+  /** What is on disk, as far as it was written here. */
+  #kept: string | undefined;
 
   constructor(facts: ContainerFacts, status: ContainerStatusRecord) {
     this.id = facts.metadata.id;
@@ -117,7 +119,7 @@ export class Container {
   ): Promise<void> {
     return this.#turns.run(["status"], async () => {
       const next = await change(this.#status);
-      await writeStatus(this.facts.directory, next);
+      await this.#keep(next);
       // What is not kept may have changed meanwhile.
       const { starting, removing } = this.#status;
       this.#status = { ...next, starting, removing };
@@ -130,7 +132,17 @@ export class Container {
    * @throws {@link FlotillaError} when it can't be written.
    */
   foretell(change: (status: ContainerStatusRecord) => ContainerStatusRecord): Promise<void> {
-    return this.#turns.run(["status"], () => writeStatus(this.facts.directory, change(this.#status)));
+    return this.#turns.run(["status"], () => this.#keep(change(this.#status)));
+  }
+
+  /** Has a status on disk, which takes nothing where that is the one that was foretold. */
+  async #keep(status: ContainerStatusRecord): Promise<void> {
+    const text = formatStatus(status);
+    if (text !== this.#kept) {
+      this.#kept = undefined;
+      await writeStatusText(this.facts.directory, text);
+      this.#kept = text;
+    }
   }
 
   /** Changes what is not kept of the status. @param change - May throw to leave it as it is. */
@@ -157,9 +169,22 @@ export function stateOf(status: ContainerStatusRecord): ContainerState {
 }
 
 /** Writes the status of a container, as containerd does. */
-export async function writeStatus(directory: string, status: ContainerStatusRecord): Promise<void> {
+export function writeStatus(directory: string, status: ContainerStatusRecord): Promise<void> {
+  return writeStatusText(directory, formatStatus(status));
+}
+
+async function writeStatusText(directory: string, text: string): Promise<void> {
+  const path = `${directory}/status`;
+  try {
+    await replaceFile(path, text, { mode: statusMode });
+  } catch (error) {
+    throw wrapFailure(error, `failed to checkpoint status to ${JSON.stringify(path)}`);
+  }
+}
+
+function formatStatus(status: ContainerStatusRecord): string {
   const resources = create(ContainerResourcesSchema, status.resources === undefined ? {} : { linux: status.resources });
-  const text = formatExactJson({
+  return formatExactJson({
     Version: statusVersion,
     Pid: status.pid,
     CreatedAt: status.createdAtNs,
@@ -171,12 +196,6 @@ export async function writeStatus(directory: string, status: ContainerStatusReco
     Resources: status.resources === undefined ? null : toGoJson(ContainerResourcesSchema, resources),
     Restore: status.restore,
   });
-  const path = `${directory}/status`;
-  try {
-    await replaceFile(path, text, { mode: statusMode });
-  } catch (error) {
-    throw wrapFailure(error, `failed to checkpoint status to ${JSON.stringify(path)}`);
-  }
 }
 
 /**
