@@ -6,9 +6,10 @@ node_version=26.10.0
 
 # A process of the fleet has little that lives long and much that dies young: a young generation of 2 MiB instead of 16 keeps it
 # small; with 1 MiB a call would cost a tenth more. One thread beside the main one collects and compiles. The collector can be
-# called, so that memory is given back when a process has become idle (shared/fleet/memory-keeper.ts).
+# called, so that memory is given back when a process has become idle (shared/fleet/memory-keeper.ts); compiled code that has not run since the
+# collection before goes with it, of which most is of the start.
 # One malloc arena, since what several threads free would stay with each of them.
-node_flags='--max-semi-space-size=2 --v8-pool-size=1 --expose-gc'
+node_flags='--max-semi-space-size=2 --v8-pool-size=1 --expose-gc --bytecode-old-age=1'
 export MALLOC_ARENA_MAX=1
 
 # Prints the flags of one process besides. shared/fleet/startup.ts has the same, for processes that the gateway starts, and why.
