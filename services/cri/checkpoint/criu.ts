@@ -1,7 +1,6 @@
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { execa } from "execa";
 import { ErrorKind, errorMessage, FlotillaError } from "#base/errors.ts";
 
 /** The oldest version of CRIU that knows pods: 3.16. @source checkpoint-restore/go-criu v7 utils/criu.go `PodCriuVersion` */
@@ -61,6 +60,7 @@ async function findProgram(path: string): Promise<string | undefined> {
 /** Such as 31701 for 3.17.1. */
 async function versionOf(program: string): Promise<number> {
   try {
+    const { execa } = await import("execa");
     const { stdout } = await execa(program, ["--version"], { timeout: versionMsMax, maxBuffer: 10_000 });
     const [, major, minor, patch = "0"] = /Version:\s*(\d+)\.(\d+)(?:\.(\d+))?/.exec(stdout) ?? [];
     if (major === undefined || minor === undefined) {

@@ -1,6 +1,5 @@
 import { closeSync } from "node:fs";
 import { mkdir, readlink, stat } from "node:fs/promises";
-import { execa } from "execa";
 import { systemErrorCode, wrapFailure } from "#base/errors.ts";
 import type { Mount } from "#gen/containerd/types/mount_pb.ts";
 import { toByteString } from "#linux/bytes.ts";
@@ -57,6 +56,7 @@ async function copyFrom(root: string, place: string, directory: string): Promise
   try {
     const source = await readlink(`/proc/self/fd/${descriptor}`);
     if ((await stat(source)).isDirectory()) {
+      const { execa } = await import("execa");
       await execa("cp", ["--archive", "--no-target-directory", "--one-file-system", "--", source, directory], {
         timeout: copyMsMax,
       });

@@ -2,7 +2,7 @@ import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { type WebSocket, WebSocketServer } from "ws";
+import type { WebSocket } from "ws";
 import { type RemoteCommand, serveRemoteCommand, type WantedStreams } from "./remote-command.ts";
 import { exitStatus, internalError, type RemoteStatus, success } from "./remote-status.ts";
 import { RequestCache } from "./request-cache.ts";
@@ -10,11 +10,9 @@ import { serveSpdyForward, spdyForwardProtocols } from "./spdy/spdy-port-forward
 import { acceptSpdyCommand, spdyRemoteProtocols } from "./spdy/spdy-remote-command.ts";
 import type { StreamRuntime } from "./stream-runtime.ts";
 import { type Agreement, agree, type Dialects, type Refusal, refuse, switchToSpdy } from "./upgrade.ts";
+import type { WebSockets } from "./websocket/web-sockets.ts";
 import { serveWebSocketForward, webSocketForwardProtocols } from "./websocket/websocket-port-forward.ts";
 import { acceptWebSocketCommand, webSocketRemoteProtocols } from "./websocket/websocket-remote-command.ts";
-
-/** Largest message of a WebSocket; clients send pieces of 32 KiB. */
-const messageBytesMax = 4 * 1024 * 1024;
 
 /** How long a client may take to say what it wants, in ms. */
 const requestMsMax = 30_000;
@@ -57,9 +55,7 @@ export class StreamingServer implements AsyncDisposable {
   readonly #requests = new RequestCache<StreamRequest>();
   readonly #runtime: StreamRuntime;
   readonly #idleMs: number;
-  readonly #webSockets = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: messageBytesMax });
-  /** What was agreed upon for a WebSocket that is being opened. */
-  readonly #protocols = new WeakMap<IncomingMessage, string>();
+  #webSockets: Promise<WebSockets> | undefined;
   readonly #connections = new Set<Socket>();
   #baseUrl = "";
 
@@ -70,10 +66,6 @@ export class StreamingServer implements AsyncDisposable {
     server.on("request", (request, response) => {
       const { status, text } = this.#refusalOf(request);
       response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(text);
-    });
-    this.#webSockets.on("headers", (headers, request) => {
-      const protocol = this.#protocols.get(request) ?? "";
-      headers.push(...(protocol === "" ? [] : [`Sec-WebSocket-Protocol: ${protocol}`]));
     });
     server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
     server.on(server instanceof https.Server ? "secureConnection" : "connection", (socket: Socket) => {
@@ -155,13 +147,11 @@ export class StreamingServer implements AsyncDisposable {
       }
       void this.#serveSpdy(found, socket, agreed);
     } else {
-      const { protocol } = agreed;
-      // The library knows no protocol whose name holds a slash, as that of kubectl's port-forward does: it is not asked.
-      delete request.headers["sec-websocket-protocol"];
-      this.#protocols.set(request, protocol);
-      this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-        void this.#serveWebSocket(found, webSocket, agreed);
-      });
+      const opened = (webSocket: WebSocket): void => void this.#serveWebSocket(found, webSocket, agreed);
+      this.#webSockets ??= import("./websocket/web-sockets.ts").then((module) => new module.WebSockets());
+      this.#webSockets
+        .then((webSockets) => webSockets.open(request, socket, head, { protocol: agreed.protocol, opened }))
+        .catch(() => socket.destroy());
     }
   }
 

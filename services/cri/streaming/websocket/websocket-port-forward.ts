@@ -1,4 +1,4 @@
-import { createWebSocketStream, type WebSocket } from "ws";
+import type { WebSocket } from "ws";
 import { type ForwardTarget, forwardOne } from "../port-forward.ts";
 import { serveSpdyForward } from "../spdy/spdy-port-forward.ts";
 import { WebSocketChannels } from "./channels.ts";
@@ -30,6 +30,7 @@ export async function serveWebSocketForward(
   }: { readonly protocol: string; readonly ports: readonly number[]; readonly target: ForwardTarget },
 ): Promise<void> {
   if (protocol === tunnelProtocol) {
+    const { createWebSocketStream } = await import("ws");
     await serveSpdyForward(createWebSocketStream(socket), target);
     return;
   }
