@@ -26,15 +26,39 @@ export async function interleave<Name extends string>(
     for (const side of round % 2 === 0 ? sides : sides.toReversed()) {
       const values = await measure(side, round);
       say(`round ${round + 1}/${max} ${side}: ${describe(values)}`);
-      for (const name of Object.keys(values) as Name[]) {
-        const samples = results[name] ?? { flotilla: [], containerd: [] };
-        samples[side].push(values[name]);
-        results[name] = samples;
-      }
+      keep(results, side, values);
     }
     lastMs = performance.now() - roundStartedMs;
   }
   return results as Record<Name, Record<Side, number[]>>;
+}
+
+/** Measures both sides at once, round after round: for what waits most of the time, and does not depend on what else the machine does. */
+export async function sideBySide<Name extends string>(
+  rounds: number,
+  measure: (side: Side) => Promise<Readonly<Record<Name, number>>>,
+): Promise<Record<Name, Record<Side, number[]>>> {
+  const results: Partial<Record<Name, Record<Side, number[]>>> = {};
+  for (let round = 0; round < rounds; round += 1) {
+    const measured = await Promise.all(sides.map(async (side) => ({ side, values: await measure(side) })));
+    for (const { side, values } of measured) {
+      say(`round ${round + 1}/${rounds} ${side}: ${describe(values)}`);
+      keep(results, side, values);
+    }
+  }
+  return results as Record<Name, Record<Side, number[]>>;
+}
+
+function keep<Name extends string>(
+  results: Partial<Record<Name, Record<Side, number[]>>>,
+  side: Side,
+  values: Readonly<Record<Name, number>>,
+): void {
+  for (const name of Object.keys(values) as Name[]) {
+    const samples = results[name] ?? { flotilla: [], containerd: [] };
+    samples[side].push(values[name]);
+    results[name] = samples;
+  }
 }
 
 function describe(values: Readonly<Record<string, number>>): string {

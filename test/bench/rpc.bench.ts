@@ -1,11 +1,11 @@
 import { createClient } from "@connectrpc/connect";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
-import type { Daemon } from "../kit/daemon.ts";
+import { type Daemon, startContainerd, startFlotilla } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { ctr, startBoth } from "./daemons.ts";
 import { type LoadClient, type LoadReport, startLoadClient } from "./load.ts";
-import type { Bench } from "./measurement.ts";
+import type { Bench, Side } from "./measurement.ts";
 import { say } from "./progress.ts";
 import { interleave } from "./rounds.ts";
 
@@ -22,6 +22,13 @@ export const rpcBench: Bench = {
   name: "rpc",
   async run() {
     await using daemons = await startBoth();
+    await using resources = new AsyncDisposableStack();
+    const counting: Record<Side, Daemon> = {
+      flotilla: resources.use(
+        await startFlotilla({ config: '[plugins."io.containerd.server.v1.metrics"]\naddress = "127.0.0.1:0"\n' }),
+      ),
+      containerd: resources.use(await startContainerd({ config: '[metrics]\naddress = "127.0.0.1:0"\n' })),
+    };
     await using client = startLoadClient();
     for (const daemon of [daemons.flotilla, daemons.containerd]) {
       await createContainers(daemon);
@@ -31,8 +38,15 @@ export const rpcBench: Bench = {
       const single = await load(client, address, version, 1);
       const some = await load(client, address, version, 16);
       const many = await load(client, address, version, 64);
+      const counted = await load(client, counting[side].address, version, 64);
       const lists = await load(client, address, list, 4);
-      return { medianMs: single.medianMs, rate: rateOf(some), manyRate: rateOf(many), listRate: rateOf(lists) };
+      return {
+        medianMs: single.medianMs,
+        rate: rateOf(some),
+        manyRate: rateOf(many),
+        countedShare: rateOf(counted) / rateOf(many),
+        listRate: rateOf(lists),
+      };
     });
     return [
       {
@@ -48,6 +62,13 @@ export const rpcBench: Bench = {
         better: "higher",
         target: { kind: "ratio", bound: 1.1 },
         samples: results.manyRate,
+      },
+      {
+        what: "unary call, 64 in flight, with metrics on: share of the rate without",
+        unit: "of the rate",
+        better: "higher",
+        target: { kind: "value", bound: 0.95 },
+        samples: results.countedShare,
       },
       {
         what: "unary call, one at a time",
