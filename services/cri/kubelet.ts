@@ -140,7 +140,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       settings,
       networks,
       handlers: runtimeHandlers({ settings, peers, log }, machine),
-      deprecations,
+      deprecations: () => [...deprecations, ...context.deprecations.all()],
     }),
     ...updateRuntimeConfigCall(settings, { networks, metrics }, log),
     ...podHandlers,

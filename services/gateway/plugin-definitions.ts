@@ -18,6 +18,7 @@ import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { bindService } from "#wire/handler.ts";
 import { allPlugins } from "../plugins.ts";
 import { debugPlugin, pprofPlugin } from "./debug/plugins.ts";
+import { memberDeprecations } from "./member-deprecations.ts";
 import { metricsPlugin } from "./metrics/plugins.ts";
 import { healthPlugin, introspectionPlugin, versionPlugin } from "./plugins.ts";
 import { healthHandlers } from "./rpc/health.ts";
@@ -66,8 +67,11 @@ export function gatewayDefinitions(
       init: async () => {
         const uuid = await openServerUuid(pluginRoot(config, pluginUri(introspectionPlugin)));
         const deprecations = await findDeprecations(config, allPlugins);
+        const noted = memberDeprecations(config);
         return {
-          services: [bindService(Introspection, introspectionHandlers({ plugins, inspect, uuid, deprecations }))],
+          services: [
+            bindService(Introspection, introspectionHandlers({ plugins, inspect, uuid, deprecations, noted })),
+          ],
         };
       },
     },

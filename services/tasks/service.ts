@@ -56,7 +56,7 @@ function restartIntervalOf(config: FleetConfig): number {
 
 /** Puts the tasks process together: shims on this machine, records in metadata, bytes in content, the rest of events in events. */
 export function composeTasks(context: ProcessContext): ProcessParts {
-  const { config, log, stopping, resources } = context;
+  const { config, log, stopping, resources, deprecations } = context;
   const directory = pluginUri(runtimePlugin);
   const bundles = new Bundles({ state: pluginState(config, directory), root: pluginRoot(config, directory) });
   const metadata = context.connect("metadata");
@@ -206,7 +206,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           if (lifecycle === undefined) {
             throw new Error(`plugin ${directory} is not loaded`);
           }
-          const parts = { lifecycle, records, blobs };
+          const parts = { lifecycle, records, blobs, deprecations };
           const monitor = new RestartMonitor({
             intervalMs: restartIntervalOf(config),
             records: connectRestartRecords(metadata, mounts),
@@ -231,7 +231,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
             throw new Error(`plugin ${directory} is not loaded`);
           }
           const changes = openChanges();
-          return { services: [tasksService({ table, lifecycle, records, blobs, log, timeouts, changes })] };
+          return {
+            services: [tasksService({ table, lifecycle, records, blobs, deprecations, log, timeouts, changes })],
+          };
         },
       },
       {
@@ -240,7 +242,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
           if (lifecycle === undefined || shimSandboxes === undefined) {
             throw new Error(`plugin ${directory} is not loaded`);
           }
-          const parts = { lifecycle, records, blobs };
+          const parts = { lifecycle, records, blobs, deprecations };
           const podSandboxes = new PodSandboxer({
             table,
             lifecycle,

@@ -8,6 +8,7 @@ import { profilePieces } from "./debug/profile-pieces.ts";
 import type { CallCounts } from "./metrics/call-counts.ts";
 import type { MetricFamily } from "./metrics/family.ts";
 import { ProcessFigures } from "./metrics/process-figures.ts";
+import type { NotedDeprecations } from "./noted-deprecations.ts";
 import type { InitialisedPlugins } from "./plugin.ts";
 import type { ProcessName } from "./process-name.ts";
 import type { Reloader } from "./reload.ts";
@@ -20,6 +21,7 @@ export interface MemberServiceOptions {
   /** The calls of clients; undefined when nobody wants them counted. */
   readonly counts: CallCounts | undefined;
   readonly reloader: Reloader;
+  readonly deprecations: NotedDeprecations;
   /** Undefined when nothing is traced. */
   readonly tracer: Tracer | undefined;
   /** The calls that the process answers at the moment. */
@@ -41,6 +43,7 @@ export function memberService(options: MemberServiceOptions): ServiceBinding {
       return { changed: [...changed], frozen: [...frozen] };
     },
     describe: () => description,
+    deprecations: () => ({ deprecations: options.deprecations.all() }),
     inspect: async ({ type, id, options: asked }) =>
       asked === undefined ? {} : { extra: await plugins.inspect({ type, id }, asked) },
     dump: () => ({ state: JSON.stringify(processState(process, options.calls())) }),

@@ -24,6 +24,7 @@ import { publicServices, serveMember } from "./member-sockets.ts";
 import { keepMemorySmall } from "./memory-keeper.ts";
 import { openCallCounts } from "./metrics/call-counts.ts";
 import type { MetricFamily } from "./metrics/family.ts";
+import { NotedDeprecations } from "./noted-deprecations.ts";
 import { initPlugins, type PluginDefinition } from "./plugin.ts";
 import { type ProcessName, privateSocketOf, publicSocketOf, stateDirectoryOf } from "./process-name.ts";
 import { type ProxyPlugin, proxyPluginsOf } from "./proxies/proxy-plugins.ts";
@@ -55,6 +56,8 @@ export interface ProcessContext {
   onReload(listener: ReloadListener): void;
   /** The plugins that are behind sockets of others and answered by way of this process; disabled ones left out. */
   readonly proxies: readonly ProxyPlugin[];
+  /** Is told of what clients and plugins use that is going to be taken away. */
+  readonly deprecations: NotedDeprecations;
   /** Traces what is done; undefined when nobody wants traces. */
   readonly tracer?: Tracer | undefined;
   /** Opens a connection to another process of the fleet; closed with the resources. */
@@ -124,6 +127,7 @@ export async function runProcess(
   // Where nobody listened, the signal would open a debugger to whoever can reach the loopback address.
   process.on("SIGUSR1", () => log.info({ state: processState(name, calls()) }, `state of process ${name}`));
   const reloader = new Reloader({ config, log, load, plugins: manifests });
+  const deprecations = new NotedDeprecations();
   process.on("SIGHUP", () => {
     reloader.reload().then(
       (report) => tellReload(log, report),
@@ -138,6 +142,7 @@ export async function runProcess(
       log,
       resources,
       stopping: stop.signal,
+      deprecations,
       tracer,
       proxies,
       onReload: (listener) => reloader.onReload(listener),
@@ -177,6 +182,7 @@ export async function runProcess(
             resources,
             ...(parts.measure === undefined ? {} : { measure: () => parts.measure?.() ?? [] }),
             reloader,
+            deprecations,
             tracer,
             calls,
           }),

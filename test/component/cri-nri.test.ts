@@ -5,6 +5,7 @@ import test, { type TestContext } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import { openLog } from "#fleet/log.ts";
+import { NotedDeprecations } from "#fleet/noted-deprecations.ts";
 import {
   type Container,
   ContainerAdjustmentSchema,
@@ -100,6 +101,7 @@ async function startNri(
       validator: undefined,
       log: openLog("test", { level: "panic", format: "json" }),
       metrics: new NriMetrics(),
+      deprecations: new NotedDeprecations(),
       ...options,
     },
     {
@@ -386,7 +388,8 @@ test("a plugin that does not register in time, or badly, is let go of", async (t
 });
 
 test("a plugin is told of what it asked for alone, and one of old in its way", async (t) => {
-  const { nri, connect } = await startNri(t);
+  const deprecations = new NotedDeprecations();
+  const { nri, connect } = await startNri(t, { deprecations });
   const told: string[] = [];
   const bit = (event: Event): number => 2 ** (event - 1);
   await connect(
@@ -401,7 +404,12 @@ test("a plugin is told of what it asked for alone, and one of old in its way", a
     bit(Event.STOP_POD_SANDBOX),
   );
   await nri.runPod(pod);
+  assert.deepEqual(deprecations.all(), []);
   await nri.stopPod(pod);
+  assert.deepEqual(
+    deprecations.all().map(({ id }) => id),
+    ["io.containerd.deprecation/nri-plugin-interface"],
+  );
   // As when a pod is removed that has been stopped.
   await nri.stopPod(pod);
   assert.deepEqual(told.splice(0), [`${Event.STOP_POD_SANDBOX} p1`]);

@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { createClient } from "@connectrpc/connect";
 import { readFileIfThere } from "#base/durable-file.ts";
+import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
+import { Introspection } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import { Tasks } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
+import { clientHeaders } from "#wire/headers.ts";
 import { type Daemon, startContainerd, startFlotilla } from "../kit/daemon.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
@@ -243,4 +249,24 @@ test("events tell the life of a container in order", async () => {
       "/containers/delete",
     ]);
   }
+});
+
+test("fields of options that are deprecated are told of once they are used, also when the process that saw it dies", async () => {
+  const prefix = "io.containerd.deprecation/runc-options-task-api-";
+  const told = async (): Promise<string[]> => {
+    const { deprecations } = await createClient(Introspection, ours.transport).server({});
+    return deprecations.map(({ id }) => id).filter((id) => id.startsWith(prefix));
+  };
+  assert.equal((await ours.ctr("-n", namespace, "containers", "create", image, "old")).exitCode, 0);
+  assert.deepEqual(await told(), []);
+  const options = {
+    typeUrl: OptionsSchema.typeName,
+    value: toBinary(OptionsSchema, create(OptionsSchema, { taskApiAddress: "unix:///absent", taskApiVersion: 3 })),
+  };
+  const request = { containerId: "old", runtimePath: "io.containerd.absent.v9", options };
+  await assert.rejects(createClient(Tasks, ours.transport).create(request, { headers: clientHeaders(namespace) }));
+  assert.deepEqual((await told()).toSorted(), [`${prefix}address`, `${prefix}version`]);
+  await ours.kill9("tasks");
+  assert.deepEqual((await told()).toSorted(), [`${prefix}address`, `${prefix}version`]);
+  assert.equal((await ours.ctr("-n", namespace, "containers", "rm", "old")).exitCode, 0);
 });

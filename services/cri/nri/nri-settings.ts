@@ -18,7 +18,7 @@ const requestMsDefault = 2_000;
  */
 export function readNriSettings(
   config: FleetConfig,
-): Omit<NriOptions, "runtimeName" | "runtimeVersion" | "log" | "metrics"> | undefined {
+): Omit<NriOptions, "runtimeName" | "runtimeVersion" | "log" | "metrics" | "deprecations"> | undefined {
   const table = pluginTable(config, pluginUri(nriPlugin));
   if (table.boolean("disable")) {
     return undefined;

@@ -36,7 +36,7 @@ interface NriSources {
  * @returns undefined when there is to be none.
  */
 export function openNri(
-  { config, log, resources }: ProcessContext,
+  { config, log, resources, deprecations }: ProcessContext,
   { settings, peers, metrics, cdi }: NriSources,
   subjects: () => NriSubjects,
 ): Nri | undefined {
@@ -63,7 +63,14 @@ export function openNri(
   };
   return resources.use(
     new Nri(
-      { ...options, runtimeName: "containerd", runtimeVersion: daemonVersion(), log, metrics: metrics.nri },
+      {
+        ...options,
+        runtimeName: "containerd",
+        runtimeVersion: daemonVersion(),
+        log,
+        metrics: metrics.nri,
+        deprecations,
+      },
       ports,
     ),
   );

@@ -12,7 +12,8 @@ export interface StatusParts {
   readonly settings: CriSettings;
   readonly networks: PodNetworks;
   readonly handlers: () => Promise<readonly MessageInitShape<typeof RuntimeHandlerSchema>[]>;
-  readonly deprecations: readonly Deprecation[];
+  /** What is in use at the moment. */
+  readonly deprecations: () => readonly Deprecation[];
 }
 
 /** @source containerd v2.3.4 internal/cri/server/status.go `networkNotReadyReason` */
@@ -55,7 +56,7 @@ function deprecationCondition({
   deprecations,
 }: StatusParts): MessageInitShape<typeof RuntimeConditionSchema> {
   const type = "ContainerdHasNoDeprecationWarnings";
-  const told = deprecations.filter(({ id }) => !settings.ignoreDeprecationWarnings.includes(id));
+  const told = deprecations().filter(({ id }) => !settings.ignoreDeprecationWarnings.includes(id));
   if (told.length === 0) {
     return { type, status: true };
   }

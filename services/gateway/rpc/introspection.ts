@@ -6,6 +6,7 @@ import { ErrorKind, errorMessage, FlotillaError, failure } from "#base/errors.ts
 import { timestampNow } from "#base/times.ts";
 import type { Deprecation } from "#config/manifest.ts";
 import { compileFilters } from "#containerd/filter.ts";
+import type { NotedDeprecation } from "#fleet/noted-deprecations.ts";
 import type {
   Introspection,
   Plugin,
@@ -20,7 +21,9 @@ export interface IntrospectionOptions {
   readonly inspect: (request: PluginInfoRequest) => Promise<Any | undefined>;
   /** Names this installation for ever, see {@link openServerUuid}. */
   readonly uuid: string;
-  /** What is in use that containerd is going to take away. */
+  /** What has been seen in use since that containerd is going to take away. */
+  readonly noted: () => Promise<readonly NotedDeprecation[]>;
+  /** What is set that containerd is going to take away. */
   readonly deprecations: readonly Deprecation[];
 }
 
@@ -36,6 +39,7 @@ export function introspectionHandlers({
   inspect,
   uuid,
   deprecations,
+  noted,
 }: IntrospectionOptions): Handlers<typeof Introspection> {
   // They are settings and the machine's, so that they occur when the daemon starts.
   const lastOccurrence = timestampNow();
@@ -45,7 +49,7 @@ export function introspectionHandlers({
       uuid,
       pid: BigInt(process.pid),
       pidns: await pidNamespace(),
-      deprecations: deprecations.map((deprecation) => ({ ...deprecation, lastOccurrence })),
+      deprecations: [...deprecations.map((deprecation) => ({ ...deprecation, lastOccurrence })), ...(await noted())],
     }),
     pluginInfo: async (request) => {
       const { type, id, options } = request;

@@ -47,7 +47,8 @@ interface NotedEnd {
  * The methods of the tasks service that change something. Each says what is left to do of a call that is made again after this process died
  * amid it, by what the supervisor tells; where that can't be told the client gets `unavailable`.
  */
-export function changingTasks({ table, lifecycle, records, blobs, processes, changes }: ChangingParts) {
+export function changingTasks({ processes, changes, ...parts }: ChangingParts) {
+  const { table, lifecycle } = parts;
   const ofProcess = ({ containerId, execId = "" }: ProcessName, call: Call): string =>
     `${requireNamespace(call)}/${containerId}/${execId}`;
   const stateOf = ({ containerId, execId = "" }: ProcessName, call: Call): Promise<StateResponse> =>
@@ -134,15 +135,12 @@ export function changingTasks({ table, lifecycle, records, blobs, processes, cha
         // A shim may have been started for it, and have opened the pipes of the client.
         resources.use(keepWriters(request.stdout, request.stderr));
       }
-      const pid = await createTask(
-        { lifecycle, records, blobs },
-        {
-          namespace,
-          request,
-          signal: call.signal,
-          onMade: async (bundle) => attempt.note(await incarnationOf(bundle)),
-        },
-      );
+      const pid = await createTask(parts, {
+        namespace,
+        request,
+        signal: call.signal,
+        onMade: async (bundle) => attempt.note(await incarnationOf(bundle)),
+      });
       return { containerId, pid };
     }),
     start: changes.once(served.start, ofProcess, async (process, call, { mayBeDone }) => ({

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { ErrorKind, FlotillaError, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
+import type { NotedDeprecations } from "#fleet/noted-deprecations.ts";
 import { OptionsSchema } from "#gen/containerd/runc/v1/options_pb.ts";
 import type { CreateTaskRequest } from "#gen/containerd/services/tasks/v1/tasks_pb.ts";
 import type { Blobs, ContainerRecord, Records } from "../domain/ports.ts";
@@ -18,7 +19,23 @@ export interface CreateParts {
   readonly lifecycle: TaskLifecycle;
   readonly records: Records;
   readonly blobs: Blobs;
+  /** Is told of fields in use that are going to be taken away. */
+  readonly deprecations: Pick<NotedDeprecations, "note">;
 }
+
+/** @source containerd v2.3.4 pkg/deprecation/deprecation.go `RuncOptionsTaskAPIAddress`, `RuncOptionsTaskAPIVersion` */
+const taskApiFields = {
+  address: {
+    id: "io.containerd.deprecation/runc-options-task-api-address",
+    message:
+      "The `task_api_address` field in runc options is deprecated since containerd v2.3. Set `task_api_address` on CreateTaskRequest instead.",
+  },
+  version: {
+    id: "io.containerd.deprecation/runc-options-task-api-version",
+    message:
+      "The `task_api_version` field in runc options is deprecated since containerd v2.3. Set `task_api_version` on CreateTaskRequest instead.",
+  },
+} as const;
 
 /** Which task to create. */
 export interface WantedTask extends Pick<NewTask, "namespace" | "signal" | "onMade"> {
@@ -32,7 +49,7 @@ export interface WantedTask extends Pick<NewTask, "namespace" | "signal" | "onMa
  * @source containerd v2.3.4 plugins/services/tasks/local.go `Create`
  */
 export async function createTask(
-  { lifecycle, records, blobs }: CreateParts,
+  { lifecycle, records, blobs, deprecations }: CreateParts,
   { namespace, request, signal, onMade }: WantedTask,
 ): Promise<number> {
   const container = await records.getContainer(namespace, request.containerId);
@@ -40,6 +57,12 @@ export async function createTask(
     request.options === undefined
       ? undefined
       : await unpackOptions(OptionsSchema, request.options, `invalid task create option for ${container.runtime}`);
+  if (request.taskApiAddress === "" && (options?.taskApiAddress ?? "") !== "") {
+    deprecations.note(taskApiFields.address);
+  }
+  if (request.taskApiVersion === 0 && (options?.taskApiVersion ?? 0) !== 0) {
+    deprecations.note(taskApiFields.version);
+  }
   const checkpoint = await openCheckpoint(blobs, namespace, request, options?.criuImagePath ?? "");
   try {
     const { rootfs, stdin, stdout, stderr, terminal } = request;

@@ -2,6 +2,7 @@ import type { Duplex } from "node:stream";
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { ErrorKind, FlotillaError, isFailure, wrapFailure } from "#base/errors.ts";
 import type { Logger } from "#fleet/log.ts";
+import type { NotedDeprecations } from "#fleet/noted-deprecations.ts";
 import {
   type Container,
   type ContainerUpdate,
@@ -33,6 +34,8 @@ export interface PluginOptions {
   readonly requestMs: number;
   readonly log: Logger;
   readonly metrics: NriMetrics;
+  /** Is told of ways in use that are going to be taken away. */
+  readonly deprecations: Pick<NotedDeprecations, "note">;
   /** Does what a plugin asks for by itself, and gives back what could not be done. */
   readonly updateContainers: (request: UpdateContainersRequest) => Promise<ContainerUpdate[]>;
 }
@@ -44,6 +47,12 @@ export interface LaunchedProgram {
   readonly config: string;
   stop(): void;
 }
+
+/** @source containerd v2.3.4 pkg/deprecation/deprecation.go `NRIPluginInterface`; internal/nri/deprecations.go */
+const deprecatedInterface = {
+  id: "io.containerd.deprecation/nri-plugin-interface",
+  message: "NRI plugin uses a deprecated interface.",
+} as const;
 
 /** The version of the interface that is told to plugins. */
 const interfaceVersion = "v0.12.0";
@@ -58,6 +67,8 @@ const interfaceVersion = "v0.12.0";
  */
 export class NriPlugin {
   readonly #options: PluginOptions;
+  /** Events that it knows no methods for. */
+  readonly #toldInOldWay = new Set<Event>();
   readonly #program: LaunchedProgram | undefined;
   readonly #multiplex: Multiplex;
   readonly #client: TtrpcClient;
@@ -203,12 +214,21 @@ export class NriPlugin {
       if (!isFailure(error, ErrorKind.NotImplemented)) {
         throw error;
       }
+      this.#noteOldWay(event);
       const { pod, container } = request;
       await this.tell(event, PluginService.method.stateChange, {
         event,
         ...(pod === undefined ? {} : { pod }),
         ...(container === undefined ? {} : { container }),
       });
+    }
+  }
+
+  #noteOldWay(event: Event): void {
+    if (!this.#toldInOldWay.has(event)) {
+      this.#toldInOldWay.add(event);
+      this.#options.deprecations.note(deprecatedInterface);
+      this.#options.log.warn({ deprecated: "StateChange", plugin: this.name, event }, deprecatedInterface.message);
     }
   }
 

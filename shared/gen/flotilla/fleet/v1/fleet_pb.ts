@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Plugin } from "../../../containerd/services/introspection/v1/introspection_pb.ts";
+import type { DeprecationWarning, Plugin } from "../../../containerd/services/introspection/v1/introspection_pb.ts";
 import { file_containerd_services_introspection_v1_introspection } from "../../../containerd/services/introspection/v1/introspection_pb.ts";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_any } from "@bufbuild/protobuf/wkt";
@@ -16,7 +16,43 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/fleet/v1/fleet.proto.
  */
 export const file_flotilla_fleet_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiDwoNUmVsb2FkUmVxdWVzdCIxCg5SZWxvYWRSZXNwb25zZRIPCgdjaGFuZ2VkGAEgAygJEg4KBmZyb3plbhgCIAMoCSIOCgxUcmFjZVJlcXVlc3QiNwoNVHJhY2VSZXNwb25zZRImCgVzcGFucxgBIAMoCzIXLmZsb3RpbGxhLmZsZWV0LnYxLlNwYW4ikwIKBFNwYW4SEAoIdHJhY2VfaWQYASABKAkSDwoHc3Bhbl9pZBgCIAEoCRIWCg5wYXJlbnRfc3Bhbl9pZBgDIAEoCRIMCgRuYW1lGAQgASgJEgwKBGtpbmQYBSABKAkSEAoIYmVnYW5fbXMYBiABKAESEAoIZW5kZWRfbXMYByABKAESOwoKYXR0cmlidXRlcxgIIAMoCzInLmZsb3RpbGxhLmZsZWV0LnYxLlNwYW4uQXR0cmlidXRlc0VudHJ5EhQKB2ZhaWx1cmUYCSABKAlIAIgBARoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIKCghfZmFpbHVyZSINCgtEdW1wUmVxdWVzdCIdCgxEdW1wUmVzcG9uc2USDQoFc3RhdGUYASABKAkiPwoOUHJvZmlsZVJlcXVlc3QSDAoEa2luZBgBIAEoCRIPCgdzZWNvbmRzGAIgASgBEg4KBmZvcm1hdBgDIAEoCSIgCg9Qcm9maWxlUmVzcG9uc2USDQoFcGllY2UYASABKAwiEAoOTWVhc3VyZVJlcXVlc3QiWQoPTWVhc3VyZVJlc3BvbnNlEhMKC2luY2FybmF0aW9uGAEgASgJEjEKCGZhbWlsaWVzGAIgAygLMh8uZmxvdGlsbGEuZmxlZXQudjEuTWV0cmljRmFtaWx5IlgKDE1ldHJpY0ZhbWlseRIMCgRuYW1lGAEgASgJEgwKBGhlbHAYAiABKAkSDAoEa2luZBgDIAEoCRIOCgZzZXJpZXMYBCADKAkSDgoGdmFsdWVzGAUgAygBIhEKD0Rlc2NyaWJlUmVxdWVzdCJRCg5JbnNwZWN0UmVxdWVzdBIMCgR0eXBlGAEgASgJEgoKAmlkGAIgASgJEiUKB29wdGlvbnMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjYKD0luc3BlY3RSZXNwb25zZRIjCgVleHRyYRgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkiUQoQRGVzY3JpYmVSZXNwb25zZRI9CgdwbHVnaW5zGAEgAygLMiwuY29udGFpbmVyZC5zZXJ2aWNlcy5pbnRyb3NwZWN0aW9uLnYxLlBsdWdpbiIeCgtXYWtlUmVxdWVzdBIPCgdwcm9jZXNzGAEgASgJIg4KDFdha2VSZXNwb25zZSIPCg1TdGF0dXNSZXF1ZXN0Ir4BCg5TdGF0dXNSZXNwb25zZRIxCgdnYXRld2F5GAEgASgLMiAuZmxvdGlsbGEuZmxlZXQudjEuUHJvY2Vzc1N0YXR1cxIzCglwcm9jZXNzZXMYAiADKAsyIC5mbG90aWxsYS5mbGVldC52MS5Qcm9jZXNzU3RhdHVzEhMKC2Nvbm5lY3Rpb25zGAMgASgNEgwKBGhlbGQYBCABKAQSEAoIcmVwbGF5ZWQYBSABKAQSDwoHcmVmdXNlZBgGIAEoBCKwAQoNUHJvY2Vzc1N0YXR1cxIMCgRuYW1lGAEgASgJEgsKA3BpZBgCIAEoDRIQCghyZXN0YXJ0cxgDIAEoDRIQCghnaXZlbl91cBgEIAEoCBIRCglvbl9kZW1hbmQYBSABKAgSDQoFY2FsbHMYBiABKA0SEgoKc3VwZXJ2aXNlZBgHIAEoCBIWCg5yZXNpZGVudF9ieXRlcxgIIAEoBBISCgpzdGFydGVkX21zGAkgASgEMt4ECgZNZW1iZXISWAoIRGVzY3JpYmUSIi5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlcXVlc3QaIy5mbG90aWxsYS5mbGVldC52MS5EZXNjcmliZVJlc3BvbnNlIgOQAgESUQoFVHJhY2USHy5mbG90aWxsYS5mbGVldC52MS5UcmFjZVJlcXVlc3QaIC5mbG90aWxsYS5mbGVldC52MS5UcmFjZVJlc3BvbnNlIgOQAgEwARJMCgREdW1wEh4uZmxvdGlsbGEuZmxlZXQudjEuRHVtcFJlcXVlc3QaHy5mbG90aWxsYS5mbGVldC52MS5EdW1wUmVzcG9uc2UiA5ACARJXCgdQcm9maWxlEiEuZmxvdGlsbGEuZmxlZXQudjEuUHJvZmlsZVJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5Qcm9maWxlUmVzcG9uc2UiA5ACATABElUKB01lYXN1cmUSIS5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVxdWVzdBoiLmZsb3RpbGxhLmZsZWV0LnYxLk1lYXN1cmVSZXNwb25zZSIDkAIBElUKB0luc3BlY3QSIS5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVxdWVzdBoiLmZsb3RpbGxhLmZsZWV0LnYxLkluc3BlY3RSZXNwb25zZSIDkAIBElIKBlJlbG9hZBIgLmZsb3RpbGxhLmZsZWV0LnYxLlJlbG9hZFJlcXVlc3QaIS5mbG90aWxsYS5mbGVldC52MS5SZWxvYWRSZXNwb25zZSIDkAICMqkBCgVGbGVldBJSCgZTdGF0dXMSIC5mbG90aWxsYS5mbGVldC52MS5TdGF0dXNSZXF1ZXN0GiEuZmxvdGlsbGEuZmxlZXQudjEuU3RhdHVzUmVzcG9uc2UiA5ACARJMCgRXYWtlEh4uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlcXVlc3QaHy5mbG90aWxsYS5mbGVldC52MS5XYWtlUmVzcG9uc2UiA5ACAmIGcHJvdG8z", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+  fileDesc("Ch1mbG90aWxsYS9mbGVldC92MS9mbGVldC5wcm90bxIRZmxvdGlsbGEuZmxlZXQudjEiFQoTRGVwcmVjYXRpb25zUmVxdWVzdCJmChREZXByZWNhdGlvbnNSZXNwb25zZRJOCgxkZXByZWNhdGlvbnMYASADKAsyOC5jb250YWluZXJkLnNlcnZpY2VzLmludHJvc3BlY3Rpb24udjEuRGVwcmVjYXRpb25XYXJuaW5nIg8KDVJlbG9hZFJlcXVlc3QiMQoOUmVsb2FkUmVzcG9uc2USDwoHY2hhbmdlZBgBIAMoCRIOCgZmcm96ZW4YAiADKAkiDgoMVHJhY2VSZXF1ZXN0IjcKDVRyYWNlUmVzcG9uc2USJgoFc3BhbnMYASADKAsyFy5mbG90aWxsYS5mbGVldC52MS5TcGFuIpMCCgRTcGFuEhAKCHRyYWNlX2lkGAEgASgJEg8KB3NwYW5faWQYAiABKAkSFgoOcGFyZW50X3NwYW5faWQYAyABKAkSDAoEbmFtZRgEIAEoCRIMCgRraW5kGAUgASgJEhAKCGJlZ2FuX21zGAYgASgBEhAKCGVuZGVkX21zGAcgASgBEjsKCmF0dHJpYnV0ZXMYCCADKAsyJy5mbG90aWxsYS5mbGVldC52MS5TcGFuLkF0dHJpYnV0ZXNFbnRyeRIUCgdmYWlsdXJlGAkgASgJSACIAQEaMQoPQXR0cmlidXRlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCgoIX2ZhaWx1cmUiDQoLRHVtcFJlcXVlc3QiHQoMRHVtcFJlc3BvbnNlEg0KBXN0YXRlGAEgASgJIj8KDlByb2ZpbGVSZXF1ZXN0EgwKBGtpbmQYASABKAkSDwoHc2Vjb25kcxgCIAEoARIOCgZmb3JtYXQYAyABKAkiIAoPUHJvZmlsZVJlc3BvbnNlEg0KBXBpZWNlGAEgASgMIhAKDk1lYXN1cmVSZXF1ZXN0IlkKD01lYXN1cmVSZXNwb25zZRITCgtpbmNhcm5hdGlvbhgBIAEoCRIxCghmYW1pbGllcxgCIAMoCzIfLmZsb3RpbGxhLmZsZWV0LnYxLk1ldHJpY0ZhbWlseSJYCgxNZXRyaWNGYW1pbHkSDAoEbmFtZRgBIAEoCRIMCgRoZWxwGAIgASgJEgwKBGtpbmQYAyABKAkSDgoGc2VyaWVzGAQgAygJEg4KBnZhbHVlcxgFIAMoASIRCg9EZXNjcmliZVJlcXVlc3QiUQoOSW5zcGVjdFJlcXVlc3QSDAoEdHlwZRgBIAEoCRIKCgJpZBgCIAEoCRIlCgdvcHRpb25zGAMgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueSI2Cg9JbnNwZWN0UmVzcG9uc2USIwoFZXh0cmEYASABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IlEKEERlc2NyaWJlUmVzcG9uc2USPQoHcGx1Z2lucxgBIAMoCzIsLmNvbnRhaW5lcmQuc2VydmljZXMuaW50cm9zcGVjdGlvbi52MS5QbHVnaW4iHgoLV2FrZVJlcXVlc3QSDwoHcHJvY2VzcxgBIAEoCSIOCgxXYWtlUmVzcG9uc2UiDwoNU3RhdHVzUmVxdWVzdCK+AQoOU3RhdHVzUmVzcG9uc2USMQoHZ2F0ZXdheRgBIAEoCzIgLmZsb3RpbGxhLmZsZWV0LnYxLlByb2Nlc3NTdGF0dXMSMwoJcHJvY2Vzc2VzGAIgAygLMiAuZmxvdGlsbGEuZmxlZXQudjEuUHJvY2Vzc1N0YXR1cxITCgtjb25uZWN0aW9ucxgDIAEoDRIMCgRoZWxkGAQgASgEEhAKCHJlcGxheWVkGAUgASgEEg8KB3JlZnVzZWQYBiABKAQisAEKDVByb2Nlc3NTdGF0dXMSDAoEbmFtZRgBIAEoCRILCgNwaWQYAiABKA0SEAoIcmVzdGFydHMYAyABKA0SEAoIZ2l2ZW5fdXAYBCABKAgSEQoJb25fZGVtYW5kGAUgASgIEg0KBWNhbGxzGAYgASgNEhIKCnN1cGVydmlzZWQYByABKAgSFgoOcmVzaWRlbnRfYnl0ZXMYCCABKAQSEgoKc3RhcnRlZF9tcxgJIAEoBDLEBQoGTWVtYmVyElgKCERlc2NyaWJlEiIuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXF1ZXN0GiMuZmxvdGlsbGEuZmxlZXQudjEuRGVzY3JpYmVSZXNwb25zZSIDkAIBElEKBVRyYWNlEh8uZmxvdGlsbGEuZmxlZXQudjEuVHJhY2VSZXF1ZXN0GiAuZmxvdGlsbGEuZmxlZXQudjEuVHJhY2VSZXNwb25zZSIDkAIBMAESTAoERHVtcBIeLmZsb3RpbGxhLmZsZWV0LnYxLkR1bXBSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuRHVtcFJlc3BvbnNlIgOQAgESVwoHUHJvZmlsZRIhLmZsb3RpbGxhLmZsZWV0LnYxLlByb2ZpbGVSZXF1ZXN0GiIuZmxvdGlsbGEuZmxlZXQudjEuUHJvZmlsZVJlc3BvbnNlIgOQAgEwARJVCgdNZWFzdXJlEiEuZmxvdGlsbGEuZmxlZXQudjEuTWVhc3VyZVJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5NZWFzdXJlUmVzcG9uc2UiA5ACARJVCgdJbnNwZWN0EiEuZmxvdGlsbGEuZmxlZXQudjEuSW5zcGVjdFJlcXVlc3QaIi5mbG90aWxsYS5mbGVldC52MS5JbnNwZWN0UmVzcG9uc2UiA5ACARJkCgxEZXByZWNhdGlvbnMSJi5mbG90aWxsYS5mbGVldC52MS5EZXByZWNhdGlvbnNSZXF1ZXN0GicuZmxvdGlsbGEuZmxlZXQudjEuRGVwcmVjYXRpb25zUmVzcG9uc2UiA5ACARJSCgZSZWxvYWQSIC5mbG90aWxsYS5mbGVldC52MS5SZWxvYWRSZXF1ZXN0GiEuZmxvdGlsbGEuZmxlZXQudjEuUmVsb2FkUmVzcG9uc2UiA5ACAjKpAQoFRmxlZXQSUgoGU3RhdHVzEiAuZmxvdGlsbGEuZmxlZXQudjEuU3RhdHVzUmVxdWVzdBohLmZsb3RpbGxhLmZsZWV0LnYxLlN0YXR1c1Jlc3BvbnNlIgOQAgESTAoEV2FrZRIeLmZsb3RpbGxhLmZsZWV0LnYxLldha2VSZXF1ZXN0Gh8uZmxvdGlsbGEuZmxlZXQudjEuV2FrZVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_containerd_services_introspection_v1_introspection, file_google_protobuf_any]);
+
+/**
+ * DeprecationsRequest is empty.
+ *
+ * @generated from message flotilla.fleet.v1.DeprecationsRequest
+ */
+export type DeprecationsRequest = Message<"flotilla.fleet.v1.DeprecationsRequest"> & {
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.DeprecationsRequest.
+ * Use `create(DeprecationsRequestSchema)` to create a new message.
+ */
+export const DeprecationsRequestSchema: GenMessage<DeprecationsRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 0);
+
+/**
+ * DeprecationsResponse tells what was used.
+ *
+ * @generated from message flotilla.fleet.v1.DeprecationsResponse
+ */
+export type DeprecationsResponse = Message<"flotilla.fleet.v1.DeprecationsResponse"> & {
+  /**
+   * deprecations, each once.
+   *
+   * @generated from field: repeated containerd.services.introspection.v1.DeprecationWarning deprecations = 1;
+   */
+  deprecations: DeprecationWarning[];
+};
+
+/**
+ * Describes the message flotilla.fleet.v1.DeprecationsResponse.
+ * Use `create(DeprecationsResponseSchema)` to create a new message.
+ */
+export const DeprecationsResponseSchema: GenMessage<DeprecationsResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_fleet_v1_fleet, 1);
 
 /**
  * ReloadRequest is empty.
@@ -31,7 +67,7 @@ export type ReloadRequest = Message<"flotilla.fleet.v1.ReloadRequest"> & {
  * Use `create(ReloadRequestSchema)` to create a new message.
  */
 export const ReloadRequestSchema: GenMessage<ReloadRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 0);
+  messageDesc(file_flotilla_fleet_v1_fleet, 2);
 
 /**
  * ReloadResponse tells what the configuration says otherwise, by keys as the file has them.
@@ -59,7 +95,7 @@ export type ReloadResponse = Message<"flotilla.fleet.v1.ReloadResponse"> & {
  * Use `create(ReloadResponseSchema)` to create a new message.
  */
 export const ReloadResponseSchema: GenMessage<ReloadResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 1);
+  messageDesc(file_flotilla_fleet_v1_fleet, 3);
 
 /**
  * TraceRequest is empty.
@@ -74,7 +110,7 @@ export type TraceRequest = Message<"flotilla.fleet.v1.TraceRequest"> & {
  * Use `create(TraceRequestSchema)` to create a new message.
  */
 export const TraceRequestSchema: GenMessage<TraceRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 2);
+  messageDesc(file_flotilla_fleet_v1_fleet, 4);
 
 /**
  * TraceResponse carries spans that are over.
@@ -95,7 +131,7 @@ export type TraceResponse = Message<"flotilla.fleet.v1.TraceResponse"> & {
  * Use `create(TraceResponseSchema)` to create a new message.
  */
 export const TraceResponseSchema: GenMessage<TraceResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 3);
+  messageDesc(file_flotilla_fleet_v1_fleet, 5);
 
 /**
  * Span is something that took some time and is over.
@@ -172,7 +208,7 @@ export type Span = Message<"flotilla.fleet.v1.Span"> & {
  * Use `create(SpanSchema)` to create a new message.
  */
 export const SpanSchema: GenMessage<Span> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 4);
+  messageDesc(file_flotilla_fleet_v1_fleet, 6);
 
 /**
  * DumpRequest is empty.
@@ -187,7 +223,7 @@ export type DumpRequest = Message<"flotilla.fleet.v1.DumpRequest"> & {
  * Use `create(DumpRequestSchema)` to create a new message.
  */
 export const DumpRequestSchema: GenMessage<DumpRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 5);
+  messageDesc(file_flotilla_fleet_v1_fleet, 7);
 
 /**
  * DumpResponse tells what a process is doing.
@@ -208,7 +244,7 @@ export type DumpResponse = Message<"flotilla.fleet.v1.DumpResponse"> & {
  * Use `create(DumpResponseSchema)` to create a new message.
  */
 export const DumpResponseSchema: GenMessage<DumpResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 6);
+  messageDesc(file_flotilla_fleet_v1_fleet, 8);
 
 /**
  * ProfileRequest says what is to be watched, and for how long.
@@ -243,7 +279,7 @@ export type ProfileRequest = Message<"flotilla.fleet.v1.ProfileRequest"> & {
  * Use `create(ProfileRequestSchema)` to create a new message.
  */
 export const ProfileRequestSchema: GenMessage<ProfileRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 7);
+  messageDesc(file_flotilla_fleet_v1_fleet, 9);
 
 /**
  * ProfileResponse carries a piece of a profile.
@@ -264,7 +300,7 @@ export type ProfileResponse = Message<"flotilla.fleet.v1.ProfileResponse"> & {
  * Use `create(ProfileResponseSchema)` to create a new message.
  */
 export const ProfileResponseSchema: GenMessage<ProfileResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 8);
+  messageDesc(file_flotilla_fleet_v1_fleet, 10);
 
 /**
  * MeasureRequest is empty.
@@ -279,7 +315,7 @@ export type MeasureRequest = Message<"flotilla.fleet.v1.MeasureRequest"> & {
  * Use `create(MeasureRequestSchema)` to create a new message.
  */
 export const MeasureRequestSchema: GenMessage<MeasureRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 9);
+  messageDesc(file_flotilla_fleet_v1_fleet, 11);
 
 /**
  * MeasureResponse carries the figures of a process as Prometheus knows them.
@@ -307,7 +343,7 @@ export type MeasureResponse = Message<"flotilla.fleet.v1.MeasureResponse"> & {
  * Use `create(MeasureResponseSchema)` to create a new message.
  */
 export const MeasureResponseSchema: GenMessage<MeasureResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 10);
+  messageDesc(file_flotilla_fleet_v1_fleet, 12);
 
 /**
  * MetricFamily is values that have a name.
@@ -356,7 +392,7 @@ export type MetricFamily = Message<"flotilla.fleet.v1.MetricFamily"> & {
  * Use `create(MetricFamilySchema)` to create a new message.
  */
 export const MetricFamilySchema: GenMessage<MetricFamily> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 11);
+  messageDesc(file_flotilla_fleet_v1_fleet, 13);
 
 /**
  * DescribeRequest is empty.
@@ -371,7 +407,7 @@ export type DescribeRequest = Message<"flotilla.fleet.v1.DescribeRequest"> & {
  * Use `create(DescribeRequestSchema)` to create a new message.
  */
 export const DescribeRequestSchema: GenMessage<DescribeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 12);
+  messageDesc(file_flotilla_fleet_v1_fleet, 14);
 
 /**
  * InspectRequest names a plugin and says what is asked of it.
@@ -406,7 +442,7 @@ export type InspectRequest = Message<"flotilla.fleet.v1.InspectRequest"> & {
  * Use `create(InspectRequestSchema)` to create a new message.
  */
 export const InspectRequestSchema: GenMessage<InspectRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 13);
+  messageDesc(file_flotilla_fleet_v1_fleet, 15);
 
 /**
  * InspectResponse carries the answer of the plugin.
@@ -427,7 +463,7 @@ export type InspectResponse = Message<"flotilla.fleet.v1.InspectResponse"> & {
  * Use `create(InspectResponseSchema)` to create a new message.
  */
 export const InspectResponseSchema: GenMessage<InspectResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 14);
+  messageDesc(file_flotilla_fleet_v1_fleet, 16);
 
 /**
  * DescribeResponse lists plugins in the order of their initialisation.
@@ -448,7 +484,7 @@ export type DescribeResponse = Message<"flotilla.fleet.v1.DescribeResponse"> & {
  * Use `create(DescribeResponseSchema)` to create a new message.
  */
 export const DescribeResponseSchema: GenMessage<DescribeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 15);
+  messageDesc(file_flotilla_fleet_v1_fleet, 17);
 
 /**
  * WakeRequest names a process of the fleet.
@@ -469,7 +505,7 @@ export type WakeRequest = Message<"flotilla.fleet.v1.WakeRequest"> & {
  * Use `create(WakeRequestSchema)` to create a new message.
  */
 export const WakeRequestSchema: GenMessage<WakeRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 16);
+  messageDesc(file_flotilla_fleet_v1_fleet, 18);
 
 /**
  * WakeResponse is empty.
@@ -484,7 +520,7 @@ export type WakeResponse = Message<"flotilla.fleet.v1.WakeResponse"> & {
  * Use `create(WakeResponseSchema)` to create a new message.
  */
 export const WakeResponseSchema: GenMessage<WakeResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 17);
+  messageDesc(file_flotilla_fleet_v1_fleet, 19);
 
 /**
  * StatusRequest is empty.
@@ -499,7 +535,7 @@ export type StatusRequest = Message<"flotilla.fleet.v1.StatusRequest"> & {
  * Use `create(StatusRequestSchema)` to create a new message.
  */
 export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 18);
+  messageDesc(file_flotilla_fleet_v1_fleet, 20);
 
 /**
  * StatusResponse tells of the gateway and of the processes.
@@ -555,7 +591,7 @@ export type StatusResponse = Message<"flotilla.fleet.v1.StatusResponse"> & {
  * Use `create(StatusResponseSchema)` to create a new message.
  */
 export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 19);
+  messageDesc(file_flotilla_fleet_v1_fleet, 21);
 
 /**
  * ProcessStatus tells of a process.
@@ -632,7 +668,7 @@ export type ProcessStatus = Message<"flotilla.fleet.v1.ProcessStatus"> & {
  * Use `create(ProcessStatusSchema)` to create a new message.
  */
 export const ProcessStatusSchema: GenMessage<ProcessStatus> = /*@__PURE__*/
-  messageDesc(file_flotilla_fleet_v1_fleet, 20);
+  messageDesc(file_flotilla_fleet_v1_fleet, 22);
 
 /**
  * Member is served by every process of the fleet.
@@ -704,6 +740,16 @@ export const Member: GenService<{
     methodKind: "unary";
     input: typeof InspectRequestSchema;
     output: typeof InspectResponseSchema;
+  },
+  /**
+   * Deprecations answers what clients and plugins of the process have used since its start that is going to be taken away.
+   *
+   * @generated from rpc flotilla.fleet.v1.Member.Deprecations
+   */
+  deprecations: {
+    methodKind: "unary";
+    input: typeof DeprecationsRequestSchema;
+    output: typeof DeprecationsResponseSchema;
   },
   /**
    * Reload reads the configuration again and takes over what may change while the process runs. INVALID_ARGUMENT or
