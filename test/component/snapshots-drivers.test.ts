@@ -1,16 +1,19 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { execa } from "execa";
 import { defaultTable } from "#config/plugin-tables.ts";
 import { mountAll } from "#linux/mount.ts";
+import { aufsDriver } from "../../services/snapshots/drivers/aufs/driver.ts";
 import { blockfileDriver } from "../../services/snapshots/drivers/blockfile/driver.ts";
 import { btrfsDriver } from "../../services/snapshots/drivers/btrfs/driver.ts";
 import { devmapperDriver } from "../../services/snapshots/drivers/devmapper/driver.ts";
 import { erofsDriver } from "../../services/snapshots/drivers/erofs/driver.ts";
 import { nativeDriver } from "../../services/snapshots/drivers/native/driver.ts";
 import { overlayDriver } from "../../services/snapshots/drivers/overlayfs/driver.ts";
+import { zfsDriver } from "../../services/snapshots/drivers/zfs/driver.ts";
 import { snapshotDriverSuite } from "../conformance/snapshot-driver.suite.ts";
 import { lacksFileSystem } from "../kit/file-systems.ts";
 import { lacksThinPools, makeThinPool } from "../kit/thin-pool.ts";
+import { lacksZfs, makeZfsPool } from "../kit/zfs-pool.ts";
 
 for (const driver of [nativeDriver, overlayDriver]) {
   snapshotDriverSuite(driver, defaultTable(driver.manifest));
@@ -52,6 +55,7 @@ for (const type of ["ext4", "xfs"] as const) {
       title: `devmapper of ${type}`,
       skip: (await lacksFileSystem(type)) || (await lacksThinPools()),
       measuresImages: true,
+      countsInodes: false,
       prepare: async (directory, resources) => ({
         pool_name: await makeThinPool(directory, resources),
         base_image_size: type === "xfs" ? "320MiB" : "48MiB",
@@ -59,6 +63,16 @@ for (const type of ["ext4", "xfs"] as const) {
     },
   );
 }
+
+snapshotDriverSuite(zfsDriver, defaultTable(zfsDriver.manifest), {
+  skip: await lacksZfs(),
+  countsInodes: false,
+  prepare: async (directory, resources) => ({ root_path: await makeZfsPool(directory, resources) }),
+});
+
+snapshotDriverSuite(aufsDriver, defaultTable(aufsDriver.manifest), {
+  skip: !(await readFile("/proc/filesystems", "utf8")).includes("\taufs\n") && "the kernel has no aufs",
+});
 
 for (const [title, settings] of [
   ["erofs", {}],

@@ -183,7 +183,7 @@ test("an image gets hashes where layers are protected, and loses what was known 
 /** What two layers show that are applied as archives, but for the top, and the names that are then in the directory of the lower one. */
 async function applyArchives(settings: Parameters<typeof openStand>[1]) {
   await using resources = new AsyncDisposableStack();
-  const { driver, apply, show } = await openStand(resources, settings);
+  const { path, driver, apply, show } = await openStand(resources, settings);
   for (const [id, archive] of [
     [1n, lower],
     [2n, upper],
@@ -198,6 +198,7 @@ async function applyArchives(settings: Parameters<typeof openStand>[1]) {
     assert.deepEqual([applied.digest, applied.sizeBytes], [digestOf(archive), archive.length]);
     await driver.seal?.(location(id));
   }
+  assert.ok(!existsSync(`${path}/tmpmounts`), "archives are unpacked into the directory itself");
   const shown = new Map([...(await show(2n, 1n))].filter(([path]) => path !== "."));
   return { shown, names: readdirSync(`${driver.root}/snapshots/1`).sort() };
 }

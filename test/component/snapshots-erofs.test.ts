@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, statSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { existsSync, readdirSync, renameSync, statSync } from "node:fs";
+import { chown, mkdir, writeFile } from "node:fs/promises";
 import test from "node:test";
 import { execa } from "execa";
 import { defaultTable } from "#config/plugin-tables.ts";
@@ -10,6 +10,7 @@ import type { SnapshotDriver, SnapshotLocation } from "../../services/snapshots/
 import { erofsDriver } from "../../services/snapshots/drivers/erofs/driver.ts";
 import { TreeThreads } from "../../services/snapshots/threads/tree-threads.ts";
 import { lacksFileSystem } from "../kit/file-systems.ts";
+import { until } from "../kit/processes.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const skip = await lacksFileSystem("erofs");
@@ -64,8 +65,26 @@ test("a snapshot that was sealed and changed is sealed anew, and what it was mad
     sizeBytes: BigInt(statSync(`${directory}/layer.erofs`).blocks) * 512n,
     inodes: 1n,
   });
-  await driver.create(active(2n, 1n));
+  await Promise.all([driver.create(active(2n, 1n)), driver.create(active(3n, 1n))]);
   assert.deepEqual(readdirSync(`${directory}/fs`), []);
+  assert.deepEqual(readdirSync(directory).sort(), [".erofslayer", "fs", "layer.erofs", "work"]);
+  const listLeft = (): string[] => readdirSync(`${driver.root}/snapshots`).filter((name) => !/^\d+$/.test(name));
+  await until(
+    () => listLeft().length === 0,
+    () => `${listLeft().join(" ")} is not deleted`,
+  );
+});
+
+test("a crash while what an image was made of goes hinders no child", { skip }, async () => {
+  await using resources = new AsyncDisposableStack();
+  const driver = await openDriver(resources);
+  await driver.create(active(1n));
+  const directory = `${driver.root}/snapshots/1`;
+  await chown(`${directory}/fs`, 1234, 2345);
+  await driver.seal?.(active(1n));
+  renameSync(`${directory}/fs`, `${directory}/fs-emptied`);
+  await driver.create(active(2n, 1n));
+  assert.equal(statSync(`${driver.root}/snapshots/2/fs`).uid, 1234);
   assert.deepEqual(readdirSync(directory).sort(), [".erofslayer", "fs", "layer.erofs", "work"]);
 });
 

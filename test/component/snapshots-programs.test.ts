@@ -220,9 +220,19 @@ test("zfs: a root elsewhere is skipped, and datasets are made, cloned, kept and 
   assert.deepEqual((await driver.mounts({ ...active(2n, 1n), kind: "view" }))[0]?.options, ["ro"]);
   assert.deepEqual(await driver.measure(active(3n, 1n)), { sizeBytes: 4096n, inodes: 0n });
   await assert.rejects(driver.create(active(4n, 77n)), (error) => isFailure(error, ErrorKind.NotFound));
-  await driver.remove([3n, 2n]);
+  await driver.remove([2n]);
+  calls.length = 0;
+  await driver.remove([1n, 3n]);
   await driver.remove([3n]);
-  assert.ok(!datasets.has("tank/snapshots/3") && datasets.has("tank/snapshots/1"));
+  // A dataset with clones cannot be destroyed.
+  assert.deepEqual(calls, ["zfs destroy -r tank/snapshots/3", "zfs destroy -r tank/snapshots/1"]);
+  for (const id of [8, 10]) {
+    await mkdir(`${path}/root/snapshots/rm-${id}-0123456789ab`);
+    await writeFile(`${path}/root/snapshots/rm-${id}-0123456789ab/dataset`, String(id));
+  }
+  calls.length = 0;
+  await open();
+  assert.deepEqual(calls, ["zfs destroy -r tank/snapshots/10", "zfs destroy -r tank/snapshots/8"]);
   await mkdir(`${path}/root/snapshots/rm-9-0123456789ab`);
   await writeFile(`${path}/root/snapshots/rm-9-0123456789ab/dataset`, "9");
   datasets.add("tank/snapshots/9");

@@ -13,6 +13,8 @@ const newPrefix = "new-";
 const removedPrefix = "rm-";
 /** Directory beside the snapshots for those that nobody knows. */
 const asideName = "unknown-snapshots";
+/** Trees that are being deleted with nobody waiting; who comes with more of them waits for one. */
+const discardedMax = 8;
 
 /**
  * The directories `<root>/snapshots/<id>`, which appear and disappear whole.
@@ -23,6 +25,7 @@ export class SnapshotDirectories {
   readonly #base: string;
   readonly #aside: string;
   readonly #trees: TreeWorkers;
+  readonly #discarded = new Set<Promise<void>>();
 
   private constructor(root: string, trees: TreeWorkers) {
     this.#base = `${root}/snapshots`;
@@ -48,7 +51,8 @@ export class SnapshotDirectories {
     await mkdir(base, { recursive: true, mode: 0o700 });
     const names = await readdir(base);
     const leftovers = names.filter((name) => name.startsWith(newPrefix) || name.startsWith(removedPrefix));
-    await trees.remove(leftovers.map((name) => `${base}/${name}`));
+    const idIn = (name: string): number => Number(name.split("-")[1]);
+    await trees.remove(leftovers.toSorted((left, right) => idIn(right) - idIn(left)).map((name) => `${base}/${name}`));
     return new SnapshotDirectories(root, trees);
   }
 
@@ -122,14 +126,32 @@ export class SnapshotDirectories {
     return this.#aside;
   }
 
+  /** Moves a tree that an id needs no more to where the next start deletes it. @returns Where it is now. */
+  hide(id: bigint, path: string): string {
+    const hidden = `${this.#base}/${unusedName(removedPrefix, id)}`;
+    renameSync(path, hidden);
+    return hidden;
+  }
+
+  /** Deletes a hidden tree. Resolves while that is under way, unless many are. */
+  async discard(hidden: string): Promise<void> {
+    // What can't be deleted now is deleted at the next start.
+    const removal = this.#trees.remove([hidden]).catch(() => undefined);
+    this.#discarded.add(removal);
+    void removal.then(() => this.#discarded.delete(removal));
+    if (this.#discarded.size > discardedMax) {
+      await Promise.race(this.#discarded);
+    }
+  }
+
   /**
    * Deletes the directories of ids; each is out of sight before its first file goes, and stays so over a loss of power: by then nobody
-   * may know any more that it was released.
+   * may know any more that it was released. Children, which have the greater numbers, go before their parents: some file systems insist on that.
    */
   async remove(ids: readonly bigint[]): Promise<void> {
     const hidden: string[] = [];
     try {
-      for (const id of ids) {
+      for (const id of ids.toSorted((left, right) => (left < right ? 1 : -1))) {
         const path = `${this.#base}/${unusedName(removedPrefix, id)}`;
         if (await renameIfThere(this.path(id), path)) {
           hidden.push(path);

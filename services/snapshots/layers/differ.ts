@@ -79,11 +79,18 @@ export class Differ implements LayerApplier {
         order.onProgress,
       );
     const direct = findDirectTarget(order.mounts);
-    return direct === undefined
-      ? await mounts.withActivated(order.mounts, (system) =>
-          withTemporaryMount(system, temporaryMounts, (root) => applyTo({ root, whiteouts: "remove", lowers: [] })),
-        )
-      : await applyTo(direct);
+    if (direct !== undefined) {
+      return await applyTo(direct);
+    }
+    return await mounts.withActivated(order.mounts, async (system) => {
+      // What comes first may have been what there was to mount.
+      const target = findDirectTarget(system);
+      return target === undefined
+        ? await withTemporaryMount(system, temporaryMounts, (root) =>
+            applyTo({ root, whiteouts: "remove", lowers: [] }),
+          )
+        : await applyTo(target);
+    });
   }
 
   /**

@@ -1,5 +1,5 @@
-import { existsSync } from "node:fs";
-import { chmod, lchown, lstat, mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { chmodSync, existsSync, lchownSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { chmod, lchown, lstat, mkdir, rm, writeFile } from "node:fs/promises";
 import { ErrorKind, errorMessage, FlotillaError, failure, systemErrorCode } from "#base/errors.ts";
 import { exists } from "#base/exists.ts";
 import { mapperControl } from "#linux/device-mapper.ts";
@@ -40,21 +40,18 @@ export const erofsDriver: SnapshotDriverDefinition = {
     if (config.fsVerity) {
       await requireVerity(config.root);
     }
-    const changeable = withChangeableLayers(trees);
-    return new ErofsDriver(config, await SnapshotDirectories.open(config.root, changeable), changeable);
+    return new ErofsDriver(config, await SnapshotDirectories.open(config.root, withChangeableLayers(trees)));
   },
 };
 
 class ErofsDriver extends DirectoryDriver implements SnapshotDriver {
   readonly capabilities: readonly string[];
   readonly #config: ErofsConfig;
-  readonly #trees: TreeWorkers;
   readonly #mapsIds = hasIdMappedMounts();
 
-  constructor(config: ErofsConfig, directories: SnapshotDirectories, trees: TreeWorkers) {
+  constructor(config: ErofsConfig, directories: SnapshotDirectories) {
     super(config.root, directories);
     this.#config = config;
-    this.#trees = trees;
     this.capabilities = [
       "only-remap-ids",
       ...(this.#mapsIds ? ["remap-ids"] : []),
@@ -176,31 +173,38 @@ class ErofsDriver extends DirectoryDriver implements SnapshotDriver {
 
   async #requireParent(id: bigint): Promise<{ uid: number; gid: number }> {
     await this.directories.require(id);
-    return await lstat(this.#filesOf(id).upper);
+    const { upper, emptied } = this.#filesOf(id);
+    // Somebody was interrupted between taking the one away and putting the other there.
+    if (!existsSync(upper) && existsSync(emptied)) {
+      renameSync(emptied, upper);
+    }
+    return await lstat(upper);
   }
 
-  /** Frees what the image of a committed snapshot was made of. It is called when there is a child, so that it is committed for sure. */
+  /**
+   * Frees what the image of a committed snapshot was made of. It is called when there is a child, so that it is committed for sure; two children at
+   * a time may call it, so that its few steps are done at once. Nobody waits until all files are deleted.
+   */
   async #forgetUpper(id: bigint): Promise<void> {
-    const { upper, image, mark } = this.#filesOf(id);
-    if (!(await exists(mark))) {
+    const { upper, emptied, image, mark } = this.#filesOf(id);
+    if (!existsSync(mark)) {
       return;
     }
-    const { uid, gid, mode } = await lstat(upper);
-    const old = `${this.directories.path(id)}/was-fs`;
-    if (!(await exists(old))) {
-      await rename(upper, old);
-    }
-    await mkdir(upper, { recursive: true });
-    await chmod(upper, mode & 0o7777);
-    await lchown(upper, uid, gid);
-    await this.#trees.remove([old]);
-    await rm(image, { force: true });
-    await rm(mark, { force: true });
+    const { uid, gid, mode } = lstatSync(upper);
+    mkdirSync(emptied, { recursive: true });
+    chmodSync(emptied, mode & 0o7777);
+    lchownSync(emptied, uid, gid);
+    const discarded = this.directories.hide(id, upper);
+    renameSync(emptied, upper);
+    rmSync(image, { force: true });
+    rmSync(mark, { force: true });
+    await this.directories.discard(discarded);
   }
 
   #filesOf(id: bigint): {
     readonly layer: string;
     readonly upper: string;
+    readonly emptied: string;
     readonly image: string;
     readonly mark: string;
   } {
@@ -208,6 +212,7 @@ class ErofsDriver extends DirectoryDriver implements SnapshotDriver {
     return {
       layer: `${directory}/layer.erofs`,
       upper: `${directory}/fs`,
+      emptied: `${directory}/fs-emptied`,
       image: `${directory}/rwlayer.img`,
       mark: `${directory}/layer-of-upper`,
     };
