@@ -166,6 +166,37 @@ describe("bounds of the events process", () => {
     assert.deepEqual(await topics, ["/suite/kept"]);
   });
 
+  test("a server that goes away while the newest events are looked up fails no append", async () => {
+    await using nats = await NatsServer.start();
+    const options = busOptions(() => dialNats(nats.address));
+    const event = eventNamed("once");
+    {
+      await using first = new JetStreamBus(options);
+      await first.append([event]);
+    }
+    let breaksLeft = 3;
+    await using bus = new JetStreamBus({
+      ...options,
+      waitMsMax: 10_000,
+      dial: async () => {
+        const link = await dialNats(nats.address);
+        const ask: Link["ask"] = (question, onReply) => {
+          if (question.subject.startsWith("$JS.API.DIRECT.GET.") && breaksLeft > 0) {
+            breaksLeft -= 1;
+            void link.close();
+          }
+          return link.ask(question, onReply);
+        };
+        return new Proxy(link, { get: (target, name) => (name === "ask" ? ask : bound(target, name as keyof Link)) });
+      },
+    });
+    await bus.append([event, eventNamed("then")]);
+    assert.equal(breaksLeft, 0);
+    using stop = new Stop();
+    const reader = new EventReader(await bus.subscribe({ kind: "sequence", sequence: 1 }, stop.signal));
+    assert.deepEqual(await reader.topics(2), ["/suite/once", "/suite/then"]);
+  });
+
   test("what a full account refuses waits until there is room", async () => {
     await using nats = await NatsServer.start({ max_file: 1024 * 1024 });
     const link = await dialNats(nats.address);
@@ -248,6 +279,12 @@ describe("bounds of the events process", () => {
     assert.equal(rest.at(-1), "/suite/end");
   });
 });
+
+/** A member of a link, whose methods know their object. */
+function bound(link: Link, name: keyof Link): unknown {
+  const value: unknown = link[name];
+  return typeof value === "function" ? value.bind(link) : value;
+}
 
 /** Asks a NATS server something, or publishes to a stream. @returns the answer's body. */
 async function ask(link: Link, subject: string, body: string | Buffer): Promise<string> {

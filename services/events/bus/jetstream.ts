@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { ErrorKind, failure } from "#base/errors.ts";
+import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import { type AppendOptions, type EventBus, type NewEvent, type Start, StoredEvent, type Subscription } from "./bus.ts";
 import { MessageMaker, type Publisher as Origin } from "./cloud-event.ts";
 import { followEvents, untilAborted } from "./follow-events.ts";
@@ -113,8 +113,7 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
         return this.#follow(recent, { after: sequence - 1, mayMiss: false }, signal);
       }
       default: {
-        const link = await this.#within(this.#link.promise);
-        const before = await this.#stored.lastBefore(link, start.timeNs);
+        const before = await this.#read((link) => this.#stored.lastBefore(link, start.timeNs));
         return this.#follow(recent, { after: Math.min(before, recent.last), mayMiss: true }, signal);
       }
     }
@@ -189,11 +188,24 @@ export class JetStreamBus implements EventBus, AsyncDisposable {
 
   async #readIdsNow(): Promise<void> {
     const { last } = await this.#within(this.#recent.promise);
-    const link = await this.#within(this.#link.promise);
-    for (const id of await this.#stored.newestIds(link, last, knownIdsMax)) {
+    for (const id of await this.#read((link) => this.#stored.newestIds(link, last, knownIdsMax))) {
       this.#ids.add(id);
     }
     this.#areIdsRead = true;
+  }
+
+  /** Reads something of the stream, over the next link when the server goes away meanwhile. */
+  async #read<T>(from: (link: Link) => Promise<T>): Promise<T> {
+    for (const deadline = performance.now() + this.#options.waitMsMax; ; await delay(redialMsMin)) {
+      const link = await this.#within(this.#link.promise);
+      try {
+        return await from(link);
+      } catch (error) {
+        if (!isFailure(error, ErrorKind.Unavailable) || performance.now() >= deadline) {
+          throw error;
+        }
+      }
+    }
   }
 
   async #run(): Promise<void> {
