@@ -34,12 +34,14 @@ export class ContentProcess {
    * Starts the process and waits until it serves.
    *
    * @param prepare - Given the plugin's root, which is not there yet, and the index before the process starts.
+   * @param config - Lines of its configuration.
    */
   static async start(
     prepare: (root: string, index: MemoryBlobIndex) => Promise<void> = () => Promise.resolve(),
+    config = "",
   ): Promise<ContentProcess> {
     const { path: directory } = await makeTemporaryDirectory("content");
-    await writeFile(`${directory}/config.toml`, `version = 3\n[debug]\nformat = "json"\n`);
+    await writeFile(`${directory}/config.toml`, `version = 3\n${config}\n[debug]\nformat = "json"\n`);
     const index = new MemoryBlobIndex();
     await prepare(rootIn(directory), index);
     const server = await serveRpc({

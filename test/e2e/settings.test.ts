@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { Introspection } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
@@ -7,7 +7,9 @@ import { type Daemon, type DaemonProcess, startFlotilla } from "../kit/daemon.ts
 import { busyboxImage } from "../kit/image.ts";
 import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts";
 import { listProcesses, sendSignal, until } from "../kit/processes.ts";
+import { startRegistry } from "../kit/registry.ts";
 import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
+import { TransferClient } from "../kit/transfer-client.ts";
 
 const members = ["events", "metadata", "content", "snapshots", "tasks"] as const satisfies DaemonProcess[];
 
@@ -36,6 +38,8 @@ imports = ["${directory.path}/*.toml"]
 temp = "${directory.path}/temp"
 oom_score = ${score}
 required_plugins = ["io.containerd.snapshotter.v1.overlayfs"]
+[plugins."io.containerd.monitor.container.v1.restart"]
+  interval = "1h"
 `,
   });
 });
@@ -144,6 +148,51 @@ test("what a process can't make anything of changes nothing there, and is told",
   const image = await busyboxImage();
   assert.equal((await daemon.ctr("images", "import", image.tar)).exitCode, 0);
   await reload("version = 4\n", /configuration reloaded/);
+});
+
+test("the monitor of containers looks as often as is read again", async () => {
+  const image = await busyboxImage();
+  const labels = ["--label", "containerd.io/restart.status=running"];
+  const { exitCode, stderr } = await daemon.ctr("containers", "create", ...labels, image.name, "again", "sleep", "100");
+  assert.equal(exitCode, 0, stderr);
+  const interval = '[plugins."io.containerd.monitor.container.v1.restart"]\n  interval = "100ms"\n';
+  await reload(`version = 4\n${interval}`, /restart.*interval.*configuration reloaded/);
+  await until(
+    async () => /^again\s+\d+\s+RUNNING/m.test((await daemon.ctr("tasks", "ls")).stdout),
+    () => `the container does not run:\n${daemon.log()}`,
+    60_000,
+  );
+  await reload("version = 4\n", /configuration reloaded/);
+  await daemon.ctr("tasks", "rm", "--force", "again");
+  await daemon.ctr("containers", "rm", "again");
+});
+
+test("pulls go by what is read again: who judges images, and where registries are", async () => {
+  await using registry = await startRegistry();
+  const image = await busyboxImage();
+  const near = await registry.pushImage(image, "reload:test");
+  const far = "127.0.0.1:1/reload:test";
+  const client = new TransferClient(daemon.transport, daemon.namespace);
+  await client.pull(near);
+  await assert.rejects(client.pull(far));
+  const pid = pidOf("transfer");
+
+  mkdirSync(`${directory.path}/certs.d/127.0.0.1:1`, { recursive: true });
+  writeFileSync(`${directory.path}/certs.d/127.0.0.1:1/hosts.toml`, `server = "http://${registry.host}"\n`);
+  const hosts = `[plugins."io.containerd.transfer.v1.local"]\n  config_path = "${directory.path}/certs.d"\n`;
+  await reload(`version = 4\n${hosts}`, /config_path.*configuration reloaded/);
+  await client.pull(far);
+
+  mkdirSync(`${directory.path}/judges`);
+  writeFileSync(`${directory.path}/judges/strict`, "#!/bin/sh\necho not this one\nexit 1\n", { mode: 0o755 });
+  const judges = `[plugins."io.containerd.image-verifier.v1.bindir"]\n  bin_dir = "${directory.path}/judges"\n`;
+  await reload(`version = 4\n${judges}`, /bin_dir.*configuration reloaded/);
+  await assert.rejects(client.pull(near), /verifier strict rejected image \(exit code 1\): not this one/);
+  await assert.rejects(client.pull(far));
+
+  await reload("version = 4\n", /configuration reloaded/);
+  await client.pull(near);
+  assert.equal(pidOf("transfer"), pid, "it was not started again");
 });
 
 /** Writes the file, sends the signal, and waits until the log tells something new. */
