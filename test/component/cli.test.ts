@@ -14,6 +14,7 @@ import { Transfers } from "#gen/flotilla/transfers/v1/transfers_pb.ts";
 import { bindService } from "#wire/handler.ts";
 import { namespaceHeader, requireNamespace } from "#wire/headers.ts";
 import { serveRpc } from "#wire/server.ts";
+import { compiledCode } from "../kit/compiled-code.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const cliModule = new URL("../../services/gateway/cli/cli.ts", import.meta.url).href;
@@ -42,7 +43,7 @@ interface RunOptions {
 async function flotilla(args: readonly string[], { input = "", env = {} }: RunOptions = {}): Promise<Outcome> {
   const result = await execa(process.execPath, ["--input-type=module", "--eval", program, "--", ...args], {
     input,
-    env,
+    env: { ...compiledCode, ...env },
     reject: false,
     timeout: 60_000,
   });

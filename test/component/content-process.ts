@@ -7,6 +7,7 @@ import { privateSocketOf } from "#fleet/process-name.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { type RpcServer, serveRpc } from "#wire/server.ts";
+import { compiledCode } from "../kit/compiled-code.ts";
 import { makeTemporaryDirectory, removeDirectory } from "../kit/temporary-directory.ts";
 import { MemoryBlobIndex } from "./content-index.ts";
 
@@ -116,7 +117,10 @@ export class ContentProcess {
     const { directory } = this;
     const config = ["--config", `${directory}/config.toml`];
     const flags = [...config, "--root", `${directory}/root`, "--state", `${directory}/state`];
-    const child = spawn(process.execPath, [program, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(process.execPath, [program, ...flags], {
+      env: { ...process.env, ...compiledCode },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.log += text;
     });

@@ -9,6 +9,7 @@ import { privateSocketOf, shimEventsSocketOf } from "#fleet/process-name.ts";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { eventsPlugins } from "../../services/events/plugins.ts";
+import { compiledCode } from "../kit/compiled-code.ts";
 import { killProcesses, listProcesses, until } from "../kit/processes.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
@@ -144,6 +145,7 @@ export class EventsProcess implements AsyncDisposable {
       `${directory}/state`,
     ];
     const child = spawn(process.execPath, [...this.#nodeFlags, program, ...flags], {
+      env: { ...process.env, ...compiledCode },
       stdio: ["ignore", "ignore", "pipe"],
     });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {

@@ -18,6 +18,7 @@ import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { type RpcServer, serveRpc } from "#wire/server.ts";
+import { compiledCode } from "../kit/compiled-code.ts";
 
 const program = fileURLToPath(new URL("../../services/metadata/main.ts", import.meta.url));
 
@@ -240,7 +241,10 @@ export class MetadataProcess {
       "--state",
       `${directory}/state`,
     ];
-    const child = spawn(process.execPath, [program, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(process.execPath, [program, ...flags], {
+      env: { ...process.env, ...compiledCode },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.log += text;
     });

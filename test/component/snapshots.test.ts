@@ -16,6 +16,7 @@ import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";
 import { serveRpc } from "#wire/server.ts";
+import { compiledCode } from "../kit/compiled-code.ts";
 import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
 import { MemorySnapshotIndex } from "./snapshots-index.ts";
 
@@ -357,7 +358,10 @@ class SnapshotsProcess implements AsyncDisposable {
   #spawn(): ChildProcess {
     const { path } = this.#directory;
     const args = ["--config", `${path}/config.toml`, "--root", `${path}/root`, "--state", `${path}/state`];
-    const child = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(process.execPath, [program, ...args], {
+      env: { ...process.env, ...compiledCode },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       this.log += text;
     });

@@ -39,6 +39,7 @@ import { bindService } from "#wire/handler.ts";
 import { clientHeaders, requireNamespace } from "#wire/headers.ts";
 import { serveRpc } from "#wire/server.ts";
 import { serveTtrpc } from "#wire/ttrpc/server.ts";
+import { compiledCode } from "../kit/compiled-code.ts";
 import { makeTemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const program = fileURLToPath(new URL("../../services/tasks/main.ts", import.meta.url));
@@ -188,6 +189,7 @@ export class TasksRig implements AsyncDisposable {
 
   async startProcess(): Promise<void> {
     const child = spawn(process.execPath, [program, "--config", `${this.directory}/config.toml`], {
+      env: { ...process.env, ...compiledCode },
       stdio: ["ignore", "ignore", "pipe"],
     });
     this.#child = child;

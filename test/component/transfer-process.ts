@@ -11,6 +11,7 @@ import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { connectRpc, type RpcConnection } from "#wire/client.ts";
 import { bindService, type ServiceBinding } from "#wire/handler.ts";
 import { type RpcServer, serveRpc } from "#wire/server.ts";
+import { compiledCode } from "../kit/compiled-code.ts";
 import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
 
 const program = fileURLToPath(new URL("../../services/transfer/main.ts", import.meta.url));
@@ -30,7 +31,10 @@ export class TransferProcess {
     this.#directory = directory;
     const { path } = directory;
     const flags = ["--config", `${path}/config.toml`, "--root", `${path}/root`, "--state", `${path}/state`];
-    this.#child = spawn(process.execPath, [program, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    this.#child = spawn(process.execPath, [program, ...flags], {
+      env: { ...process.env, ...compiledCode },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.log += text;
     });

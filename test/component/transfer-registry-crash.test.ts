@@ -11,6 +11,7 @@ import { connectRpc } from "#wire/client.ts";
 import type { Descriptor, DownloadOutcome } from "../../services/transfer/registry/ports.ts";
 import { defaultRegistriesSettings, Registries } from "../../services/transfer/registry/registry.ts";
 import { ContentPeers, TransferContent } from "../../services/transfer/store/content.ts";
+import { compiledCode } from "../kit/compiled-code.ts";
 import { HostileRegistry } from "../kit/hostile-registry.ts";
 import { until } from "../kit/processes.ts";
 import { ContentProcess } from "./content-process.ts";
@@ -92,7 +93,10 @@ test("kill -9 of the downloading process: the next one goes on where the ingest 
     reference: `${s.server.host}/a/b:v1`,
     layer: s.layer,
   });
-  const child = spawn(process.execPath, [program, facts], { stdio: ["ignore", "ignore", "inherit"] });
+  const child = spawn(process.execPath, [program, facts], {
+    env: { ...process.env, ...compiledCode },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
   const ended = once(child, "exit");
   try {
     await until(

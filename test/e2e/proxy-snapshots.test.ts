@@ -255,22 +255,27 @@ test("one that accepts calls and never answers holds up nobody but who calls it"
     return tookMs;
   };
   await work("warm");
-  const normalMs: number[] = [];
-  const besideMs: number[] = [];
+  const overMs: number[] = [];
   for (let turn = 0; turn < 3; turn += 1) {
     // In turns, so that what else the machine does is in both.
-    normalMs.push(...(await work(`normal-${turn}`)));
+    const normalMs = percentile99(await work(`normal-${turn}`));
     stuck.isWedged = true;
+    const calledBefore = stuck.calls.length;
     const held = Array.from({ length: 8 }, (_none, index) =>
       assert.rejects(snapshots().prepare({ snapshotter: "stuck", key: `h${turn}-${index}` }, { headers })),
     );
-    await delay(100);
-    besideMs.push(...(await work(`beside-${turn}`)));
+    await until(
+      () => stuck.calls.length > calledBefore,
+      () => "it is not called",
+    );
+    const besideMs = percentile99(await work(`beside-${turn}`));
     stuck.isWedged = false;
     await Promise.all(held);
+    // Who waits for one that is stuck does so for seconds; what a busy machine takes from one half of a turn is a part of what calls take there.
+    overMs.push(besideMs - normalMs - Math.max(50, normalMs / 2));
   }
-  const overMs = percentile99(besideMs) - percentile99(normalMs);
-  assert.ok(overMs <= 50, `calls beside one that is stuck take ${overMs} ms longer than without it`);
+  const typicalMs = overMs.toSorted((one, other) => one - other)[1] ?? 0;
+  assert.ok(typicalMs <= 0, `calls beside one that is stuck take too long, by ${overMs.join(", ")} ms`);
 
   stuck.isWedged = true;
   const started = performance.now();
