@@ -40,7 +40,7 @@ export async function composeContent(context: ProcessContext): Promise<ProcessPa
   const layout = new ContentLayout(proxy === undefined ? root : `${root}/proxied/${proxy.name}`);
   const ingests = new IngestDirectories(layout, wallClock);
   const index = connectBlobIndex(context.connect("metadata"));
-  const access = new BlobAccess(index, context.resources.use(new RemovalMarkReader(config.state)));
+  const access = new BlobAccess(index, context.resources.use(new RemovalMarkReader(config.state, "blob")));
   const directories = new BlobDirectories(layout);
   const budget = new CopyBudget({
     bytesMax: () => pluginTable(config, pluginUri(copiesPlugin)).integer("bytes_max"),

@@ -92,9 +92,16 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
     init: async () => {
       const { path, policy, durable } = readMetadataConfig(config);
       resources.use(await lockFile(`${path}.lock`, timeoutMs(config, "io.containerd.timeout.bolt.open") || lockMsMax));
-      const removals = resources.use(new RemovalMarkWriter(config.state));
-      const onBlobsRemoved = (): void => removals.advance();
-      const stores = openStores({ path, policy, durable, clock: wallClock, onBlobsRemoved });
+      const blobMark = resources.use(new RemovalMarkWriter(config.state, "blob"));
+      const containerMark = resources.use(new RemovalMarkWriter(config.state, "container"));
+      const stores = openStores({
+        path,
+        policy,
+        durable,
+        clock: wallClock,
+        onBlobsRemoved: () => blobMark.advance(),
+        onContainersRemoved: () => containerMark.advance(),
+      });
       loaded.stores = stores;
       resources.defer(() => {
         stores.records.database.close();

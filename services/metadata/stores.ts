@@ -48,6 +48,8 @@ export function openStores(options: {
   readonly waitingEventsMax?: number;
   /** See {@link BlobStore}. */
   readonly onBlobsRemoved?: () => void;
+  /** See {@link ContainerStore}. */
+  readonly onContainersRemoved?: () => void;
 }): Stores {
   const database = openDatabase(options.path, { durable: options.durable });
   try {
@@ -66,7 +68,7 @@ export function openStores(options: {
   return {
     records,
     namespaces,
-    containers: new ContainerStore(records, namespaces),
+    containers: new ContainerStore(records, namespaces, options.onContainersRemoved),
     images: new ImageStore(records, namespaces, leases),
     leases,
     mounts: new MountStore(records, { leases, releases, sequences }),

@@ -9,6 +9,7 @@ import { CallJournal } from "#fleet/calls/call-journal.ts";
 import { Changes } from "#fleet/calls/changes.ts";
 import { stateDirectoryOf } from "#fleet/process-name.ts";
 import { ProxyLinks } from "#fleet/proxies/proxy-links.ts";
+import { RemovalMarkReader } from "#fleet/removal-mark.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { daemonVersion } from "#fleet/version.ts";
 import { connectBlobs } from "./blobs.ts";
@@ -60,7 +61,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
   const directory = pluginUri(runtimePlugin);
   const bundles = new Bundles({ state: pluginState(config, directory), root: pluginRoot(config, directory) });
   const metadata = context.connect("metadata");
-  const records = connectRecords(metadata);
+  const records = connectRecords(metadata, resources.use(new RemovalMarkReader(config.state, "container")));
   const blobs = connectBlobs(context.connect("content"));
   const snapshots = context.connect("snapshots");
   const managedMounts = connectTaskMounts(snapshots);

@@ -8,7 +8,8 @@ test("readers see each change, also of a writer that was started again or has lo
   const state = mkdtempSync(`${tmpdir()}/flotilla-mark-`);
   context.after(() => rmSync(state, { recursive: true }));
   mkdirSync(`${state}/metadata`);
-  using reader = new RemovalMarkReader(state);
+  using reader = new RemovalMarkReader(state, "blob");
+  using ofContainers = new RemovalMarkReader(state, "container");
   assert.equal(reader.read(), undefined);
   const seen = new Set<bigint | undefined>();
   const see = (): void => {
@@ -18,18 +19,19 @@ test("readers see each change, also of a writer that was started again or has lo
     seen.add(number);
   };
   {
-    using writer = new RemovalMarkWriter(state);
+    using writer = new RemovalMarkWriter(state, "blob");
     see();
     for (let round = 0; round < 300; round += 1) {
       writer.advance();
       see();
     }
   }
-  using again = new RemovalMarkWriter(state);
+  assert.equal(ofContainers.read(), undefined);
+  using again = new RemovalMarkWriter(state, "blob");
   see();
   rmSync(`${state}/metadata/blob-removals`);
   assert.equal(reader.read(), undefined);
-  using third = new RemovalMarkWriter(state);
+  using third = new RemovalMarkWriter(state, "blob");
   see();
   again.advance();
   third.advance();

@@ -3,29 +3,39 @@ import { systemErrorCode } from "#base/errors.ts";
 import { randomBytesAtStart } from "#base/random.ts";
 import { stateDirectoryOf } from "./process-name.ts";
 
+/** What numbers there are: of records of blobs, which content goes by, and of containers, which tasks does. */
+export type RemovedKind = "blob" | "container";
+
 /**
- * A number in a file by which the metadata process tells other processes that records of blobs have gone, at no more cost to them than two
+ * A number in a file by which the metadata process tells other processes that records of a kind have gone, at no more cost to them than two
  * system calls.
  *
  * The writer changes it after the removal is committed and before anybody is told of the removal. So a fact that was learnt after a
  * look at the number still holds if a later look finds the same number.
  */
-const fileName = "blob-removals";
-const numberBytes = 8;
-
-/** @param state - The fleet's directory of state. */
-function markPath(state: string): string {
-  return `${stateDirectoryOf(state, "metadata")}/${fileName}`;
+function markPath(state: string, kind: RemovedKind): string {
+  return `${stateDirectoryOf(state, "metadata")}/${kind}-removals`;
 }
+
+const numberBytes = 8;
 
 /** The one process that changes the number. */
 export class RemovalMarkWriter implements Disposable {
   readonly #descriptor: number;
   readonly #number = Buffer.alloc(numberBytes);
 
-  /** Changes the number at once, since what came before is not known. @throws A system error. */
-  constructor(state: string) {
-    this.#descriptor = openSync(markPath(state), constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o644);
+  /**
+   * Changes the number at once, since what came before is not known.
+   *
+   * @param state - The fleet's directory of state.
+   * @throws A system error.
+   */
+  constructor(state: string, kind: RemovedKind) {
+    this.#descriptor = openSync(
+      markPath(state, kind),
+      constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW,
+      0o644,
+    );
     randomBytesAtStart(numberBytes).copy(this.#number);
     this.advance();
   }
@@ -47,8 +57,9 @@ export class RemovalMarkReader implements Disposable {
   readonly #number = Buffer.alloc(numberBytes);
   #descriptor: number | undefined;
 
-  constructor(state: string) {
-    this.#path = markPath(state);
+  /** @param state - The fleet's directory of state. */
+  constructor(state: string, kind: RemovedKind) {
+    this.#path = markPath(state, kind);
   }
 
   /** The present number; undefined when there is none, so that nothing learnt before may be relied on. */

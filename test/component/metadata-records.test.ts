@@ -3,6 +3,7 @@ import test, { type TestContext } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind } from "#base/errors.ts";
 import { digestOf } from "#containerd/digest.ts";
+import { RemovalMarkReader } from "#fleet/removal-mark.ts";
 import { ContainerCreateSchema, ContainerUpdateSchema } from "#gen/containerd/events/container_pb.ts";
 import { Containers } from "#gen/containerd/services/containers/v1/containers_pb.ts";
 import { ImageCreateSchema, Images } from "#gen/containerd/services/images/v1/images_pb.ts";
@@ -243,8 +244,12 @@ test("containers", { timeout: 60_000 }, async (context: TestContext) => {
     assert.deepEqual(streamed, ["one"]);
   });
 
-  await context.test("are deleted", async () => {
+  await context.test("are deleted, and whoever remembers some learns of it", async () => {
+    using removals = new RemovalMarkReader(`${process.directory}/state`, "container");
+    const before = removals.read();
+    assert.notEqual(before, undefined);
     await containers.delete({ id: "two" }, ns);
+    assert.notEqual(removals.read(), before);
     await notFound("container two: not found", containers.delete({ id: "two" }, ns));
   });
 

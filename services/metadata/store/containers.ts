@@ -25,10 +25,18 @@ export class ContainerStore {
   readonly table: RecordTable<typeof ContainerSchema>;
   readonly #records: Records;
   readonly #namespaces: NamespaceStore;
+  #hasRemoved = false;
 
-  constructor(records: Records, namespaces: NamespaceStore) {
+  /** @param onRemoved - Called after a commit that removed containers, before anybody is told of it. */
+  constructor(records: Records, namespaces: NamespaceStore, onRemoved: () => void = () => undefined) {
     this.#records = records;
     this.#namespaces = namespaces;
+    records.onCommit(() => {
+      if (this.#hasRemoved) {
+        this.#hasRemoved = false;
+        onRemoved();
+      }
+    });
     this.table = new RecordTable(records, {
       table: "containers",
       nameColumn: "id",
@@ -96,6 +104,7 @@ export class ContainerStore {
       if (!this.table.remove(namespace, id)) {
         throw notFound(`container ${id}`);
       }
+      this.#hasRemoved = true;
       this.#records.outbox.add(namespace, "/containers/delete", ContainerDeleteSchema, { id });
       change.noteDeletion();
     });

@@ -19,6 +19,8 @@ export interface ContainerRecord {
 export interface Records {
   /** @throws {@link FlotillaError} `not_found` with containerd's text. */
   getContainer(namespace: string, id: string): Promise<ContainerRecord>;
+  /** Makes sure that there is a container. Costs no call where one was seen and none was removed since. @throws As {@link getContainer}. */
+  requireContainer(namespace: string, id: string): Promise<void>;
   /** Who makes the sandbox of that id; undefined when none is on record. */
   findSandboxer(namespace: string, id: string): Promise<string | undefined>;
 }

@@ -28,8 +28,8 @@ export class Processes {
     const namespace = requireNamespace(call);
     const task = this.#table.find(namespace, id) ?? (await this.#table.findOnceMade(namespace, id, call.signal));
     if (task === undefined) {
-      const container = await this.#records.getContainer(namespace, id);
-      throw new FlotillaError(ErrorKind.NotFound, `task ${container.id} not found`);
+      await this.#records.requireContainer(namespace, id);
+      throw new FlotillaError(ErrorKind.NotFound, `task ${id} not found`);
     }
     return task;
   }
