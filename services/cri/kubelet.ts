@@ -147,7 +147,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
     ...containers.calls,
     ...timed,
     ...streamingCalls({ ...streamParts, events, server, changes }),
-    ...checkpointCall(settings),
+    ...checkpointCall(containers.parts, metrics),
     ...statsCalls(containers.parts),
   } satisfies Partial<Handlers<typeof RuntimeService>>;
   return {

@@ -24,6 +24,8 @@ export interface CriRigOptions {
   readonly cni?: string;
   /** The network of pods; one of two versions of IP, with mapped ports, unless given; "" for none. */
   readonly network?: string;
+  /** Further environment variables of a daemon of ours. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Which daemon serves; a containerd takes the other settings from nowhere. */
   readonly daemon?: "flotilla" | "containerd";
 }
@@ -55,6 +57,7 @@ export class CriRig implements AsyncDisposable {
     runtime = "",
     cni = "",
     network,
+    env = {},
     daemon: which = "flotilla",
   }: CriRigOptions = {}): Promise<CriRig> {
     await using resources = new AsyncDisposableStack();
@@ -72,7 +75,7 @@ export class CriRig implements AsyncDisposable {
     const shared = { cri: true, networkNamespace: machine };
     const daemon = resources.use(
       which === "flotilla"
-        ? await startFlotilla({ ...shared, config: flotillaConfig(path, { runtime, cni }) })
+        ? await startFlotilla({ ...shared, env, config: flotillaConfig(path, { runtime, cni }) })
         : await startContainerd({ ...shared, config: containerdConfig(path) }),
     );
     for (const image of [await pauseImage(), await busyboxImage()]) {

@@ -1,28 +1,32 @@
-import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
+import { wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
 import type { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
-import type { CriSettings } from "../config.ts";
+import type { ContainerParts } from "../containers/container-parts.ts";
+import type { CriMetrics } from "../metrics/cri-metrics.ts";
+import { checkpointContainer } from "./checkpoint-container.ts";
 import { findCriu } from "./criu.ts";
 
 /**
- * Answers that containers can't be checkpointed, and why: CRIU is switched off, is not there or is too old, as containerd says; or it is there, and
- * archives of checkpoints are what this process does not write.
+ * Writes checkpoints of containers, where CRIU is there and not switched off; elsewhere it says in containerd's words why not.
  *
  * @source containerd v2.3.4 internal/cri/server/container_checkpoint_linux.go `CheckpointContainer`
  */
-export function checkpointCall({
-  enableCriu,
-}: Pick<CriSettings, "enableCriu">): Pick<Handlers<typeof RuntimeService>, "checkpointContainer"> {
+export function checkpointCall(
+  parts: ContainerParts,
+  metrics: CriMetrics,
+): Pick<Handlers<typeof RuntimeService>, "checkpointContainer"> {
   return {
-    checkpointContainer: async ({ containerId }) => {
-      const context = `failed to checkpoint container ${quote(containerId)}`;
+    checkpointContainer: async ({ containerId, location }, { signal }) => {
       try {
-        await findCriu({ isEnabled: enableCriu, path: process.env["PATH"] ?? "" });
+        await findCriu({ isEnabled: parts.settings.enableCriu, path: process.env["PATH"] ?? "" });
       } catch (error) {
-        throw wrapFailure(error, context);
+        throw wrapFailure(error, `failed to checkpoint container ${quote(containerId)}`);
       }
-      throw failure(ErrorKind.NotImplemented, `${context}: archives of checkpoints`);
+      const startedMs = performance.now();
+      const runtime = await checkpointContainer(parts, { id: containerId, location, signal });
+      metrics.took("container_checkpoint", startedMs, runtime);
+      return {};
     },
   };
 }

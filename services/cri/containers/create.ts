@@ -10,6 +10,7 @@ import {
   type CreateContainerRequest,
   type PodSandboxConfig,
 } from "#gen/runtime/v1/api_pb.ts";
+import { refuseCheckpoint } from "../checkpoint/refuse-checkpoint.ts";
 import type { LocalImage } from "../images/local-image.ts";
 import { prepareRoot, remapLabels, removeRoot } from "../images/prepare-root.ts";
 import { openContainerIo } from "../logs/container-io.ts";
@@ -74,6 +75,7 @@ export async function createContainer(
   await using undo = new AsyncDisposableStack();
   undo.defer(() => parts.names.release(id));
   onNamed(id);
+  await refuseCheckpoint(parts.settings, config.image?.image ?? "");
   const image = resolveImage(parts, config.image?.image ?? "");
   const making = { id, name, pod, config, sandboxConfig, image, signal };
   await parts.observers.during(() => make(parts, making, undo));
