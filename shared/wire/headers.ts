@@ -10,6 +10,9 @@ export const leaseHeader = "containerd-lease";
 /** Asks for layers that are written out before they are committed, where a message has no field for that. The value counts only as `true`. */
 export const syncFileSystemHeader = "flotilla-sync-file-system";
 
+/** Asks for encrypted layers to be decrypted with keys of this machine. The value counts only as `true`. */
+export const nodeKeysHeader = "flotilla-node-keys";
+
 /** Limits of one transfer where it shall not have those of the transfer process, as whole numbers; their units are those of containerd's settings of the name. */
 export const downloadLimitHeaders = {
   maxConcurrentDownloads: "flotilla-max-concurrent-downloads",

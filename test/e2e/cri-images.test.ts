@@ -1,14 +1,18 @@
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { createCipheriv, generateKeyPairSync, publicEncrypt, randomBytes } from "node:crypto";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
 import { createClient } from "@connectrpc/connect";
+import { execa } from "execa";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { hostPlatform } from "#config/host-platform.ts";
 import { digestOf } from "#containerd/digest.ts";
 import { Images } from "#gen/containerd/services/images/v1/images_pb.ts";
 import { ImageService } from "#gen/runtime/v1/api_pb.ts";
 import { clientHeaders } from "#wire/headers.ts";
+import type { Descriptor } from "../../services/transfer/registry/ports.ts";
 import { type Daemon, startFlotilla } from "../kit/daemon.ts";
 import { dawdle, HostileRegistry } from "../kit/hostile-registry.ts";
 import { busyboxImage, type TestImage } from "../kit/image.ts";
@@ -16,9 +20,31 @@ import { assertNoLeaks, type LeakSnapshot, snapshotLeaks } from "../kit/leaks.ts
 import { until } from "../kit/processes.ts";
 import { type Registry, startRegistry } from "../kit/registry.ts";
 import { packTar } from "../kit/tar.ts";
+import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
 
 /** What the kubelet does with images, from a registry on this machine. */
 
+/**
+ * Decrypts a layer, as `ctd-decoder` of imgcrypt does with other ways to wrap keys: the layer's own key comes wrapped for that of this machine, in the
+ * descriptor that is told on descriptor 3.
+ */
+const decoder = `
+import { createDecipheriv, privateDecrypt } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+const payload = readFileSync(3, "latin1");
+const { Descriptor } = JSON.parse(payload.slice(payload.indexOf("{")));
+const file = process.argv[process.argv.indexOf("--decryption-keys-path") + 1] + "/key.pem";
+if (!existsSync(file)) {
+  console.error("no key for this layer");
+  process.exit(1);
+}
+const wrapped = Buffer.from(Descriptor.annotations["org.opencontainers.image.enc.keys.test"], "base64");
+const opened = privateDecrypt(readFileSync(file), wrapped);
+process.stdin.pipe(createDecipheriv("aes-256-ctr", opened.subarray(0, 32), opened.subarray(32))).pipe(process.stdout);
+`;
+const keys = generateKeyPairSync("rsa", { modulusLength: 2048 });
+
+let decryption: TemporaryDirectory;
 let leaks: LeakSnapshot;
 let registry: Registry;
 let busybox: TestImage;
@@ -30,17 +56,41 @@ before(async () => {
   registry = await startRegistry();
   busybox = await busyboxImage();
   reference = await registry.pushImage(busybox, "busybox:kubelet");
+  decryption = await makeTemporaryDirectory("decrypt");
+  const { path } = decryption;
+  await mkdir(`${path}/keys`);
+  await writeFile(`${path}/keys/key.pem`, keys.privateKey.export({ type: "pkcs8", format: "pem" }));
+  await writeFile(`${path}/decoder.mjs`, decoder);
   daemon = await startFlotilla({
     cri: true,
-    config: `[plugins."io.containerd.cri.v1.images"]\n  max_concurrent_downloads = 2\n`,
+    config: `
+[plugins."io.containerd.cri.v1.images"]
+  max_concurrent_downloads = 2
+[stream_processors."io.containerd.ocicrypt.decoder.v1.tar.gzip"]
+  accepts = ["application/vnd.oci.image.layer.v1.tar+gzip+encrypted"]
+  returns = "application/vnd.oci.image.layer.v1.tar+gzip"
+  path = "${process.execPath}"
+  args = ["${path}/decoder.mjs", "--decryption-keys-path", "${path}/keys"]
+`,
   });
 });
 
 after(async () => {
   await daemon?.[Symbol.asyncDispose]();
   await registry?.[Symbol.asyncDispose]();
+  await decryption?.[Symbol.asyncDispose]();
   await assertNoLeaks(leaks);
 });
+
+/** Names layers and an image of them `many:latest`. */
+function tagImage(server: HostileRegistry, layers: readonly Descriptor[], diffIds: readonly string[]): void {
+  const { architecture } = hostPlatform();
+  const document = { architecture, os: "linux", config: {}, rootfs: { type: "layers", diff_ids: diffIds } };
+  const config = server.add(JSON.stringify(document), "application/vnd.oci.image.config.v1+json");
+  const mediaType = "application/vnd.oci.image.manifest.v1+json";
+  const manifest = { schemaVersion: 2, mediaType, config, layers };
+  server.tags.set("latest", server.add(JSON.stringify(manifest), mediaType).digest);
+}
 
 const images = () => createClient(ImageService, daemon.transport);
 const statusOf = async (image: string) => (await images().imageStatus({ image: { image } })).image;
@@ -125,23 +175,11 @@ test("removing an image by any of its names removes it whole, and again is no er
 test("no more of an image is fetched at a time than max_concurrent_downloads says", async () => {
   await using server = await HostileRegistry.start();
   const layers = Array.from({ length: 5 }, (_one, index) => Buffer.alloc(1024 + 512 * index));
-  const config = server.add(
-    JSON.stringify({
-      architecture: hostPlatform().architecture,
-      os: "linux",
-      config: {},
-      rootfs: { type: "layers", diff_ids: layers.map((layer) => digestOf(layer)) },
-    }),
-    "application/vnd.oci.image.config.v1+json",
+  tagImage(
+    server,
+    layers.map((layer) => server.add(layer, "application/vnd.oci.image.layer.v1.tar")),
+    layers.map((layer) => digestOf(layer)),
   );
-  const mediaType = "application/vnd.oci.image.manifest.v1+json";
-  const manifest = {
-    schemaVersion: 2,
-    mediaType,
-    config,
-    layers: layers.map((layer) => server.add(layer, "application/vnd.oci.image.layer.v1.tar")),
-  };
-  server.tags.set("latest", server.add(JSON.stringify(manifest), mediaType).digest);
   let underWay = 0;
   let most = 0;
   server.misbehave(/^GET .*\/blobs\//, async ({ serve }) => {
@@ -155,6 +193,35 @@ test("no more of an image is fetched at a time than max_concurrent_downloads say
   await images().pullImage({ image: { image: `${server.host}/many:latest` } });
   assert.equal(server.count(/^GET .*\/blobs\//), 6);
   assert.equal(most, 2);
+});
+
+test("an image whose layers are encrypted is decrypted with keys of this machine", async () => {
+  await using server = await HostileRegistry.start();
+  const { stdout: layer } = await execa("tar", ["--create", "--file=-", "--directory=/etc", "hostname"], {
+    encoding: "buffer",
+  });
+  const zipped = gzipSync(layer);
+  const [secret, start] = [randomBytes(32), randomBytes(16)];
+  const cipher = createCipheriv("aes-256-ctr", secret, start);
+  const descriptor = server.add(
+    Buffer.concat([cipher.update(zipped), cipher.final()]),
+    "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+  );
+  const wrapped = publicEncrypt(keys.publicKey, Buffer.concat([secret, start])).toString("base64");
+  const annotations = { "org.opencontainers.image.enc.keys.test": wrapped };
+  tagImage(server, [{ ...descriptor, annotations }], [digestOf(layer)]);
+  const pull = () => images().pullImage({ image: { image: `${server.host}/many:latest` } });
+  await rename(`${decryption.path}/keys/key.pem`, `${decryption.path}/key.pem`);
+  await assert.rejects(pull(), /no key for this layer/);
+  await rename(`${decryption.path}/key.pem`, `${decryption.path}/keys/key.pem`);
+  const { imageRef } = await pull();
+  assert.match(imageRef, /^sha256:/);
+  const { stdout: unpacked } = await execa("find", [
+    `${daemon.root}/io.containerd.snapshotter.v1.overlayfs/snapshots`,
+    "-path",
+    "*/fs/hostname",
+  ]);
+  assert.equal(await readFile(unpacked, "utf8"), await readFile("/etc/hostname", "utf8"));
 });
 
 test("the kubelet is told what images take", async () => {

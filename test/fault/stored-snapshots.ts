@@ -152,6 +152,7 @@ export class StoredSnapshots implements AsyncDisposable {
         labels: {},
         sideBySideMax: 0,
         syncFileSystem: true,
+        usesNodeKeys: false,
       },
       {
         onLayer: (_index, { state, chainId }) => {

@@ -72,6 +72,7 @@ export class ImagePuller {
         hostDirectories: settings.hostDirectories,
         progressTimeoutMs: settings.progressTimeoutMs,
         flushesUnpackedLayers: settings.flushesUnpackedLayers,
+        usesNodeKeys: settings.usesNodeKeys,
         limits: settings.downloadLimits,
         signal,
       });

@@ -15,6 +15,8 @@ export interface ImageSettings {
   readonly discardsUnpackedLayers: boolean;
   /** Whether what was unpacked is on disk before a pull is done. */
   readonly flushesUnpackedLayers: boolean;
+  /** Whether encrypted layers are decrypted with keys of this machine. */
+  readonly usesNodeKeys: boolean;
   /** What is fetched of one image side by side, where that is not what all transfers may. */
   readonly downloadLimits: DownloadLimits;
   /** Time without progress, in milliseconds, after which a pull is given up; 0 for never. */
@@ -62,6 +64,7 @@ export function readImageSettings(config: FleetConfig): ImageSettings {
     snapshotter: table.string("snapshotter"),
     discardsUnpackedLayers: table.boolean("discard_unpacked_layers"),
     flushesUnpackedLayers: table.boolean("image_pull_with_sync_fs"),
+    usesNodeKeys: keyModel === "node",
     downloadLimits: downloadLimits(table),
     progressTimeoutMs: progressTimeout(table),
     measureIntervalMs: period * 1000,

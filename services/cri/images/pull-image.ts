@@ -9,7 +9,7 @@ import {
   AuthType,
   OCIRegistrySchema,
 } from "#gen/containerd/types/transfer/registry_pb.ts";
-import { downloadLimitHeaders, syncFileSystemHeader } from "#wire/headers.ts";
+import { downloadLimitHeaders, nodeKeysHeader, syncFileSystemHeader } from "#wire/headers.ts";
 import { type CriPeers, criCall } from "../peers.ts";
 import type { HostCredentials } from "./credentials.ts";
 import { ProgressWatch } from "./progress-watch.ts";
@@ -30,6 +30,8 @@ export interface PullRequest {
   readonly progressTimeoutMs: number;
   /** Whether layers are on the disk before they are committed. */
   readonly flushesUnpackedLayers: boolean;
+  /** Whether encrypted layers are decrypted with keys of this machine. */
+  readonly usesNodeKeys: boolean;
   /** Limits of this pull alone; those that are absent are the ones of all transfers. */
   readonly limits: DownloadLimits;
   readonly signal: AbortSignal;
@@ -127,10 +129,11 @@ async function transferOnce(peers: CriPeers, request: PullRequest, lost: AbortCo
 }
 
 /** What messages have no field for. */
-function ownHeaders({ flushesUnpackedLayers, limits }: PullRequest): Record<string, string> {
+function ownHeaders({ flushesUnpackedLayers, usesNodeKeys, limits }: PullRequest): Record<string, string> {
   const { maxConcurrentDownloads, concurrentLayerFetchBytes } = downloadLimitHeaders;
   return {
     ...(flushesUnpackedLayers ? { [syncFileSystemHeader]: "true" } : {}),
+    ...(usesNodeKeys ? { [nodeKeysHeader]: "true" } : {}),
     ...(limits.maxConcurrentDownloads === undefined
       ? {}
       : { [maxConcurrentDownloads]: `${limits.maxConcurrentDownloads}` }),

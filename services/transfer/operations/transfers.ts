@@ -90,10 +90,15 @@ export class LocalTransfers implements Transfers {
   }
 
   /** @returns undefined when the client wants nothing unpacked. */
-  #unpackerFor({ content }: TransferContext, caller: Caller, { unpacks }: ImageEnd, { syncsFileSystem }: TransferCall) {
+  #unpackerFor(
+    { content }: TransferContext,
+    caller: Caller,
+    { unpacks }: ImageEnd,
+    { syncsFileSystem, usesNodeKeys }: TransferCall,
+  ) {
     const { unpackTargets, sideBySideMax } = this.#parts;
     const targets = chooseUnpackTargets(unpacks, unpackTargets);
-    const parts = { layers: this.#layers, caller, content, targets, sideBySideMax, syncsFileSystem };
+    const parts = { layers: this.#layers, caller, content, targets, sideBySideMax, syncsFileSystem, usesNodeKeys };
     return targets.length === 0
       ? undefined
       : (own: Pick<UnpackerParts, "tracker" | "signal" | "imageName">) => new ImageUnpacker({ ...parts, ...own });

@@ -5,7 +5,7 @@ import { Transfer } from "#gen/containerd/services/transfer/v1/transfer_pb.ts";
 import type { ImageExportStream } from "#gen/containerd/types/transfer/importexport_pb.ts";
 import type { OCIRegistry } from "#gen/containerd/types/transfer/registry_pb.ts";
 import { bindService, type Call, type ServiceBinding } from "#wire/handler.ts";
-import { leaseOf, namespaceHeader, requireNamespace, syncFileSystemHeader } from "#wire/headers.ts";
+import { leaseOf, namespaceHeader, nodeKeysHeader, requireNamespace, syncFileSystemHeader } from "#wire/headers.ts";
 import { abortReason } from "#wire/session-holder.ts";
 import { echoBytes } from "../operations/echo.ts";
 import type { ArchiveDestination } from "../operations/export.ts";
@@ -39,6 +39,8 @@ export interface TransferCall {
   readonly progress: ProgressSink;
   /** Whether layers are written out before they are committed. */
   readonly syncsFileSystem: boolean;
+  /** Whether encrypted layers are decrypted with keys of this machine. */
+  readonly usesNodeKeys: boolean;
   /** Limits of this transfer alone. */
   readonly limits: Partial<DownloadLimits>;
   readonly signal: AbortSignal;
@@ -105,9 +107,10 @@ export function transferService(options: TransferServiceOptions): ServiceBinding
       try {
         const syncsFileSystem = call.header(syncFileSystemHeader) === "true";
         const caller = (): Caller => callerOf(call);
+        const usesNodeKeys = call.header(nodeKeysHeader) === "true";
         const limits = downloadLimits(call);
         await chosen.run(
-          { caller, progress: tell, syncsFileSystem, limits, signal },
+          { caller, progress: tell, syncsFileSystem, usesNodeKeys, limits, signal },
           { running, openStream, hasLostStreams },
         );
       } catch (error) {

@@ -45,6 +45,7 @@ async function startOf(syncsFileSystem: boolean): Promise<UnpackStart | undefine
     imageName: "docker.io/library/one:1",
     sideBySideMax: 0,
     syncsFileSystem,
+    usesNodeKeys: false,
     tracker: undefined,
     signal: AbortSignal.timeout(10_000),
   });

@@ -26,6 +26,8 @@ export interface UnpackerParts {
   readonly sideBySideMax: number;
   /** Whether file systems are written out before a layer is committed. */
   readonly syncsFileSystem: boolean;
+  /** Whether encrypted layers are decrypted with keys of this machine. */
+  readonly usesNodeKeys: boolean;
   readonly tracker: ProgressTracker | undefined;
   readonly signal: AbortSignal;
 }
@@ -137,13 +139,14 @@ export class ImageUnpacker {
   }
 
   #start(target: UnpackTarget, { manifest, layers, bring }: UnpackedImage, diffIds: readonly string[]) {
-    const { caller, imageName, sideBySideMax, syncsFileSystem } = this.#parts;
+    const { caller, imageName, sideBySideMax, syncsFileSystem, usesNodeKeys } = this.#parts;
     return {
       ...caller,
       snapshotter: target.snapshotter,
       differ: target.differ,
       sideBySideMax,
       syncFileSystem: syncsFileSystem,
+      usesNodeKeys,
       layers: layers.map((layer, index) => ({
         descriptor: {
           mediaType: layer.mediaType,

@@ -11,6 +11,7 @@ import type { BlobStore, LayerWorkers } from "../ports.ts";
 import { type ActiveLayer, prepareLayer } from "./active-layer.ts";
 import { chainIdsOf } from "./chain-id.ts";
 import { chainLabels } from "./chain-labels.ts";
+import { decryptionPayloads } from "./decryption-payloads.ts";
 import type { ChainLayer, ChainOrder, ChainResult, ChainWatch, LayerNews } from "./order.ts";
 
 /** What unpacking works with. */
@@ -152,7 +153,7 @@ export class ChainRun {
   }
 
   async #apply(layer: PlacedLayer, { key, mounts }: ActiveLayer): Promise<AppliedLayer> {
-    const { owner, snapshots, syncFileSystem } = this.#order;
+    const { owner, snapshots, syncFileSystem, usesNodeKeys } = this.#order;
     this.#tell(layer, { state: "applying", usedBytes: 0 });
     let applied: AppliedLayer;
     try {
@@ -162,7 +163,7 @@ export class ChainRun {
           mediaType: layer.mediaType,
           digest: layer.digest,
           mounts,
-          payloads: new Map(),
+          payloads: usesNodeKeys ? decryptionPayloads(layer) : new Map(),
           syncFileSystem,
           blobBytes: layer.sizeBytes,
           onProgress: (usedBytes) => this.#tell(layer, { state: "applying", usedBytes }),

@@ -108,7 +108,7 @@ async function readCompletions(messages: AsyncIterator<UnpackRequest>, bytes: La
 }
 
 function readOrder(parts: LayersServiceParts, start: UnpackStart, bytes: LayerBytes, signal: AbortSignal): ChainOrder {
-  const { namespace, lease, snapshotter, layers, labels, sideBySideMax, syncFileSystem } = start;
+  const { namespace, lease, snapshotter, layers, labels, sideBySideMax, syncFileSystem, usesNodeKeys } = start;
   validateIdentifier(namespace);
   if (layers.length > layersMax) {
     throw failure(
@@ -130,6 +130,7 @@ function readOrder(parts: LayersServiceParts, start: UnpackStart, bytes: LayerBy
     labels,
     sideBySideMax,
     syncFileSystem: syncFileSystem || parts.alwaysSyncsFileSystem(),
+    usesNodeKeys,
   };
 }
 

@@ -28,6 +28,8 @@ export interface ChainOrder {
   /** Layers that may be applied at a time; 0 for what suits the machine. */
   readonly sideBySideMax: number;
   readonly syncFileSystem: boolean;
+  /** Whether programs that decrypt layers are told what they need to do it with keys of this machine. */
+  readonly usesNodeKeys: boolean;
 }
 
 /** How far a layer is. */
