@@ -50,7 +50,6 @@ export interface CriSettings {
 /** Says of settings that ask for what is not served that they have no effect. */
 export function ineffectiveSettings(settings: CriSettings): string[] {
   return [
-    ...(settings.enableSelinux ? ["enable_selinux: containers get no labels of SELinux"] : []),
     ...(settings.enableExperimentalRestoreViaCreate
       ? ["enable_experimental_restore_via_create: no container is made of a checkpoint"]
       : []),

@@ -30,6 +30,8 @@ import type { PodParts } from "./pods/pod-parts.ts";
 import { podStatus } from "./pods/pod-status.ts";
 import { recoverPods } from "./pods/recover-pods.ts";
 import { runtimePlugin } from "./runtime-plugin.ts";
+import { Selinux } from "./selinux/selinux.ts";
+import { findSelinux } from "./selinux/selinux-machine.ts";
 import { statsCalls } from "./stats/stats-calls.ts";
 import { runtimeConfigCall } from "./status/runtime-config-call.ts";
 import { runtimeHandlers } from "./status/runtime-handlers.ts";
@@ -75,6 +77,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
   const { config, log, stopping, resources } = context;
   const { settings, peers, images, metrics, changes } = sources;
   const machine = await exploreMachine(settings);
+  const selinux = await openSelinux(settings, log);
   const networks = new PodNetworks(settings.network, settings.runtimes.values(), cniCacheDirectory);
   context.onReload((next) => {
     const changed = readCriSettings(next);
@@ -103,6 +106,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       pods,
       machine: known,
       cdi,
+      selinux,
       events,
       observers: containerObservers(nri, pods, log),
       changes,
@@ -113,6 +117,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
   );
   const podParts = openPods(context, sources, {
     machine,
+    selinux,
     networks,
     pods,
     containers,
@@ -160,8 +165,21 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
   };
 }
 
+/** @source containerd v2.3.4 internal/cri/server/service_linux.go `initPlatform` */
+async function openSelinux(
+  { enableSelinux, selinuxCategoryRange }: CriSettings,
+  log: ProcessContext["log"],
+): Promise<Selinux> {
+  const port = enableSelinux ? await findSelinux() : undefined;
+  if (enableSelinux && port === undefined) {
+    log.warn("Selinux is not supported");
+  }
+  return new Selinux(port, selinuxCategoryRange);
+}
+
 interface PodSurroundings {
   readonly machine: Machine;
+  readonly selinux: Selinux;
   readonly networks: PodNetworks;
   readonly pods: PodTable;
   readonly containers: Containers;
@@ -172,7 +190,7 @@ interface PodSurroundings {
 function openPods(
   { log, stopping }: ProcessContext,
   { settings, peers, images, metrics, changes }: KubeletSources,
-  { machine, networks, pods, containers, events, observers }: PodSurroundings,
+  { machine, selinux, networks, pods, containers, events, observers }: PodSurroundings,
 ): PodParts {
   return {
     settings,
@@ -184,6 +202,7 @@ function openPods(
     containers,
     observers,
     machine,
+    selinux,
     seccompOf: (podConfig) => pauseSeccomp(podConfig, settings, machine),
     metrics,
     changes,

@@ -4,6 +4,7 @@ import type { CdiDevices } from "../cdi/cdi-devices.ts";
 import type { CriSettings } from "../config.ts";
 import type { Images } from "../images/images.ts";
 import type { CriPeers } from "../peers.ts";
+import type { Selinux } from "../selinux/selinux.ts";
 import type { ContainerTable } from "../store/container.ts";
 import type { NameTable } from "../store/name-table.ts";
 import type { PodTable } from "../store/pod.ts";
@@ -23,6 +24,7 @@ export interface ContainerParts {
   readonly machine: () => Promise<Machine>;
   readonly cdi: CdiDevices;
   readonly exits: Exits;
+  readonly selinux: Selinux;
   readonly events: ContainerEventSink;
   readonly observers: ContainerObservers;
   /** Carries out each call once that changes something. */

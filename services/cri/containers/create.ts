@@ -119,8 +119,11 @@ async function make(parts: ContainerParts, making: Making, undo: AsyncDisposable
   await fillVolumes(volumes, rootMounts, `${settings.stateDirectory}/tmpmounts`);
   const labels = ownerLabels(config);
   const mounted = await mountImages(parts, config, { pod, snapshotter, labels, signal });
+  const selinux = parts.selinux.make(config.linux?.securityContext?.selinuxOptions, pod.processLabel);
+  undo.defer(() => parts.selinux.release(selinux.process));
   const spec = await makeSpec(parts, {
     ...making,
+    labels: selinux,
     config: mounted,
     runtime,
     rootMounts,
@@ -136,7 +139,7 @@ async function make(parts: ContainerParts, making: Making, undo: AsyncDisposable
   undo.defer(() => io.close());
   undo.defer(() => parts.observers.undoCreate(making));
   await observed(parts, making, spec);
-  const metadata = metadataOf(making);
+  const metadata = metadataOf(making, selinux.process);
   const status: ContainerStatusRecord = {
     ...unknownStatus,
     createdAtNs: wallClock(),
@@ -198,7 +201,7 @@ function ownerLabels(config: ContainerConfig): Record<string, string> {
   return remapLabels({ uid: uids[0]?.hostID ?? 0, gid: gids[0]?.hostID ?? 0, size: uids[0]?.size ?? 0 });
 }
 
-function metadataOf({ id, name, pod, config, sandboxConfig, image }: Making): ContainerMetadata {
+function metadataOf({ id, name, pod, config, sandboxConfig, image }: Making, processLabel: string): ContainerMetadata {
   const { logDirectory } = sandboxConfig;
   return {
     id,
@@ -209,7 +212,7 @@ function metadataOf({ id, name, pod, config, sandboxConfig, image }: Making): Co
     logPath:
       logDirectory === "" || config.logPath === "" ? "" : `${logDirectory.replace(/\/+$/, "")}/${config.logPath}`,
     stopSignal: signalName(config.stopSignal) || image.config.stopSignal,
-    processLabel: "",
+    processLabel,
   };
 }
 

@@ -11,6 +11,7 @@ import {
 import { wantedDevices } from "../cdi/device-name.ts";
 import type { LocalImage } from "../images/local-image.ts";
 import type { RuntimeSettings } from "../runtime-settings.ts";
+import type { Labels } from "../selinux/selinux.ts";
 import type { Pod } from "../store/pod.ts";
 import type { ContainerParts } from "./container-parts.ts";
 import { allDevices, findDevices } from "./host-devices.ts";
@@ -38,6 +39,8 @@ export interface SpecMaking {
   readonly sandboxConfig: PodSandboxConfig;
   readonly image: LocalImage;
   readonly rootMounts: readonly RootMount[];
+  /** Labels of SELinux that the container has. */
+  readonly labels: Labels;
   /** Places of the image that are volumes. */
   readonly volumes: readonly Mount[];
 }
@@ -59,9 +62,9 @@ export async function makeSpec(parts: ContainerParts, making: SpecMaking): Promi
 }
 
 async function gather(parts: ContainerParts, making: SpecMaking): Promise<ContainerSpecRequest> {
-  const { settings } = parts;
+  const { settings, selinux } = parts;
   const machine = await parts.machine();
-  const { id, pod, config, sandboxConfig, image, runtime } = making;
+  const { id, pod, config, sandboxConfig, image, runtime, labels } = making;
   refuseClasses({
     containerName: config.metadata?.name ?? "",
     annotations: config.annotations,
@@ -72,6 +75,10 @@ async function gather(parts: ContainerParts, making: SpecMaking): Promise<Contai
   const security = config.linux?.securityContext;
   const privileged = security?.privileged === true;
   const extra = [...(await podMounts(pod, config)), ...making.volumes];
+  const mounts = await findSources([...config.mounts, ...withoutOverridden(extra, config.mounts)]);
+  for (const { source } of mounts.filter(({ mount }) => mount.selinuxRelabel)) {
+    await selinux.relabel(source, labels.mount);
+  }
   const getsDevices = privileged && !runtime.privilegedWithoutHostDevices;
   return {
     id,
@@ -83,7 +90,8 @@ async function gather(parts: ContainerParts, making: SpecMaking): Promise<Contai
     runtime: await runtimeRules(runtime),
     machine,
     user: await userOf(parts, making),
-    mounts: await findSources([...config.mounts, ...withoutOverridden(extra, config.mounts)]),
+    labels: { process: selinux.effective(labels.process, { privileged, runtime: runtime.type }), mount: labels.mount },
+    mounts,
     canRecursiveReadOnly: machine.hasRecursiveReadOnly && runtime.type === "io.containerd.runc.v2",
     devices: await findDevices(config.devices),
     hostDevices: getsDevices ? await allDevices() : [],

@@ -53,7 +53,7 @@ export async function recoverContainers(parts: ContainerParts): Promise<void> {
 }
 
 async function load(parts: ContainerParts, record: RecordedContainer): Promise<void> {
-  const { settings, containers, names, exits, log } = parts;
+  const { settings, containers, names, exits, selinux, log } = parts;
   const extension = record.extensions[containerMetadataExtension];
   if (extension === undefined) {
     throw new Error(`metadata extension "${containerMetadataExtension}" not found`);
@@ -95,6 +95,7 @@ async function load(parts: ContainerParts, record: RecordedContainer): Promise<v
   }
   containers.add(container);
   names.reserve(metadata.name, id);
+  selinux.reserve(metadata.processLabel);
 }
 
 interface Found {

@@ -55,6 +55,7 @@ export async function removeContainer(
   await parts.observers.removed(container);
   parts.containers.delete(id);
   parts.names.release(id);
+  parts.selinux.release(container.metadata.processLabel);
   parts.events.publish(id, container.metadata.podId, ContainerEventType.CONTAINER_DELETED_EVENT);
 }
 

@@ -7,6 +7,7 @@ import { inheritedLabels } from "#containerd/labels.ts";
 import { formatExactJson } from "../containers/spec/exact-json.ts";
 import { hasOwnUsers, userMappings } from "../containers/spec/namespaces.ts";
 import { criCall } from "../peers.ts";
+import type { Labels } from "../selinux/selinux.ts";
 import type { Pod } from "../store/pod.ts";
 import { encodePodMetadata, podMetadataExtension } from "../store/pod-record.ts";
 import { recordLabels } from "../store/record-labels.ts";
@@ -43,8 +44,10 @@ export async function recordPauseContainer(parts: PodParts, pod: Pod, signal: Ab
   const { id, config, runtime } = pod;
   try {
     const image = await parts.images.ensurePause(config, pod.runtimeHandler, signal);
+    const labels = podLabels(parts, pod);
     const spec = sandboxSpec({
       pod,
+      labels,
       image: image.config,
       imageName: image.name,
       settings: parts.settings,
@@ -70,6 +73,15 @@ export async function recordPauseContainer(parts: PodParts, pod: Pod, signal: Ab
   } catch (error) {
     throw wrapFailure(error, `failed to start sandbox ${quote(id)}`);
   }
+}
+
+/** Labels of SELinux for a pod, which its record holds from now on, and those that its pause container runs with. */
+function podLabels({ selinux }: PodParts, pod: Pod): Labels {
+  const security = pod.config.linux?.securityContext;
+  const { process, mount } = selinux.make(security?.selinuxOptions);
+  pod.processLabel = process;
+  const privileged = security?.privileged === true;
+  return { process: selinux.effective(process, { privileged, runtime: pod.runtime?.type ?? "" }), mount };
 }
 
 /** Removes the pause container of a pod, whose task is gone, from the records, and its root file system. May be repeated. */

@@ -7,6 +7,7 @@ import type { OciSeccomp } from "../containers/spec/oci-spec.ts";
 import type { CriMetrics } from "../metrics/cri-metrics.ts";
 import type { PodNetworks } from "../network/pod-networks.ts";
 import type { CriPeers } from "../peers.ts";
+import type { Selinux } from "../selinux/selinux.ts";
 import type { NameTable } from "../store/name-table.ts";
 import type { Pod, PodTable } from "../store/pod.ts";
 
@@ -72,6 +73,7 @@ export interface PodParts {
   readonly observers: PodObservers;
   readonly metrics: CriMetrics;
   readonly machine: MachineFacts;
+  readonly selinux: Selinux;
   /** The filter of system calls of a pause container, if it gets one. */
   readonly seccompOf: (config: PodSandboxConfig) => Promise<OciSeccomp | undefined>;
   /** Tells of what has happened to a pod. */

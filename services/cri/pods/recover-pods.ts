@@ -74,6 +74,7 @@ async function recoverPod(
     const pod = await foundPod(parts, decodePodMetadata(packed), { container, sandbox });
     pods.add(pod);
     names.reserve(pod.name, id);
+    parts.selinux.reserve(pod.processLabel);
     if (pod.state !== "notready") {
       watchPod(parts, pod);
     }

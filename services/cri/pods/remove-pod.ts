@@ -17,7 +17,7 @@ import { stopPod } from "./stop-pod.ts";
  * @source containerd v2.3.4 internal/cri/server/sandbox_remove.go `RemovePodSandbox`
  */
 export async function removePod(parts: PodParts, pod: Pod): Promise<void> {
-  const { peers, pods, names, containers, observers, publish, log } = parts;
+  const { peers, pods, names, containers, observers, publish, selinux, log } = parts;
   const { id, sandboxer } = pod;
   await stopPod(parts, pod).catch((error: unknown) => {
     throw wrapFailure(error, `failed to forcibly stop sandbox ${quote(id)}`);
@@ -44,6 +44,7 @@ export async function removePod(parts: PodParts, pod: Pod): Promise<void> {
   });
   pods.delete(id);
   names.release(id);
+  selinux.release(pod.processLabel);
 }
 
 async function ignoreAbsence(work: Promise<unknown>): Promise<void> {

@@ -116,6 +116,7 @@ async function bringUp(parts: PodParts, pod: Pod, undo: Undo, signal: AbortSigna
   await recordSandbox(parts, pod, undo, signal);
   await together([makeNetwork(parts, pod, undo, signal), makeSandbox(parts, pod, undo, signal)]);
   if (pod.sandboxer === "podsandbox") {
+    undo.add("its label", () => Promise.resolve(parts.selinux.release(pod.processLabel)));
     await recordPauseContainer(parts, pod, signal);
   }
   const type = pod.runtime?.type ?? "";

@@ -8,12 +8,14 @@ import { defaultPath, defaultSpec } from "../containers/spec/default-spec.ts";
 import { setNamespace, userMappings } from "../containers/spec/namespaces.ts";
 import type { OciLinux, OciMount, OciNamespace, OciSeccomp, OciSpec } from "../containers/spec/oci-spec.ts";
 import { processUser } from "../containers/spec/process-user.ts";
+import type { Labels } from "../selinux/selinux.ts";
 import { hasHostNetwork, type Pod } from "../store/pod.ts";
 import { hasHostIpc, hostShm, podFiles } from "./sandbox-files.ts";
 
 /** What the specification of a pause container is made of. */
 export interface SandboxSpecRequest {
   readonly pod: Pick<Pod, "id" | "config" | "netnsPath" | "directory" | "stateDirectory" | "runtime">;
+  readonly labels: Labels;
   readonly image: ImageConfig;
   /** Name of the image as the configuration has it. */
   readonly imageName: string;
@@ -37,7 +39,7 @@ const bindOptions = ["rbind", "ro", "nosuid", "nodev", "noexec"];
  * @source containerd v2.3.4 internal/cri/server/podsandbox/sandbox_run_linux.go `sandboxContainerSpec`, `sandboxContainerSpecOpts`
  */
 export function sandboxSpec(request: SandboxSpecRequest): OciSpec {
-  const { pod, image, imageName, machine } = request;
+  const { pod, image, imageName, machine, labels } = request;
   const { config } = pod;
   const { linux, process: base, ...rest } = defaultSpec({ namespace: machine.namespace, id: pod.id });
   const args = [...image.entrypoint, ...image.cmd];
@@ -55,6 +57,7 @@ export function sandboxSpec(request: SandboxSpecRequest): OciSpec {
       args,
       env: image.env.length > 0 ? [defaultPath, ...image.env] : [defaultPath],
       cwd: image.workingDirectory || "/",
+      ...(labels.process === "" ? {} : { selinuxLabel: labels.process }),
       oomScoreAdj: Math.max(sandboxOomScoreAdj, machine.oomScoreAdjMin ?? sandboxOomScoreAdj),
       user: processUser(
         {
@@ -78,7 +81,7 @@ export function sandboxSpec(request: SandboxSpecRequest): OciSpec {
   };
 }
 
-function linuxOf(base: OciLinux, { pod, settings, seccomp }: SandboxSpecRequest): OciLinux {
+function linuxOf(base: OciLinux, { pod, settings, seccomp, labels }: SandboxSpecRequest): OciLinux {
   const { config } = pod;
   const options = config.linux?.securityContext?.namespaceOptions;
   const { uids, gids } = userMappings(options?.usernsOptions);
@@ -93,6 +96,7 @@ function linuxOf(base: OciLinux, { pod, settings, seccomp }: SandboxSpecRequest)
     resources: { ...base.resources, cpu: { shares: sandboxCpuShares } },
     sysctl: sysctlsOf(config, settings),
     ...(seccomp === undefined ? {} : { seccomp }),
+    ...(labels.mount === "" ? {} : { mountLabel: labels.mount }),
   };
   const parent = config.linux?.cgroupParent ?? "";
   if (parent !== "") {

@@ -62,6 +62,7 @@ function request(config: Config, pod: Pod = {}, more: Partial<ContainerSpecReque
       oomScoreAdjMin: undefined,
     },
     user: { uid: 1, gid: 2 },
+    labels: { process: "", mount: "" },
     mounts: [],
     canRecursiveReadOnly: true,
     devices: [],
@@ -80,6 +81,15 @@ function hostMount(mount: MessageInitShape<typeof MountSchema>, fields: string[]
   const made = create(MountSchema, mount);
   return { mount: made, source: made.hostPath, below: { mountPoint: "/", optionalFields: fields } };
 }
+
+test("labels of SELinux stand where the runtime looks for them, and are the base specification's never", () => {
+  const labels = { process: "u:r:t:s0:c1,c2", mount: "u:o:f:s0:c1,c2" };
+  const spec = containerSpec(request({}, {}, { labels }));
+  assert.equal(spec.process?.selinuxLabel, labels.process);
+  assert.equal(spec.linux?.mountLabel, labels.mount);
+  const none = containerSpec(request({}, {}, {}));
+  assert.ok(!("selinuxLabel" in (none.process ?? {})) && !("mountLabel" in (none.linux ?? {})));
+});
 
 test("a container that asks for nothing gets what containerd gives it", () => {
   const spec = containerSpec(request({}));

@@ -6,6 +6,7 @@ import type {
   PodSandboxConfig,
 } from "#gen/runtime/v1/api_pb.ts";
 import { NamespaceMode } from "#gen/runtime/v1/api_pb.ts";
+import type { Labels } from "../../selinux/selinux.ts";
 import { containerAnnotations, passedAnnotations } from "./annotations.ts";
 import { applyCapabilities, replaceCapabilities } from "./capabilities.ts";
 import { cgroupsPath } from "./cgroups-path.ts";
@@ -68,6 +69,8 @@ export interface ContainerSpecRequest {
   readonly runtime: RuntimeRules;
   readonly machine: MachineFacts;
   readonly user: OciUser;
+  /** Labels of SELinux that it runs with. */
+  readonly labels: Labels;
   readonly mounts: readonly HostMount[];
   readonly canRecursiveReadOnly: boolean;
   readonly devices: readonly DeviceWish[];
@@ -96,7 +99,11 @@ export function containerSpec(request: ContainerSpecRequest): OciSpec {
   requirePossible(security, pod.linux?.securityContext);
   const spec = startSpec(request);
   const process = processOf(spec, request);
-  const linux: OciLinux = { ...spec.linux };
+  const { mountLabel: _mountLabel, ...baseLinux } = spec.linux ?? {};
+  const linux: OciLinux = { ...baseLinux };
+  if (request.labels.mount !== "") {
+    linux.mountLabel = request.labels.mount;
+  }
   const isPrivileged = security?.privileged === true;
   if (machine.hasUnifiedCgroups && !isPrivileged) {
     setNamespace(linux, { type: "cgroup" });
@@ -176,7 +183,7 @@ function startSpec({ id, runtime, machine }: ContainerSpecRequest): OciSpec {
 }
 
 function processOf(spec: OciSpec, request: ContainerSpecRequest): OciProcess {
-  const { config, image, pod, machine, user } = request;
+  const { config, image, pod, machine, user, labels } = request;
   const security = config.linux?.securityContext;
   const start: OciProcess = spec.process ?? { cwd: "/", user: { uid: 0, gid: 0 } };
   const granted = applyCapabilities(start.capabilities, security?.capabilities, machine.capabilities);
@@ -193,6 +200,7 @@ function processOf(spec: OciSpec, request: ContainerSpecRequest): OciProcess {
     capabilities: security?.privileged === true ? replaceCapabilities(granted, machine.capabilities) : granted,
     noNewPrivileges: security?.noNewPrivs === true,
     ...(apparmorProfile === "" ? {} : { apparmorProfile }),
+    ...(labels.process === "" ? {} : { selinuxLabel: labels.process }),
     ...(resources === undefined ? {} : { oomScoreAdj: oomScoreAdj(resources, machine) }),
   };
   function environment(base: readonly string[], { image: { env } }: ContainerSpecRequest): string[] {
