@@ -41,6 +41,8 @@ export interface CriSettings {
   readonly statsRetentionPeriodMs: number;
   readonly enableCriu: boolean;
   readonly enableExperimentalRestoreViaCreate: boolean;
+  /** File of classes of block I/O, "" for none. */
+  readonly blockIoConfigFile: string;
   readonly ignoreBlockioNotEnabledErrors: boolean;
   readonly ignoreRdtNotEnabledErrors: boolean;
   /** What was read, for the verbose status. */
@@ -49,11 +51,9 @@ export interface CriSettings {
 
 /** Says of settings that ask for what is not served that they have no effect. */
 export function ineffectiveSettings(settings: CriSettings): string[] {
-  return [
-    ...(settings.enableExperimentalRestoreViaCreate
-      ? ["enable_experimental_restore_via_create: no container is made of a checkpoint"]
-      : []),
-  ];
+  return settings.enableExperimentalRestoreViaCreate
+    ? ["enable_experimental_restore_via_create: no container is made of a checkpoint"]
+    : [];
 }
 
 /** @source containerd v2.3.4 internal/cri/config/config.go `CniConfig` */
@@ -71,6 +71,8 @@ export interface NetworkSettings {
   readonly netnsDirectory: string;
 }
 
+/** The plugin that has the setting for classes of block I/O, of another process. */
+const tasksService = "io.containerd.service.v1.tasks-service";
 const statsCollectMs = 1_000;
 const statsRetentionMs = 120_000;
 
@@ -112,6 +114,7 @@ export function readCriSettings(config: FleetConfig): CriSettings {
     statsRetentionPeriodMs: optionalDurationMs(table, "stats_retention_period", statsRetentionMs),
     enableCriu: table.boolean("enable_criu"),
     enableExperimentalRestoreViaCreate: table.boolean("enable_experimental_restore_via_create"),
+    blockIoConfigFile: blockIoFile(config),
     ignoreBlockioNotEnabledErrors: containerd.boolean("ignore_blockio_not_enabled_errors"),
     ignoreRdtNotEnabledErrors: containerd.boolean("ignore_rdt_not_enabled_errors"),
     described: describeSettings(table.raw(), {
@@ -121,6 +124,13 @@ export function readCriSettings(config: FleetConfig): CriSettings {
       stateDir: stateDirectory,
     }),
   };
+}
+
+/** Settings of another process have no defaults here. */
+function blockIoFile(config: FleetConfig): string {
+  const table = pluginTable(config, tasksService);
+  const key = "blockio_config_file";
+  return table.has(key) ? table.string(key) : "";
 }
 
 function readNetwork(cni: PluginSettings, stateDirectory: string): NetworkSettings {

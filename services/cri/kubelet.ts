@@ -3,6 +3,7 @@ import { findDeprecations } from "#fleet/deprecations.ts";
 import type { ProcessContext } from "#fleet/run.ts";
 import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import type { Handlers } from "#wire/handler.ts";
+import { openBlockIo } from "./block-io/open-block-io.ts";
 import { carriedOutOnce } from "./calls/carried-out-once.ts";
 import { CdiDevices } from "./cdi/cdi-devices.ts";
 import { checkpointCall } from "./checkpoint/checkpoint-call.ts";
@@ -78,6 +79,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
   const { settings, peers, images, metrics, changes } = sources;
   const machine = await exploreMachine(settings);
   const selinux = await openSelinux(settings, log);
+  const blockIoClasses = await openBlockIo(settings.blockIoConfigFile, log);
   const networks = new PodNetworks(settings.network, settings.runtimes.values(), cniCacheDirectory);
   context.onReload((next) => {
     const changed = readCriSettings(next);
@@ -107,6 +109,7 @@ export async function openKubelet(context: ProcessContext, sources: KubeletSourc
       machine: known,
       cdi,
       selinux,
+      blockIoClasses,
       events,
       observers: containerObservers(nri, pods, log),
       changes,

@@ -89,7 +89,7 @@ export const tasksServicePlugin = {
     blockio_config_file: {
       type: "string",
       default: "",
-      about: "File of classes of block I/O; without effect, and warned of.",
+      about: "File of classes of block I/O, for containers of pods.",
     },
     rdt_config_file: {
       type: "string",

@@ -193,10 +193,9 @@ export function composeTasks(context: ProcessContext): ProcessParts {
         manifest: tasksServicePlugin,
         init: () => {
           const settings = pluginTable(config, pluginUri(tasksServicePlugin));
-          for (const key of ["blockio_config_file", "rdt_config_file"]) {
-            if (settings.string(key) !== "") {
-              log.warn({ key }, "this setting has no effect");
-            }
+          const key = "rdt_config_file";
+          if (settings.string(key) !== "") {
+            log.warn({ key }, "this setting has no effect");
           }
           return undefined;
         },

@@ -23,6 +23,7 @@ import { clientHeaders } from "#wire/headers.ts";
 import { CriRig, cniDirectory, nothingLeft, type PodConfig, podConfig } from "../kit/cri-rig.ts";
 import { busyboxImage } from "../kit/image.ts";
 import { listProcesses, sendSignal, until } from "../kit/processes.ts";
+import { makeTemporaryDirectory, type TemporaryDirectory } from "../kit/temporary-directory.ts";
 
 /** What the kubelet does with containers, in pods that have the network of the machine unless a test is about it. */
 
@@ -34,18 +35,25 @@ const skip = existsSync(`${cniDirectory}/loopback`)
   : "pods need the programs of CNI (containernetworking-plugins)";
 const sleep = ["sh", "-c", "sleep 1000 & trap exit TERM; wait"];
 
+let classes: TemporaryDirectory;
 let rig: CriRig;
 let logs: string;
 
 before(async () => {
   if (skip === false) {
-    rig = await CriRig.start();
+    classes = await makeTemporaryDirectory("classes");
+    const file = `${classes.path}/block-io.yaml`;
+    await writeFile(file, 'Classes: { slow: [{ Devices: ["/dev/loop0"], ThrottleReadBps: "10M" }] }');
+    rig = await CriRig.start({
+      runtime: `[plugins."io.containerd.service.v1.tasks-service"]\n  blockio_config_file = "${file}"`,
+    });
     logs = `${rig.directory}/logs`;
     await mkdir(logs);
   }
 });
 after(async () => {
   await rig?.[Symbol.asyncDispose]();
+  await classes?.[Symbol.asyncDispose]();
 });
 
 interface RunningPod extends AsyncDisposable {
@@ -398,6 +406,20 @@ test("lists are narrowed by id, pod, state and labels", { skip }, async () => {
     streamed.push(...containers.map(({ id }) => id));
   }
   assert.deepEqual(streamed, [running, created]);
+});
+
+test("a container gets the class of block I/O that its annotation names", { skip }, async () => {
+  await using pod = await runPod();
+  const key = "io.kubernetes.cri.blockio-class";
+  await assert.rejects(pod.create({ annotations: { [key]: "fast" } }), /no OCI BlockIO parameters for class "fast"/);
+  const id = await pod.start({ annotations: { [key]: "slow" } });
+  const { container } = await createClient(Containers, rig.daemon.transport).get(
+    { id },
+    { headers: clientHeaders("k8s.io") },
+  );
+  const spec = JSON.parse(Buffer.from(container?.spec?.value ?? []).toString());
+  const limits = { throttleReadBpsDevice: [{ major: 7, minor: 0, rate: 10_000_000 }] };
+  assert.deepEqual(spec.linux.resources.blockIO, existsSync("/dev/loop0") ? limits : {});
 });
 
 test("limits are told of, and changed while the container runs", { skip }, async () => {

@@ -35,7 +35,7 @@ const payload = readFileSync(3, "latin1");
 const { Descriptor } = JSON.parse(payload.slice(payload.indexOf("{")));
 const file = process.argv[process.argv.indexOf("--decryption-keys-path") + 1] + "/key.pem";
 if (!existsSync(file)) {
-  console.error("no key for this layer");
+  process.stderr.write("no key for this layer");
   process.exit(1);
 }
 const wrapped = Buffer.from(Descriptor.annotations["org.opencontainers.image.enc.keys.test"], "base64");

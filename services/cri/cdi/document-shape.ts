@@ -8,6 +8,8 @@ export type Shape =
   | { readonly list: Shape }
   /** A table of texts by any names. */
   | "texts"
+  /** A table of values of one kind by any names. */
+  | { readonly each: Shape }
   | { readonly fields: Readonly<Record<string, Shape>> };
 
 const idMax = 2 ** 32 - 1;
@@ -42,12 +44,22 @@ export function checkShape(shape: Shape, value: unknown, path = "document"): unk
   const present = Object.entries(value).filter(([, item]) => item !== null);
   return Object.fromEntries(
     present.map(([key, item]) => {
-      const of: Shape | undefined =
-        shape === "texts" ? "string" : Object.hasOwn(shape.fields, key) ? shape.fields[key] : undefined;
+      const of = shapeOf(shape, key);
       if (of === undefined) {
         throw new Error(`unknown field "${key}" in ${path}`);
       }
       return [key, checkShape(of, item, `${path}.${key}`)];
     }),
   );
+}
+
+/** What the value of a key must be; undefined where there must be no such key. */
+function shapeOf(table: Extract<Shape, "texts" | object>, key: string): Shape | undefined {
+  if (table === "texts") {
+    return "string";
+  }
+  if ("each" in table) {
+    return table.each;
+  }
+  return "fields" in table && Object.hasOwn(table.fields, key) ? table.fields[key] : undefined;
 }

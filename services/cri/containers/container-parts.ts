@@ -1,5 +1,6 @@
 import type { Changes } from "#fleet/calls/changes.ts";
 import type { Logger } from "#fleet/log.ts";
+import type { BlockIo } from "../block-io/block-io.ts";
 import type { CdiDevices } from "../cdi/cdi-devices.ts";
 import type { CriSettings } from "../config.ts";
 import type { Images } from "../images/images.ts";
@@ -25,6 +26,8 @@ export interface ContainerParts {
   readonly cdi: CdiDevices;
   readonly exits: Exits;
   readonly selinux: Selinux;
+  /** Classes of block I/O; undefined where none are configured. */
+  readonly blockIoClasses: ReadonlyMap<string, BlockIo> | undefined;
   readonly events: ContainerEventSink;
   readonly observers: ContainerObservers;
   /** Carries out each call once that changes something. */

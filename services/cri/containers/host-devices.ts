@@ -95,14 +95,13 @@ function describe(path: string, status: Stats): OciDevice | undefined {
     return undefined;
   }
   const { rdev, mode, uid, gid } = status;
-  return { path, type, major: majorOf(rdev), minor: minorOf(rdev), fileMode: mode & 0o7777, uid, gid };
+  return { path, type, ...numbersOf(rdev), fileMode: mode & 0o7777, uid, gid };
 }
 
-/** @source makedev(3) */
-function majorOf(device: number): number {
-  return Number(((BigInt(device) >> 8n) & 0xfffn) | ((BigInt(device) >> 32n) & ~0xfffn));
-}
-
-function minorOf(device: number): number {
-  return Number((BigInt(device) & 0xffn) | ((BigInt(device) >> 12n) & 0xffff_ff00n));
+/** Takes the number of a device apart. @source makedev(3) */
+export function numbersOf(device: number): { readonly major: number; readonly minor: number } {
+  return {
+    major: Number(((BigInt(device) >> 8n) & 0xfffn) | ((BigInt(device) >> 32n) & ~0xfffn)),
+    minor: Number((BigInt(device) & 0xffn) | ((BigInt(device) >> 12n) & 0xffff_ff00n)),
+  };
 }

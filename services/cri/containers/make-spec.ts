@@ -22,7 +22,7 @@ import { parseExactJson } from "./spec/exact-json.ts";
 import { withoutOverridden } from "./spec/mounts.ts";
 import type { OciSeccomp, OciSpec } from "./spec/oci-spec.ts";
 import { processUser } from "./spec/process-user.ts";
-import { refuseClasses } from "./spec/resource-class.ts";
+import { chooseClasses } from "./spec/resource-class.ts";
 import { type Confinement, chooseApparmor, chooseSeccomp } from "./spec/security-profile.ts";
 import { targetPid } from "./target.ts";
 
@@ -65,10 +65,11 @@ async function gather(parts: ContainerParts, making: SpecMaking): Promise<Contai
   const { settings, selinux } = parts;
   const machine = await parts.machine();
   const { id, pod, config, sandboxConfig, image, runtime, labels } = making;
-  refuseClasses({
+  const blockIo = chooseClasses({
     containerName: config.metadata?.name ?? "",
     annotations: config.annotations,
     podAnnotations: sandboxConfig.annotations,
+    blockIoClasses: parts.blockIoClasses,
     ignoresBlockIo: settings.ignoreBlockioNotEnabledErrors,
     ignoresRdt: settings.ignoreRdtNotEnabledErrors,
   });
@@ -95,6 +96,7 @@ async function gather(parts: ContainerParts, making: SpecMaking): Promise<Contai
     canRecursiveReadOnly: machine.hasRecursiveReadOnly && runtime.type === "io.containerd.runc.v2",
     devices: await findDevices(config.devices),
     hostDevices: getsDevices ? await allDevices() : [],
+    blockIo,
     givesDevicesAway: settings.deviceOwnershipFromSecurityContext,
     disableProcMount: settings.disableProcMount,
     seccomp: await seccompOf(

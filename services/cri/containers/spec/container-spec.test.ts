@@ -66,6 +66,7 @@ function request(config: Config, pod: Pod = {}, more: Partial<ContainerSpecReque
     mounts: [],
     canRecursiveReadOnly: true,
     devices: [],
+    blockIo: undefined,
     hostDevices: [{ path: "/dev/kvm", type: "c", major: 10, minor: 232 }],
     givesDevicesAway: false,
     disableProcMount: false,
@@ -89,6 +90,12 @@ test("labels of SELinux stand where the runtime looks for them, and are the base
   assert.equal(spec.linux?.mountLabel, labels.mount);
   const none = containerSpec(request({}, {}, {}));
   assert.ok(!("selinuxLabel" in (none.process ?? {})) && !("mountLabel" in (none.linux ?? {})));
+});
+
+test("a class of block I/O stands among the resources", () => {
+  const blockIo = { weight: 30, throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 5 }] };
+  assert.deepEqual(containerSpec(request({}, {}, { blockIo })).linux?.resources?.blockIO, blockIo);
+  assert.ok(!("blockIO" in (containerSpec(request({})).linux?.resources ?? {})));
 });
 
 test("a container that asks for nothing gets what containerd gives it", () => {

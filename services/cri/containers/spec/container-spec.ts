@@ -6,6 +6,7 @@ import type {
   PodSandboxConfig,
 } from "#gen/runtime/v1/api_pb.ts";
 import { NamespaceMode } from "#gen/runtime/v1/api_pb.ts";
+import type { BlockIo } from "../../block-io/block-io.ts";
 import type { Labels } from "../../selinux/selinux.ts";
 import { containerAnnotations, passedAnnotations } from "./annotations.ts";
 import { applyCapabilities, replaceCapabilities } from "./capabilities.ts";
@@ -74,6 +75,8 @@ export interface ContainerSpecRequest {
   readonly mounts: readonly HostMount[];
   readonly canRecursiveReadOnly: boolean;
   readonly devices: readonly DeviceWish[];
+  /** What its class of block I/O says; undefined for none. */
+  readonly blockIo: BlockIo | undefined;
   /** All devices of the machine, for containers that get them. */
   readonly hostDevices: readonly OciDevice[];
   /** Whether devices belong to the container's user. */
@@ -229,8 +232,11 @@ function setDevices(linux: OciLinux, request: ContainerSpecRequest): void {
   }
 }
 
-function setLimits(linux: OciLinux, { id, config, pod, machine }: ContainerSpecRequest): void {
-  linux.resources = applyResources(linux.resources, config.linux?.resources, machine);
+function setLimits(linux: OciLinux, { id, config, pod, machine, blockIo }: ContainerSpecRequest): void {
+  linux.resources = {
+    ...applyResources(linux.resources, config.linux?.resources, machine),
+    ...(blockIo === undefined ? {} : { blockIO: { ...blockIo } }),
+  };
   const parent = pod.linux?.cgroupParent ?? "";
   if (parent !== "") {
     linux.cgroupsPath = cgroupsPath(parent, id);

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type ClassWishes, refuseClasses } from "./resource-class.ts";
+import { type ClassWishes, chooseClasses } from "./resource-class.ts";
 
 test("a container that asks for a class is refused where there are none, unless that is to be passed over", () => {
   const refuse = (wishes: Partial<ClassWishes>) => () =>
-    refuseClasses({
+    chooseClasses({
       containerName: "c",
       annotations: {},
       podAnnotations: {},
+      blockIoClasses: undefined,
       ignoresBlockIo: false,
       ignoresRdt: false,
       ...wishes,
@@ -30,4 +31,20 @@ test("a container that asks for a class is refused where there are none, unless 
   const gold = { podAnnotations: { "rdt.resources.beta.kubernetes.io/pod": "gold" } };
   assert.throws(refuse(gold), { message: 'failed to set RDT class: RDT not initialized, class "gold" not available' });
   assert.doesNotThrow(refuse({ ...gold, ignoresRdt: true }));
+});
+
+test("a container gets the class of block I/O that it asks for, and is refused where there is none of that name", () => {
+  const blockIoClasses = new Map([["slow", { weight: 10 }]]);
+  const choose = (name: string) =>
+    chooseClasses({
+      containerName: "c",
+      annotations: { "io.kubernetes.cri.blockio-class": name },
+      podAnnotations: {},
+      blockIoClasses,
+      ignoresBlockIo: true,
+      ignoresRdt: false,
+    });
+  assert.deepEqual(choose("slow"), { weight: 10 });
+  assert.equal(choose(""), undefined);
+  assert.throws(() => choose("fast"), { message: 'no OCI BlockIO parameters for class "fast"' });
 });
