@@ -1,4 +1,7 @@
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+
+/** What most files of the kernel fit into. One for all, since Node.js would take as much from the machine for each file of which it is not told the size. */
+const place = Buffer.allocUnsafeSlow(16 * 1024);
 
 /**
  * Reads a file of the kernel at once: it waits for no disk, and hundreds of them are read for one answer.
@@ -7,10 +10,28 @@ import { readFileSync } from "node:fs";
  */
 export function readPseudoFile(path: string): string | undefined {
   try {
-    return readFileSync(path, "latin1");
+    const descriptor = openSync(path, "r");
+    try {
+      return readInto(place, descriptor) ?? readFileSync(path, "latin1");
+    } finally {
+      closeSync(descriptor);
+    }
   } catch {
     return undefined;
   }
+}
+
+/** @returns undefined for what does not fit. */
+function readInto(buffer: Buffer, descriptor: number): string | undefined {
+  let end = 0;
+  while (end < buffer.length) {
+    const readBytes = readSync(descriptor, buffer, end, buffer.length - end, null);
+    if (readBytes === 0) {
+      return buffer.toString("latin1", 0, end);
+    }
+    end += readBytes;
+  }
+  return undefined;
 }
 
 /** A number in a file; undefined for `max`, too. */
