@@ -7,16 +7,14 @@ import {
 } from "@bufbuild/protobuf";
 import type { StreamResponse } from "@connectrpc/connect";
 import { ErrorKind, type FlotillaError, failure } from "#base/errors.ts";
-import { codeOf, fromConnectError } from "../errors.ts";
+import { fromConnectError } from "../errors.ts";
 import type { ClientSession } from "../http2/client-session.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
-import type { HeaderList } from "../http2/header-list.ts";
-import { ErrorCode } from "../http2/protocol.ts";
-import type { StreamEvents } from "../http2/stream-events.ts";
 import type { CallWatcher } from "../observe.ts";
-import { abortReason, type SessionHolder } from "../session-holder.ts";
+import type { SessionHolder } from "../session-holder.ts";
 import { encodeAnswer, sendMessage } from "./answers.ts";
-import { type ClientCallOptions, encodeRequestHead, pathOf, readEnd, watchCall, watchEnd } from "./client-request.ts";
+import { type CallOver, ClientCall } from "./client-call.ts";
+import { type ClientCallOptions, pathOf, watchCall } from "./client-request.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 import { RequestQueue } from "./request-queue.ts";
 
@@ -52,28 +50,23 @@ export async function callStream<I extends DescMessage, O extends DescMessage>(
   };
 }
 
-class ClientStream<O extends DescMessage> implements StreamEvents {
-  readonly #method: DescMethodStreaming<DescMessage, O>;
+class ClientStream<O extends DescMessage> extends ClientCall {
   readonly #options: ClientCallOptions;
   readonly #beganMs: number = performance.now();
   readonly #watcher: CallWatcher | undefined;
   readonly #begun = Promise.withResolvers<void>();
   readonly answers: RequestQueue<MessageShape<O>>;
-  #session: ClientSession | undefined;
-  #stream: EndpointStream | undefined;
   #assembler: MessageAssembler | undefined;
   #drained: (() => void) | undefined;
-  #endWatch: (() => void) | undefined;
-  #isOver = false;
 
   constructor(method: DescMethodStreaming<DescMessage, O>, options: ClientCallOptions) {
-    this.#method = method;
+    super(method);
     this.#watcher = watchCall(method, options);
     const { fields } = this.#watcher ?? {};
     this.#options = fields === undefined ? options : { ...options, fields };
     this.answers = new RequestQueue(
       (message) => fromBinary(method.output, message),
-      (sizeBytes) => this.#stream?.consume(sizeBytes),
+      (sizeBytes) => this.stream?.consume(sizeBytes),
     );
   }
 
@@ -82,24 +75,18 @@ class ClientStream<O extends DescMessage> implements StreamEvents {
   }
 
   begin(session: ClientSession): void {
-    const { signal } = this.#options;
-    this.#session = session;
-    this.#stream = session.open(encodeRequestHead(this.#method, this.#options), this);
-    this.#assembler = new MessageAssembler(this.#stream);
-    this.#endWatch = watchEnd(this.#options, (reason) => this.giveUp(reason));
-    if (signal?.aborted === true) {
-      this.giveUp(abortReason(signal));
-    }
+    this.#assembler = new MessageAssembler(this.open(session, this.#options));
+    this.watch(this.#options);
   }
 
   async sendAll(input: AsyncIterable<MessageInitShape<DescMessage>>): Promise<void> {
-    const stream = this.#stream as EndpointStream;
+    const stream = this.stream as EndpointStream;
     for await (const message of input) {
-      if (stream.isOver || this.#isOver) {
+      if (stream.isOver || this.isOver) {
         return;
       }
       const { sentBytes } = stream.messageLimits;
-      const encoded = encodeAnswer(this.#method.input, message, sentBytes);
+      const encoded = encodeAnswer(this.method.input, message, sentBytes);
       sendMessage(stream, encoded);
       this.#watcher?.requestMessage(encoded.sizeBytes);
       if (stream.isSlow) {
@@ -117,7 +104,7 @@ class ClientStream<O extends DescMessage> implements StreamEvents {
 
   onData(chunk: Buffer, start: number, end: number, isLast: boolean): void {
     try {
-      const messages = this.#isOver ? [] : (this.#assembler?.push(chunk, start, end) ?? []);
+      const messages = this.isOver ? [] : (this.#assembler?.push(chunk, start, end) ?? []);
       if (this.#watcher !== undefined) {
         for (const message of messages) {
           this.#watcher.responseMessage(message.byteLength);
@@ -125,7 +112,7 @@ class ClientStream<O extends DescMessage> implements StreamEvents {
       }
       this.answers.push(messages, end - start);
     } catch (error) {
-      this.#stream?.consume(end - start);
+      this.stream?.consume(end - start);
       this.giveUp(fromConnectError(error));
     }
     if (isLast) {
@@ -133,44 +120,22 @@ class ClientStream<O extends DescMessage> implements StreamEvents {
     }
   }
 
-  onEnd(trailers: HeaderList | undefined): void {
-    const { code, error } = readEnd(pathOf(this.#method), trailers);
-    if (error !== undefined) {
-      this.#finish(error, code);
-    } else if (this.#assembler?.isInside === true) {
-      this.#finish(failure(ErrorKind.Internal, `the last message of ${pathOf(this.#method)} is truncated`), code);
-    } else {
-      this.#finish(undefined, code);
-    }
-    // What the service does not want to read need not be sent.
-    this.#stream?.reset(ErrorCode.NoError);
-  }
-
-  onAbort(code: number | undefined): void {
-    const rpc = pathOf(this.#method);
-    const error =
-      code === undefined || code === ErrorCode.RefusedStream
-        ? failure(ErrorKind.Unavailable, `connection lost during ${rpc}`, { cause: this.#session?.fault })
-        : failure(ErrorKind.Internal, `${rpc} was reset with code ${code}`);
-    this.#finish(error, codeOf(error.kind));
-  }
-
   onDrained(): void {
     this.#drained?.();
   }
 
-  giveUp(reason: FlotillaError): void {
+  override giveUp(reason: FlotillaError): void {
     this.answers.fail(reason);
-    this.#finish(reason, codeOf(reason.kind));
-    this.#stream?.reset(ErrorCode.Cancel);
+    super.giveUp(reason);
   }
 
-  #finish(error: FlotillaError | undefined, code: Parameters<CallWatcher["end"]>[0]): void {
-    if (this.#isOver) {
-      return;
-    }
-    this.#isOver = true;
-    this.#endWatch?.();
+  protected findFault(): FlotillaError | undefined {
+    return this.#assembler?.isInside === true
+      ? failure(ErrorKind.Internal, `the last message of ${pathOf(this.method)} is truncated`)
+      : undefined;
+  }
+
+  protected over({ code, error }: CallOver): void {
     this.#drained?.();
     this.#watcher?.end(code, this.#beganMs);
     if (error === undefined) {

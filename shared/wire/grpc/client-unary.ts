@@ -7,25 +7,15 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { Code, type UnaryResponse } from "@connectrpc/connect";
+import type { UnaryResponse } from "@connectrpc/connect";
 import { ErrorKind, type FlotillaError, failure, wrapFailure } from "#base/errors.ts";
 import { callHeader, readCallId, writeCallId } from "../call-id.ts";
-import { codeOf, codeOfSuccess } from "../errors.ts";
+import { codeOfSuccess } from "../errors.ts";
 import type { ClientSession } from "../http2/client-session.ts";
 import type { EndpointStream } from "../http2/endpoint-stream.ts";
-import type { HeaderList } from "../http2/header-list.ts";
-import { ErrorCode } from "../http2/protocol.ts";
-import type { StreamEvents } from "../http2/stream-events.ts";
-import { abortReason, type SessionHolder } from "../session-holder.ts";
-import {
-  type ClientCallOptions,
-  encodeRequestHead,
-  findField,
-  pathOf,
-  readEnd,
-  watchCall,
-  watchEnd,
-} from "./client-request.ts";
+import type { SessionHolder } from "../session-holder.ts";
+import { type CallOver, ClientCall } from "./client-call.ts";
+import { type ClientCallOptions, findField, watchCall } from "./client-request.ts";
 import { frameMessage, messagePrefixBytes } from "./grpc-wire.ts";
 import { MessageAssembler } from "./message-assembler.ts";
 
@@ -48,7 +38,7 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
   for (let losses = 0; ; losses++) {
     const session = sessions.find() ?? (await sessions.get(options.signal));
     const outcome = await new Promise<Outcome>((resolve) => {
-      new Exchange(method, told, resolve).begin(session, framed);
+      new Exchange(method, resolve).begin(session, told, framed);
     });
     if (outcome.kind === "answered") {
       watcher?.responseMessage(outcome.message.byteLength);
@@ -67,10 +57,11 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
         message: fromBinary(method.output, outcome.message),
       };
     }
-    const isLost = outcome.kind === "lost";
-    const mayRepeat = outcome.kind === "untouched" || (isLost && canRepeat(method, options.keepsCalls, session));
+    const { loss, code } = outcome.end;
+    const isLost = loss === "perhaps-handled";
+    const mayRepeat = loss === "untouched" || (isLost && canRepeat(method, options.keepsCalls, session));
     if (!mayRepeat || losses === lossesMax) {
-      watcher?.end(outcome.code, beganMs);
+      watcher?.end(code, beganMs);
       throw outcome.error;
     }
     if (isLost) {
@@ -82,10 +73,8 @@ export async function callUnary<I extends DescMessage, O extends DescMessage>(
 
 type Outcome =
   | { readonly kind: "answered"; readonly message: Uint8Array }
-  /** `failed`: the service answered with an error, or the caller gave up. `untouched`: the service certainly did nothing with the call. */
-  | { readonly kind: "failed" | "untouched"; readonly error: Error; readonly code: Code | undefined }
-  /** The connection broke before the answer was complete. */
-  | { readonly kind: "lost"; readonly error: Error; readonly code: Code; readonly callId: string };
+  /** With what the other side knows the call by. */
+  | { readonly kind: "failed"; readonly end: CallOver; readonly error: FlotillaError; readonly callId: string };
 
 /** Whether a call that was lost may be made again: it changes nothing, or the process that had it is dead and the next one is told which call it is. */
 function canRepeat({ idempotency }: DescMethodUnary, keepsCalls: boolean | undefined, session: ClientSession): boolean {
@@ -96,39 +85,24 @@ function canRepeat({ idempotency }: DescMethodUnary, keepsCalls: boolean | undef
 }
 
 /** One try. */
-class Exchange implements StreamEvents {
-  readonly #method: DescMethodUnary;
-  readonly #options: ClientCallOptions;
+class Exchange extends ClientCall {
   readonly #resolve: (outcome: Outcome) => void;
-  #session: ClientSession | undefined;
-  #stream: EndpointStream | undefined;
   #assembler: MessageAssembler | undefined;
   #message: Uint8Array | undefined;
   #fault: unknown;
-  #endWatch: (() => void) | undefined;
-  #isOver = false;
 
-  constructor(method: DescMethodUnary, options: ClientCallOptions, resolve: (outcome: Outcome) => void) {
-    this.#method = method;
-    this.#options = options;
+  constructor(method: DescMethodUnary, resolve: (outcome: Outcome) => void) {
+    super(method);
     this.#resolve = resolve;
   }
 
-  begin(session: ClientSession, framed: Buffer): void {
-    const { signal, timeoutMs } = this.#options;
-    this.#session = session;
-    this.#stream = session.open(encodeRequestHead(this.#method, this.#options), this);
-    this.#stream.endWith(framed);
-    if (signal !== undefined || timeoutMs !== undefined) {
-      this.#endWatch = watchEnd(this.#options, (reason) => this.#giveUp(reason));
-    }
-    if (signal?.aborted === true) {
-      this.#giveUp(abortReason(signal));
-    }
+  begin(session: ClientSession, options: ClientCallOptions, framed: Buffer): void {
+    this.open(session, options).endWith(framed);
+    this.watch(options);
   }
 
   onData(chunk: Buffer, start: number, end: number, isLast: boolean): void {
-    const stream = this.#stream as EndpointStream;
+    const stream = this.stream as EndpointStream;
     try {
       this.#assembler ??= new MessageAssembler(stream);
       for (const message of this.#assembler.push(chunk, start, end)) {
@@ -144,49 +118,21 @@ class Exchange implements StreamEvents {
     }
   }
 
-  onEnd(trailers: HeaderList | undefined): void {
-    const rpc = pathOf(this.#method);
-    const { code, error } = readEnd(rpc, trailers);
-    if (error !== undefined) {
-      this.#settle({ kind: "failed", error, code });
-    } else if (this.#fault !== undefined) {
-      const fault = wrapFailure(this.#fault, `the response of ${this.#method.name}`);
-      this.#settle({ kind: "failed", error: fault, code: codeOf(fault.kind) });
-    } else if (this.#message === undefined) {
-      const missing = failure(ErrorKind.Internal, `the response of ${this.#method.name} is truncated`);
-      this.#settle({ kind: "failed", error: missing, code: Code.Internal });
-    } else {
-      this.#settle({ kind: "answered", message: this.#message });
+  protected findFault(): FlotillaError | undefined {
+    if (this.#fault !== undefined) {
+      return wrapFailure(this.#fault, `the response of ${this.method.name}`);
     }
-    // What the service does not want to read need not be sent.
-    this.#stream?.reset(ErrorCode.NoError);
+    return this.#message === undefined
+      ? failure(ErrorKind.Internal, `the response of ${this.method.name} is truncated`)
+      : undefined;
   }
 
-  onAbort(code: number | undefined): void {
-    const rpc = pathOf(this.#method);
-    if (code === undefined || code === ErrorCode.RefusedStream) {
-      const isUntouched = code === ErrorCode.RefusedStream || this.#session?.hasAnswered === false;
-      const error = failure(ErrorKind.Unavailable, `connection lost during ${rpc}`, { cause: this.#session?.fault });
-      const lost = { error, code: Code.Unavailable };
-      this.#settle(
-        isUntouched ? { ...lost, kind: "untouched" } : { ...lost, kind: "lost", callId: this.#stream?.callId ?? "" },
-      );
-    } else {
-      const error = failure(ErrorKind.Internal, `${rpc} was reset with code ${code}`);
-      this.#settle({ kind: "failed", error, code: Code.Internal });
-    }
-  }
-
-  #giveUp(reason: FlotillaError): void {
-    this.#settle({ kind: "failed", error: reason, code: codeOf(reason.kind) });
-    this.#stream?.reset(ErrorCode.Cancel);
-  }
-
-  #settle(outcome: Outcome): void {
-    if (!this.#isOver) {
-      this.#isOver = true;
-      this.#endWatch?.();
-      this.#resolve(outcome);
-    }
+  protected over(end: CallOver): void {
+    const { error } = end;
+    this.#resolve(
+      error === undefined
+        ? { kind: "answered", message: this.#message as Uint8Array }
+        : { kind: "failed", end, error, callId: this.stream?.callId ?? "" },
+    );
   }
 }
