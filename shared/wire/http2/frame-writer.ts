@@ -165,7 +165,9 @@ export class FrameWriter {
   }
 
   settingsAck(): void {
-    this.#writeHead(this.#slab, this.#reserve(frameHeadBytes), 0, FrameType.Settings, Flag.Ack, 0);
+    // The slab may be another one when there is room.
+    const at = this.#reserve(frameHeadBytes);
+    this.#writeHead(this.#slab, at, 0, FrameType.Settings, Flag.Ack, 0);
   }
 
   /** Answers a PING soon. @param opaque - Eight octets from `start`. */
