@@ -94,6 +94,7 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
       resources.use(await lockFile(`${path}.lock`, timeoutMs(config, "io.containerd.timeout.bolt.open") || lockMsMax));
       const blobMark = resources.use(new RemovalMarkWriter(config.state, "blob"));
       const containerMark = resources.use(new RemovalMarkWriter(config.state, "container"));
+      const snapshotMark = resources.use(new RemovalMarkWriter(config.state, "snapshot"));
       const stores = openStores({
         path,
         policy,
@@ -101,6 +102,7 @@ function metadataDefinition(context: ProcessContext, loaded: Loaded): PluginDefi
         clock: wallClock,
         onBlobsRemoved: () => blobMark.advance(),
         onContainersRemoved: () => containerMark.advance(),
+        onSnapshotsChanged: () => snapshotMark.advance(),
       });
       loaded.stores = stores;
       resources.defer(() => {

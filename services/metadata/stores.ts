@@ -50,6 +50,8 @@ export function openStores(options: {
   readonly onBlobsRemoved?: () => void;
   /** See {@link ContainerStore}. */
   readonly onContainersRemoved?: () => void;
+  /** See {@link SnapshotStore}. */
+  readonly onSnapshotsChanged?: () => void;
 }): Stores {
   const database = openDatabase(options.path, { durable: options.durable });
   try {
@@ -64,7 +66,7 @@ export function openStores(options: {
   const namespaces = new NamespaceStore(records);
   const leases = new LeaseStore(records, namespaces);
   const blobs = new BlobStore(records, { namespaces, leases, releases }, options.onBlobsRemoved);
-  const snapshots = new SnapshotStore(records, { namespaces, leases, releases, sequences });
+  const snapshots = new SnapshotStore(records, { namespaces, leases, releases, sequences }, options.onSnapshotsChanged);
   return {
     records,
     namespaces,

@@ -11,21 +11,57 @@ import {
 import { headersOfPart } from "#wire/call-id.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import { clientHeaders } from "#wire/headers.ts";
-import type { ProxiedSnapshotIndex, SnapshotIndex } from "./domain/ports.ts";
+import type { ProxiedSnapshotIndex, SnapshotIndex, SnapshotName } from "./domain/ports.ts";
 import type { SnapshotKind, SnapshotLocation, SnapshotUsage } from "./drivers/driver.ts";
 import type { MountIndex } from "./mounts/ports.ts";
 
-/** The index that the metadata process keeps. */
-export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
+/** A number that changes before anybody is told that a record of a snapshot has changed or gone; undefined when that cannot be known. */
+export interface SnapshotChanges {
+  read(): bigint | undefined;
+}
+
+/** New snapshots that are remembered; most are mounted at once. */
+const rememberedMax = 256;
+
+/**
+ * The index that the metadata process keeps. Where a new snapshot lies is remembered until any record of a snapshot changes or goes, since who
+ * makes one asks for its mounts next.
+ *
+ * @param changes - Nothing is remembered unless given.
+ */
+export function connectSnapshotIndex(
+  connection: Pick<RpcConnection, "transport">,
+  changes: SnapshotChanges = { read: () => undefined },
+): SnapshotIndex {
   const index = createClient(SnapshotIndexService, connection.transport);
   const records = createClient(Snapshots, connection.transport);
+  const remembered = new Map<string, { readonly location: SnapshotLocation; readonly mark: bigint }>();
+  const remember = (key: string, location: SnapshotLocation, mark: bigint): void => {
+    remembered.set(key, { location, mark });
+    const [oldest] = remembered.size > rememberedMax ? remembered.keys() : [];
+    if (oldest !== undefined) {
+      remembered.delete(oldest);
+    }
+  };
   return {
     async prepare({ kind, labels, call, ...snapshot }) {
+      // Read before: a change after the answer is then seen by whoever looks next.
+      const mark = changes.read();
       const request = { ...snapshot, labels: { ...labels }, kind: writeKind(kind) };
-      const { location } = await index.prepareSnapshot(request, { headers: headersOfPart(call, "prepare") });
-      return readLocation(location);
+      const answer = await index.prepareSnapshot(request, { headers: headersOfPart(call, "prepare") });
+      const location = readLocation(answer.location);
+      // What a call that is made again has made the first time may have gone since.
+      if (mark !== undefined && call?.repeatedAfterMs === undefined) {
+        remember(nameOf(snapshot), location, mark);
+      }
+      return location;
     },
     async resolve({ namespace, snapshotter, key }) {
+      const known = remembered.get(nameOf({ namespace, snapshotter, key }));
+      if (known !== undefined && known.mark === changes.read()) {
+        return { location: known.location, usage: undefined };
+      }
+      remembered.delete(nameOf({ namespace, snapshotter, key }));
       const { location, usage } = await index.resolveSnapshot({ namespace, snapshotter, key });
       return { location: readLocation(location), usage: usage === undefined ? undefined : readUsage(usage) };
     },
@@ -49,6 +85,10 @@ export function connectSnapshotIndex(connection: RpcConnection): SnapshotIndex {
       }));
     },
   };
+}
+
+function nameOf({ namespace, snapshotter, key }: SnapshotName): string {
+  return `${namespace}/${snapshotter}/${key}`;
 }
 
 /** The part of the index that is for snapshotters of others. */

@@ -7,6 +7,7 @@ import type { PluginManifest } from "#fleet/manifest.ts";
 import type { PluginDefinition } from "#fleet/plugin.ts";
 import { ProxyLinks } from "#fleet/proxies/proxy-links.ts";
 import type { ProxyPlugin } from "#fleet/proxies/proxy-plugins.ts";
+import { RemovalMarkReader } from "#fleet/removal-mark.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import { openChainSnapshots } from "./chain-snapshots.ts";
@@ -37,7 +38,7 @@ import { TreeThreads } from "./threads/tree-threads.ts";
 export async function composeSnapshots(context: ProcessContext): Promise<ProcessParts> {
   const { config, log } = context;
   const metadata = context.connect("metadata");
-  const index = connectSnapshotIndex(metadata);
+  const index = connectSnapshotIndex(metadata, context.resources.use(new RemovalMarkReader(config.state, "snapshot")));
   const trees = context.resources.use(new TreeThreads());
   const opened = await openDrivers(config, trees);
   const snapshotters = new Map<string, Snapshotter>();

@@ -3,8 +3,11 @@ import { systemErrorCode } from "#base/errors.ts";
 import { randomBytesAtStart } from "#base/random.ts";
 import { stateDirectoryOf } from "./process-name.ts";
 
-/** What numbers there are: of records of blobs, which content goes by, and of containers, which tasks does. */
-export type RemovedKind = "blob" | "container";
+/**
+ * What numbers there are: of records of blobs, which content goes by, of containers, which tasks does, and of snapshots, which snapshots does.
+ * Whether a snapshot's labels change or it is committed counts as well, since where it lies is told with both.
+ */
+export type RemovedKind = "blob" | "container" | "snapshot";
 
 /**
  * A number in a file by which the metadata process tells other processes that records of a kind have gone, at no more cost to them than two

@@ -3,6 +3,7 @@ import test, { type TestContext } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ErrorKind } from "#base/errors.ts";
 import { digestOf } from "#containerd/digest.ts";
+import { RemovalMarkReader } from "#fleet/removal-mark.ts";
 import { ContentCreateSchema } from "#gen/containerd/events/content_pb.ts";
 import { SnapshotCommitSchema, SnapshotPrepareSchema } from "#gen/containerd/events/snapshot_pb.ts";
 import { Content } from "#gen/containerd/services/content/v1/content_pb.ts";
@@ -267,6 +268,14 @@ test("snapshots", bounded, async (context: TestContext) => {
   const prepare = async (key: string, parent = "", more: object = {}) =>
     (await index.prepareSnapshot({ ...of, key, parent, kind: SnapshotKind.ACTIVE, ...more })).location;
   const commit = (key: string, name: string, more: object = {}) => index.commitSnapshot({ ...of, key, name, ...more });
+  using changed = new RemovalMarkReader(`${process.directory}/state`, "snapshot");
+  /** Makes sure that those who remember where snapshots lie learn of a change. */
+  const tells = async <T>(change: Promise<T>): Promise<T> => {
+    const before = changed.read();
+    const outcome = await change;
+    assert.ok(before !== undefined && changed.read() !== before);
+    return outcome;
+  };
   await leases.create({ id: "l" }, ns);
 
   await context.test("of snapshotters that are not loaded", async () => {
@@ -348,7 +357,7 @@ test("snapshots", bounded, async (context: TestContext) => {
       'failed to commit snapshot alone: parent "v" is not committed: failed precondition',
       commit("alone", "layer3", { parent: "v" }),
     );
-    await commit("alone", "layer3", { parent: "layer2" });
+    await tells(commit("alone", "layer3", { parent: "layer2" }));
     assert.equal((await snapshots.stat({ snapshotter, key: "layer3" }, ns)).info?.parent, "layer2");
     assert.equal((await index.resolveSnapshot({ ...of, key: "layer3" })).location?.parentIds.length, 2);
   });
@@ -359,7 +368,7 @@ test("snapshots", bounded, async (context: TestContext) => {
     const update = async (labels: Record<string, string>, ...paths: string[]) =>
       (await snapshots.update({ snapshotter, info: { name: "layer1", labels }, updateMask: { paths } }, ns)).info;
     assert.deepEqual((await update({ z: "3" }, "labels.z", "labels.y"))?.labels, { z: "3" });
-    const whole = await update({ q: "4" });
+    const whole = await tells(update({ q: "4" }));
     assert.deepEqual([whole?.labels, whole?.createdAt, whole?.kind], [{ q: "4" }, info?.createdAt, Kind.COMMITTED]);
     await invalid('cannot update "parent" field on snapshot "layer1": invalid argument', update({}, "parent"));
     await invalid("invalid argument", snapshots.update({ snapshotter, info: {} }, ns));
@@ -389,7 +398,7 @@ test("snapshots", bounded, async (context: TestContext) => {
       "cannot remove snapshot with child: failed precondition",
       snapshots.remove({ snapshotter, key: "layer2" }, ns),
     );
-    await snapshots.remove({ snapshotter, key: "v" }, inNamespace(namespace, "l"));
+    await tells(snapshots.remove({ snapshotter, key: "v" }, inNamespace(namespace, "l")));
     assert.deepEqual(await heldBy(process, "l"), ["snapshots/native layer1"]);
     await notFound("snapshot v does not exist: not found", snapshots.remove({ snapshotter, key: "v" }, ns));
   });

@@ -59,6 +59,7 @@ export class SnapshotStore {
   readonly #sequences: SequenceStore;
   readonly #snapshots: SnapshotRecords;
 
+  /** @param onChanged - See {@link SnapshotRecords}. */
   constructor(
     records: Records,
     stores: {
@@ -67,13 +68,14 @@ export class SnapshotStore {
       readonly releases: ReleaseStore;
       readonly sequences: SequenceStore;
     },
+    onChanged: () => void = () => undefined,
   ) {
     this.#records = records;
     this.#namespaces = stores.namespaces;
     this.#leases = stores.leases;
     this.#releases = stores.releases;
     this.#sequences = stores.sequences;
-    this.#snapshots = new SnapshotRecords(records);
+    this.#snapshots = new SnapshotRecords(records, onChanged);
   }
 
   /** The encoded record of a snapshot. */
