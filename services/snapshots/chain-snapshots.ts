@@ -17,7 +17,7 @@ export function openChainSnapshots(
     exists: (name) => snapshotter.isCommitted(nameOf(name)),
     prepare: ({ key, parent, labels }) =>
       snapshotter.prepare({ ...nameOf(key), lease, parent, labels, kind: "active" }),
-    settle: (key) => snapshotter.settle(nameOf(key)),
+    settle: (key, measured) => snapshotter.settle(nameOf(key), measured),
     commit: ({ key, ...commit }) => snapshotter.commit({ ...nameOf(key), lease, ...commit }),
     remove: (key) => snapshotter.remove(nameOf(key)),
     view: (name) => snapshotter.viewCommitted(nameOf(name)),

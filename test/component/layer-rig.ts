@@ -68,6 +68,7 @@ export function applyFile(threads: LayerThreads, blobPath: string, target: Extra
     payloads: new Map(),
     target,
     syncFileSystem: false,
+    measures: false,
     limits: { entriesMax: 0, depthMax: 0, ratioMax: 0 },
   };
   return threads.apply(job, never);

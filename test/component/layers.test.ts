@@ -373,6 +373,7 @@ test("a job that is cancelled ends, and its thread does the next one", async (co
     payloads: new Map(),
     target: { root: `${path}/root`, whiteouts: "remove", lowers: [] },
     syncFileSystem: false,
+    measures: false,
     limits: { entriesMax: 0, depthMax: 0, ratioMax: 0 },
   } as const;
   const applied = threads.apply(job, canceling.signal);

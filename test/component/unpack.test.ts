@@ -5,9 +5,12 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ErrorKind, isFailure } from "#base/errors.ts";
 import { digestOf } from "#containerd/digest.ts";
 import type { UnpackRequestSchema } from "#gen/flotilla/layers/v1/layers_pb.ts";
+import { MemberType } from "#tar/tar-format.ts";
+import type { Snapshotter } from "../../services/snapshots/domain/snapshotter.ts";
 import type { SnapshotDriver } from "../../services/snapshots/drivers/driver.ts";
+import { chainIdsOf } from "../../services/snapshots/layers/chains/chain-id.ts";
 import { layerOf } from "./layer-rig.ts";
-import { chainOf, completeOf, describe, startOf, UnpackRig } from "./unpack-rig.ts";
+import { chainOf, completeOf, describe, namespace, startOf, UnpackRig } from "./unpack-rig.ts";
 
 type Request = MessageInitShape<typeof UnpackRequestSchema>;
 
@@ -136,6 +139,7 @@ test("what a layer takes is counted while those below are still being made, and 
   const rig = await UnpackRig.open(context);
   const [below, above] = [rig.put(base), rig.put(base)];
   const driver = rig.snapshotters.get("overlayfs")?.driver as SnapshotDriver;
+  driver.measuredDirectory = () => undefined;
   const measure = driver.measure.bind(driver);
   const first = Promise.withResolvers<void>();
   const measured: bigint[] = [];
@@ -154,6 +158,33 @@ test("what a layer takes is counted while those below are still being made, and 
   assert.equal(committed, 2);
   assert.equal(measured.length, 2);
   assert.equal(new Set(measured).size, 2);
+});
+
+test("what a thread counts of the layer that it has written is what is recorded of it", async (context) => {
+  const rig = await UnpackRig.open(context);
+  const snapshotter = rig.snapshotters.get("overlayfs") as Snapshotter;
+  const linked = layerOf(
+    { name: "d/" },
+    { name: "d/file", data: "x".repeat(10_000) },
+    { name: "d/same", type: MemberType.HardLink, linkName: "d/file" },
+    { name: "d/file", data: "y" },
+  );
+  const implying = layerOf({ name: "d/deep/file", data: "z" });
+  const layers = [base, linked, implying].map((archive) => rig.put(archive));
+  const measure = snapshotter.driver.measure.bind(snapshotter.driver);
+  let calls = 0;
+  snapshotter.driver.measure = (location) => {
+    calls += 1;
+    return measure(location);
+  };
+  await rig.unpack(layers);
+  assert.equal(calls, 1, "the one whose directories have changed since");
+  for (const chainId of chainIdsOf(layers.map(({ diffId }) => diffId))) {
+    const name = { namespace, snapshotter: "overlayfs", key: chainId };
+    const id = rig.index.snapshots.get(`overlayfs/${chainId}`)?.id ?? assert.fail(chainId);
+    const location = { id, parentIds: [], kind: "committed", labels: {} } as const;
+    assert.deepEqual(await snapshotter.usage(name), await measure(location));
+  }
 });
 
 test("without rebase all bytes that may be needed are asked for at once, and layers come one after the other", async (context) => {

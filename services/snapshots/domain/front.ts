@@ -1,5 +1,5 @@
 import type { Mount } from "#linux/mount.ts";
-import type { SnapshotUsage } from "../drivers/driver.ts";
+import type { MeasuredDirectory, SnapshotUsage } from "../drivers/driver.ts";
 import type { NewSnapshot, SnapshotCommit, SnapshotName } from "./ports.ts";
 
 /** A snapshot whose record is gone and whose data is to go. */
@@ -20,8 +20,10 @@ export interface SnapshotterFront {
   mounts(name: SnapshotName, signal?: AbortSignal): Promise<readonly Mount[]>;
   /**
    * Does what the commit of an active snapshot would do first, for one that nobody changes any more; for those that rebase. May be left out.
+   *
+   * @param measured - A directory that has been counted since it was changed last.
    */
-  settle(name: SnapshotName): Promise<void>;
+  settle(name: SnapshotName, measured?: MeasuredDirectory): Promise<void>;
   /** Turns an active snapshot into a committed one. */
   commit(commit: SnapshotCommit): Promise<void>;
   /** What a snapshot takes on disk without its parents. */

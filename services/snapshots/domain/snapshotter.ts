@@ -1,7 +1,7 @@
 import { ErrorKind, failure, isFailure } from "#base/errors.ts";
 import { KeyedLock } from "#base/keyed-lock.ts";
 import type { Mount } from "#linux/mount.ts";
-import type { SnapshotDriver, SnapshotLocation, SnapshotUsage } from "../drivers/driver.ts";
+import type { MeasuredDirectory, SnapshotDriver, SnapshotLocation, SnapshotUsage } from "../drivers/driver.ts";
 import type { ReleasedSnapshot, SnapshotterFront, SnapshotterFronts } from "./front.ts";
 import type { NewSnapshot, SnapshotCommit, SnapshotIndex, SnapshotName, SnapshotRecord } from "./ports.ts";
 
@@ -71,10 +71,11 @@ export class Snapshotter implements SnapshotterFront {
   }
 
   /** Makes an active snapshot that nobody changes any more ready to be committed, so that the commit has nothing but the record to make. */
-  async settle(name: SnapshotName): Promise<void> {
+  async settle(name: SnapshotName, measured?: MeasuredDirectory): Promise<void> {
     const made = this.#active.get(rememberedBy(name));
     if (made !== undefined) {
-      made.usage = await this.#seal(made.location);
+      const isAll = measured !== undefined && this.driver.measuredDirectory?.(made.location) === measured.root;
+      made.usage = isAll ? measured.usage : await this.#seal(made.location);
     }
   }
 

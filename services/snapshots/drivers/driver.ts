@@ -4,7 +4,7 @@ import type { Mount } from "#linux/mount.ts";
 import type { TreeWorkers } from "./trees.ts";
 import type { SnapshotUsage } from "./usage.ts";
 
-export type { SnapshotUsage } from "./usage.ts";
+export type { MeasuredDirectory, SnapshotUsage } from "./usage.ts";
 
 /**
  * # Snapshot drivers
@@ -102,6 +102,12 @@ export interface SnapshotDriver {
    * @throws {@link FlotillaError} `not_found` when the snapshot has no directory.
    */
   measure(location: SnapshotLocation): Promise<SnapshotUsage>;
+
+  /**
+   * The directory whose count is what {@link measure} gives, with nothing to {@link seal}; undefined where there is more to it. Drivers that
+   * never have one leave it out.
+   */
+  measuredDirectory?(location: SnapshotLocation): string | undefined;
 
   /**
    * Moves the directories of snapshots that nobody knows out of the way, for somebody to look at them. Nothing is deleted, and what is

@@ -4,3 +4,9 @@ export interface SnapshotUsage {
   /** Files and directories, each counted once however many names it has. */
   readonly inodes: bigint;
 }
+
+/** A directory that has been counted, by its path. */
+export interface MeasuredDirectory {
+  readonly root: string;
+  readonly usage: SnapshotUsage;
+}

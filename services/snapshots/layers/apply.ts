@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import type { ByteString } from "#linux/bytes.ts";
 import { TarReader } from "#tar/tar-reader.ts";
+import type { MeasuredDirectory } from "../drivers/usage.ts";
+import { measureTree } from "../trees/measure-tree.ts";
 import { BlobSource } from "./blob-source.ts";
 import { decompress } from "./compression.ts";
 import { type ExtractionTarget, Extractor } from "./extractor.ts";
@@ -22,6 +24,8 @@ export interface ApplyJob {
   readonly target: ExtractionTarget;
   /** Write out the file system before success is told. */
   readonly syncFileSystem: boolean;
+  /** Count what the directory has in the end, on this thread, which has it all at hand. Left out where directories are implied. */
+  readonly measures: boolean;
   readonly limits: LayerLimits;
 }
 
@@ -34,6 +38,8 @@ export interface AppliedLayer {
   readonly usedBytes: number;
   /** See {@link Extractor.implied}. */
   readonly implied: readonly ByteString[];
+  /** What was counted, if that was wanted and is not to change any more. */
+  readonly measured?: MeasuredDirectory;
 }
 
 /** How often progress is told, at most. */
@@ -81,11 +87,14 @@ export async function applyLayer(
   if (job.syncFileSystem) {
     writeOut(job.target.root);
   }
+  const { implied } = extractor;
+  const { root } = job.target;
   return {
     digest: `sha256:${hash.digest("hex")}`,
     sizeBytes,
     usedBytes: source.usedBytes,
-    implied: extractor.implied,
+    implied,
+    ...(job.measures && implied.length === 0 ? { measured: { root, usage: measureTree(root) } } : {}),
   };
 }
 

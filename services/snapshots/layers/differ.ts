@@ -68,19 +68,19 @@ export class Differ implements LayerApplier {
     const { blobs, threads, mounts, temporaryMounts, programs, limits } = this.#parts;
     const blobPath = await locateBlob(blobs, owner, order.digest);
     const steps = planProcessors(order.mediaType, programs);
-    const { blobBytes, payloads, syncFileSystem } = order;
+    const { blobBytes, payloads, syncFileSystem, measures = false } = order;
     if (order.mounts.length === 0) {
       throw failure(ErrorKind.InvalidArgument, "there are no mounts to apply the layer to");
     }
-    const applyTo = (target: ExtractionTarget): Promise<AppliedLayer> =>
+    const applyTo = (target: ExtractionTarget, counts = false): Promise<AppliedLayer> =>
       threads.apply(
-        { blobPath, blobBytes, steps, payloads, target, syncFileSystem, limits },
+        { blobPath, blobBytes, steps, payloads, target, syncFileSystem, measures: counts, limits },
         owner.signal,
         order.onProgress,
       );
     const direct = findDirectTarget(order.mounts);
     if (direct !== undefined) {
-      return await applyTo(direct);
+      return await applyTo(direct, measures);
     }
     return await mounts.withActivated(order.mounts, async (system) => {
       // What comes first may have been what there was to mount.

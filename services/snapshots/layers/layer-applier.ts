@@ -13,6 +13,8 @@ export interface ApplyOrder {
   readonly syncFileSystem: boolean;
   /** Size that the blob has to have; 0 when unknown. */
   readonly blobBytes: number;
+  /** Count what was written, where it was written straight into a directory. */
+  readonly measures?: boolean;
   /** Told now and then how many bytes of the blob have been used. */
   readonly onProgress?: (usedBytes: number) => void;
 }

@@ -1,5 +1,6 @@
 import type { Labels } from "#containerd/labels.ts";
 import type { Mount } from "#linux/mount.ts";
+import type { MeasuredDirectory } from "../drivers/usage.ts";
 import type { AppliedLayer, ApplyJob } from "./apply.ts";
 import type { ImageJob } from "./erofs/make-image.ts";
 import type { AdoptJob } from "./implied-directories.ts";
@@ -88,8 +89,10 @@ export interface ChainSnapshots {
   /**
    * Does what the commit of a snapshot would do first, for one that is not changed any more. Only where snapshots can be made without their
    * parents, whose commits have to wait for each other.
+   *
+   * @param measured - What was counted of the directory that it was written in.
    */
-  settle(key: string): Promise<void>;
+  settle(key: string, measured?: MeasuredDirectory): Promise<void>;
   /** Commits an active snapshot. @throws `already_exists` when the name is taken; the active one stays then. */
   commit(commit: {
     readonly key: string;

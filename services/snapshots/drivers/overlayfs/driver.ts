@@ -138,6 +138,10 @@ class OverlayDriver extends DirectoryDriver implements SnapshotDriver {
     return (await exists(image)) ? { sizeBytes: BigInt((await lstat(image)).blocks) * 512n, inodes: 1n } : usage;
   }
 
+  measuredDirectory({ id, labels }: SnapshotLocation): string | undefined {
+    return findQuota(labels) === undefined ? this.#filesOf(id) : undefined;
+  }
+
   #ownerOf(parentId: bigint): { uid: number; gid: number } {
     try {
       return lstatSync(this.#filesOf(parentId));

@@ -165,6 +165,7 @@ export class ChainRun {
           mounts,
           payloads: usesNodeKeys ? decryptionPayloads(layer) : new Map(),
           syncFileSystem,
+          measures: snapshots.canRebase,
           blobBytes: layer.sizeBytes,
           onProgress: (usedBytes) => this.#tell(layer, { state: "applying", usedBytes }),
         },
@@ -182,14 +183,14 @@ export class ChainRun {
   }
 
   /**
-   * Measures a layer while those below are still being made, unless its directories get attributes from them.
+   * Measures a layer, unless that is done, while those below are still being made, and unless its directories get attributes from them.
    *
    * Commits come one after the other; without this each would begin to count its files only then.
    */
-  async #settle(layer: PlacedLayer, { key }: ActiveLayer, { implied }: AppliedLayer): Promise<void> {
+  async #settle(layer: PlacedLayer, { key }: ActiveLayer, { implied, measured }: AppliedLayer): Promise<void> {
     const { snapshots } = this.#order;
     if (snapshots.canRebase && (layer.parentChainId === undefined || implied.length === 0)) {
-      await snapshots.settle(key);
+      await snapshots.settle(key, measured);
     }
   }
 
