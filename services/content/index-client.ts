@@ -1,45 +1,26 @@
 import { createClient } from "@connectrpc/connect";
-import { ErrorKind, isFailure } from "#base/errors.ts";
 import { type Digest, isDigest } from "#containerd/digest.ts";
 import { BlobIndex as BlobIndexService } from "#gen/flotilla/index/v1/index_pb.ts";
 import { headersOfPart } from "#wire/call-id.ts";
 import type { RpcConnection } from "#wire/client.ts";
 import type { BlobIndex } from "./domain/ports.ts";
 
-/** How often a call that may be repeated is sent; each waits for the other process to come back by itself. */
-const attemptsMax = 3;
-
 /** How long an answer may take, since digests are locked meanwhile. Reconciliation, which holds no lock, takes what it takes. */
 const answerMsMax = 30_000;
 const bounded = { timeoutMs: answerMsMax };
 
-/** The index that the metadata process keeps. */
+/** The index that the metadata process keeps. Calls that its death cuts off are made again by the connection, and carried out once. */
 export function connectBlobIndex(connection: RpcConnection): BlobIndex {
   const client = createClient(BlobIndexService, connection.transport);
   return {
     async openIngest({ namespace, lease, ref, expected, totalBytes, signal }) {
       const request = { namespace, lease, ref, expected: expected ?? "", total: totalBytes };
-      const { backendRef, shared } = await repeatLost(() => client.openIngest(request, { ...bounded, signal }));
+      const { backendRef, shared } = await client.openIngest(request, { ...bounded, signal });
       return { backendRef, shared: shared === undefined ? undefined : { sizeBytes: shared.size } };
     },
     async recordBlob({ namespace, lease, ref, digest, sizeBytes, labels }) {
       const request = { namespace, lease, ref, digest, size: sizeBytes, labels: { ...labels } };
-      let wasLost = false;
-      try {
-        await repeatLost(async () => {
-          try {
-            return await client.recordBlob(request, bounded);
-          } catch (error) {
-            wasLost ||= isFailure(error, ErrorKind.Unavailable);
-            throw error;
-          }
-        });
-      } catch (error) {
-        // The call that was lost may have made the record that the next one found.
-        if (!(wasLost && isFailure(error, ErrorKind.AlreadyExists))) {
-          throw error;
-        }
-      }
+      await client.recordBlob(request, bounded);
     },
     async resolveBlobs(namespace, digests) {
       const { blobs } = await client.resolveBlobs({ namespace, digests: [...digests] }, bounded);
@@ -64,17 +45,4 @@ export function connectBlobIndex(connection: RpcConnection): BlobIndex {
       };
     },
   };
-}
-
-/** Sends a call again when the connection broke, for calls that may be handled twice. */
-async function repeatLost<T>(call: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await call();
-    } catch (error) {
-      if (attempt === attemptsMax || !isFailure(error, ErrorKind.Unavailable)) {
-        throw error;
-      }
-    }
-  }
 }

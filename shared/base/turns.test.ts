@@ -27,3 +27,24 @@ test("who no longer waits gets no turn, and the next one does", async () => {
     /enough/,
   );
 });
+
+test("turns are given in the order of asking, and given back once", async () => {
+  const turns = new Turns(2);
+  const first = await turns.take();
+  await turns.take();
+  const got: string[] = [];
+  const waiting = ["a", "b"].map(async (name) => {
+    const turn = await turns.take();
+    got.push(name);
+    return turn;
+  });
+  await Promise.resolve();
+  assert.deepEqual(got, []);
+  first[Symbol.dispose]();
+  first[Symbol.dispose]();
+  const a = await waiting[0];
+  assert.deepEqual(got, ["a"], "giving back twice is once");
+  a?.[Symbol.dispose]();
+  await waiting[1];
+  assert.deepEqual(got, ["a", "b"]);
+});

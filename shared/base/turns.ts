@@ -3,6 +3,7 @@ export class Turns {
   #free: number;
   readonly #waiting: (() => void)[] = [];
 
+  /** @param limit - `Infinity` for none. */
   constructor(limit: number) {
     this.#free = limit;
   }
@@ -13,25 +14,47 @@ export class Turns {
    * @param signal - Ends the waiting, with its reason; not the work.
    */
   async run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    await this.#take(signal);
+    const turn = await this.take(signal);
     try {
       return await work();
     } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) {
-        this.#free += 1;
-      } else {
-        next();
-      }
+      turn[Symbol.dispose]();
     }
   }
 
-  async #take(signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * Waits for a turn, which ends when it is disposed of; twice is once.
+   *
+   * @param signal - As for {@link run}.
+   */
+  async take(signal?: AbortSignal): Promise<Disposable> {
     signal?.throwIfAborted();
     if (this.#free > 0) {
       this.#free -= 1;
-      return;
+    } else {
+      await this.#wait(signal);
     }
+    let isTaken = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isTaken) {
+          isTaken = false;
+          this.#giveBack();
+        }
+      },
+    };
+  }
+
+  #giveBack(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) {
+      this.#free += 1;
+    } else {
+      next();
+    }
+  }
+
+  async #wait(signal: AbortSignal | undefined): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const giveUp = (): void => {
       const place = this.#waiting.indexOf(resolve);

@@ -19,7 +19,7 @@ export class ContentProcess {
   readonly directory: string;
   /** What the process has logged so far. */
   log = "";
-  readonly #server: RpcServer;
+  #server: RpcServer;
   #child: ChildProcess;
   #connection: RpcConnection;
 
@@ -45,11 +45,7 @@ export class ContentProcess {
     await writeFile(`${directory}/config.toml`, `version = 3\n${config}\n[debug]\nformat = "json"\n`);
     const index = new MemoryBlobIndex();
     await prepare(rootIn(directory), index);
-    const server = await serveRpc({
-      socketPath: privateSocketOf(`${directory}/state`, "metadata"),
-      services: [index.binding()],
-    });
-    const started = new ContentProcess(directory, index, server);
+    const started = new ContentProcess(directory, index, await serveIndex(directory, index));
     await started.ready();
     return started;
   }
@@ -79,6 +75,12 @@ export class ContentProcess {
       ended.catch(() => undefined);
       given.abort();
     }
+  }
+
+  /** Breaks the connections to the index, as its death does, and has it there again. */
+  async breakIndex(): Promise<void> {
+    await this.#server.close(0);
+    this.#server = await serveIndex(this.directory, this.index);
   }
 
   /** Ends the process at once. */
@@ -126,6 +128,10 @@ export class ContentProcess {
     });
     return child;
   }
+}
+
+function serveIndex(directory: string, index: MemoryBlobIndex): Promise<RpcServer> {
+  return serveRpc({ socketPath: privateSocketOf(`${directory}/state`, "metadata"), services: [index.binding()] });
 }
 
 function rootIn(directory: string): string {

@@ -20,7 +20,7 @@ import { parseReference } from "./reference.ts";
 import { listReferrers } from "./referrers.ts";
 import { Repository } from "./repository.ts";
 import { manifestBytesMax, resolveReference } from "./resolve.ts";
-import { SlotsByName } from "./slots.ts";
+import { TurnsByName } from "./turns-by-name.ts";
 
 /** What the settings are when nobody says anything. @source containerd v2.3.4 plugins/transfer/plugin.go `defaultConfig` */
 export const defaultRegistriesSettings: RegistriesSettings = {
@@ -31,13 +31,13 @@ export const defaultRegistriesSettings: RegistriesSettings = {
   retryDelayMs: 250,
 };
 
-/** All registries, for the time of a process. What its transfers share is here: places, and downloads of the same digest. */
+/** All registries, for the time of a process. What its transfers share is here: turns, and downloads of the same digest. */
 export class Registries {
   readonly #settings: RegistriesSettings;
   readonly #userAgent: string;
   readonly #downloads = new SharedDownloads();
-  /** For each registry its own: one that hangs must not take the places of the others. */
-  readonly #slots = new SlotsByName();
+  /** For each registry its own: one that hangs must not take the turns of the others. */
+  readonly #turns = new TurnsByName();
 
   /** @param userAgent - How registries see us, such as `containerd/2.3.4+flotilla.0.1.0`. */
   constructor(settings: RegistriesSettings, userAgent: string) {
@@ -63,8 +63,8 @@ export class Registries {
       ...(request.onExchange === undefined ? {} : { onExchange: request.onExchange }),
     });
     const settings = { ...this.#settings, ...request.limits };
-    const used = this.#slots.use(reference.host, settings.maxConcurrentDownloads);
-    const repository = new Repository({ reference, client, settings, slots: used.slots, hosts });
+    const used = this.#turns.use(reference.host, settings.maxConcurrentDownloads);
+    const repository = new Repository({ reference, client, settings, turns: used.turns, hosts });
     return {
       reference: request.reference,
       resolve: (signal) => resolveReference(repository, request.reference, { accept, signal }),

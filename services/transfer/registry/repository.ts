@@ -1,3 +1,4 @@
+import type { Turns } from "#base/turns.ts";
 import type { Capability, RegistryHost } from "./hosts/host.ts";
 import { isProxyFor } from "./hosts/host.ts";
 import type { HttpRequest, HttpResponse, RequestBody } from "./http/http-message.ts";
@@ -5,7 +6,6 @@ import type { RegistryClient } from "./http/registry-client.ts";
 import { joinHostErrors, RegistryError } from "./http/registry-error.ts";
 import type { RegistriesSettings } from "./ports.ts";
 import type { Reference } from "./reference.ts";
-import type { Slots } from "./slots.ts";
 
 /** For how long a host that could not be reached comes last. */
 const troubleMs = 60_000;
@@ -27,7 +27,7 @@ export interface RepositoryRequest {
 }
 
 /** What a repository consists of. */
-export interface RepositoryParts extends Pick<Repository, "reference" | "client" | "settings" | "slots"> {
+export interface RepositoryParts extends Pick<Repository, "reference" | "client" | "settings" | "turns"> {
   readonly hosts: readonly RegistryHost[];
   readonly troubledUntilMs?: Map<RegistryHost, number>;
 }
@@ -37,8 +37,8 @@ export class Repository {
   readonly reference: Reference;
   readonly client: RegistryClient;
   readonly settings: RegistriesSettings;
-  /** Places for requests for content, shared by all who ask this registry. */
-  readonly slots: Slots;
+  /** Turns for requests for content, shared by all who ask this registry. */
+  readonly turns: Turns;
   readonly #hosts: readonly RegistryHost[];
   /** Until when hosts that could not be reached come last, by `performance.now`. */
   readonly #troubledUntilMs: Map<RegistryHost, number>;
@@ -47,7 +47,7 @@ export class Repository {
     this.reference = parts.reference;
     this.client = parts.client;
     this.settings = parts.settings;
-    this.slots = parts.slots;
+    this.turns = parts.turns;
     this.#hosts = parts.hosts;
     this.#troubledUntilMs = parts.troubledUntilMs ?? new Map();
   }
@@ -59,10 +59,10 @@ export class Repository {
 
   /** The same repository without some of its hosts. */
   without(hosts: ReadonlySet<RegistryHost>): Repository {
-    const { reference, client, settings, slots } = this;
+    const { reference, client, settings, turns } = this;
     const left = this.#hosts.filter((host) => !hosts.has(host));
     const troubledUntilMs = this.#troubledUntilMs;
-    return new Repository({ reference, client, settings, slots, hosts: left, troubledUntilMs });
+    return new Repository({ reference, client, settings, turns, hosts: left, troubledUntilMs });
   }
 
   /** What a token has to allow for reading, or for writing as well. */

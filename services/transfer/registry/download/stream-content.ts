@@ -26,13 +26,13 @@ export async function* streamContent(source: ContentSource, offset: number): Asy
   yield* streamRange(source, { start, end });
 }
 
-/** One request after another, as many as it takes, each in one of the registry's places. */
+/** One request after another, as many as it takes, each in one of the registry's turns. */
 async function* streamRange(source: ContentSource, { start, end }: ByteRange): AsyncGenerator<Uint8Array> {
   const { repository, signal } = source;
   let position = start;
   let failures = 0;
   while (position < end) {
-    const slot = await repository.slots.take(signal);
+    const turn = await repository.turns.take(signal);
     let isOpen = false;
     try {
       const { body } = await openContent(source, { start: position, end });
@@ -55,7 +55,7 @@ async function* streamRange(source: ContentSource, { start, end }: ByteRange): A
         throw error;
       }
     } finally {
-      slot[Symbol.dispose]();
+      turn[Symbol.dispose]();
     }
     await backOff({ firstMs: repository.settings.retryDelayMs, failures, signal });
   }
@@ -101,7 +101,7 @@ async function* streamSideBySide(source: ContentSource, { start, end }: ByteRang
 }
 
 async function ignoresRanges(source: ContentSource, start: number): Promise<boolean> {
-  const slot = await source.repository.slots.take(source.signal);
+  const turn = await source.repository.turns.take(source.signal);
   try {
     const { body, ignoresRange } = await openContent(source, { start, end: start + 1 });
     const pieces = body[Symbol.asyncIterator]();
@@ -110,7 +110,7 @@ async function ignoresRanges(source: ContentSource, start: number): Promise<bool
     await pieces.return?.();
     return ignoresRange;
   } finally {
-    slot[Symbol.dispose]();
+    turn[Symbol.dispose]();
   }
 }
 

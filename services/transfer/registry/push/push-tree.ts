@@ -1,10 +1,10 @@
 import { ErrorKind, failure } from "#base/errors.ts";
-import { Turns } from "#base/turns.ts";
 import type { Digest } from "#containerd/digest.ts";
 import { RegistryError, wrapRegistryError } from "../http/registry-error.ts";
 import { isIndexType, isManifestType } from "../media-type.ts";
 import type { Descriptor, PushRequest } from "../ports.ts";
 import type { Repository } from "../repository.ts";
+import { turnsOf } from "../turns-by-name.ts";
 import { forEachOf } from "./for-each-of.ts";
 import { type ContentPush, isThere, pushContent } from "./push-content.ts";
 
@@ -35,7 +35,7 @@ export async function pushTree(repository: Repository, root: Descriptor, request
   const { blobs, manifests, indexes } = await collectParts(root, request);
   const { maxConcurrentUploads } = repository.settings;
   const atOnceMax = maxConcurrentUploads === 0 ? 0 : Math.max(maxConcurrentUploads, askedAtOnce);
-  const sending = new Turns(maxConcurrentUploads === 0 ? Number.POSITIVE_INFINITY : maxConcurrentUploads);
+  const sending = turnsOf(maxConcurrentUploads);
   let hasSent = false;
   let isRootStored: boolean | undefined;
   const pushOf = (part: Part, partSignal: AbortSignal): ContentPush => ({
