@@ -52,3 +52,12 @@ export function maskedMap<K extends string, V>(
     },
   };
 }
+
+/** A field that may be replaced whole by what another of its kind has. */
+export function maskedValue<T>(target: T, field: keyof T, wanted: Readonly<T>): Required<Pick<MaskedField, "replace">> {
+  return {
+    replace: () => {
+      target[field] = wanted[field];
+    },
+  };
+}

@@ -1,6 +1,6 @@
 import { dirname } from "node:path";
-import { toByteString } from "./bytes.ts";
-import { closeFile, OpenFlag, openAt, succeed, workingDirectory } from "./file.ts";
+import { withDirectory } from "./directory.ts";
+import { succeed } from "./file.ts";
 import { controlMemory } from "./ioctl.ts";
 
 /** @source linux/btrfs.h */
@@ -82,14 +82,4 @@ function writeName(memory: Buffer, offset: number, path: string): void {
     throw new RangeError(`${path} is too long`);
   }
   name.copy(memory, offset);
-}
-
-function withDirectory<T>(path: string, use: (descriptor: number) => T): T {
-  const flags = OpenFlag.ReadOnly | OpenFlag.Directory;
-  const descriptor = succeed(openAt(workingDirectory, toByteString(path), flags), () => `open ${path}`);
-  try {
-    return use(descriptor);
-  } finally {
-    closeFile(descriptor);
-  }
 }

@@ -1,8 +1,9 @@
 import { readdirSync } from "node:fs";
-import { asByteString, type ByteString } from "./bytes.ts";
+import { asByteString, type ByteString, toByteString } from "./bytes.ts";
 import {
   closeFile,
   OpenFlag,
+  openAt,
   openResolved,
   type Place,
   Resolve,
@@ -10,8 +11,20 @@ import {
   removeFileAt,
   renameAt,
   succeed,
+  workingDirectory,
 } from "./file.ts";
 import { Errno, SystemError } from "./libc.ts";
+
+/** Opens a directory for as long as it is used. @throws {@link SystemError} */
+export function withDirectory<T>(path: string, use: (descriptor: number) => T): T {
+  const flags = OpenFlag.ReadOnly | OpenFlag.Directory;
+  const descriptor = succeed(openAt(workingDirectory, toByteString(path), flags), () => `open ${path}`);
+  try {
+    return use(descriptor);
+  } finally {
+    closeFile(descriptor);
+  }
+}
 
 /** The names in an open directory, in no order. @throws Error of `node:fs`. */
 export function listDirectory(directory: number): ByteString[] {

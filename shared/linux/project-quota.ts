@@ -1,5 +1,5 @@
-import { toByteString } from "./bytes.ts";
-import { closeFile, OpenFlag, openAt, succeed, workingDirectory } from "./file.ts";
+import { withDirectory } from "./directory.ts";
+import { succeed } from "./file.ts";
 import { controlMemory } from "./ioctl.ts";
 import { lastErrno, nativeFunction, SystemError } from "./libc.ts";
 
@@ -86,14 +86,4 @@ export function limitProject(directory: string, project: number, limitBytes: num
       throw new SystemError(lastErrno(), `limit the project of ${directory}`);
     }
   });
-}
-
-function withDirectory<T>(path: string, use: (descriptor: number) => T): T {
-  const flags = OpenFlag.ReadOnly | OpenFlag.Directory;
-  const descriptor = succeed(openAt(workingDirectory, toByteString(path), flags), () => `open ${path}`);
-  try {
-    return use(descriptor);
-  } finally {
-    closeFile(descriptor);
-  }
 }

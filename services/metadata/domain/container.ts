@@ -1,6 +1,6 @@
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { applyFieldMask, maskedMap } from "#containerd/field-mask.ts";
+import { applyFieldMask, maskedMap, maskedValue } from "#containerd/field-mask.ts";
 import { validateIdentifier } from "#containerd/identifier.ts";
 import { validateLabels } from "#containerd/labels.ts";
 import type { AnyValue } from "./any.ts";
@@ -71,21 +71,9 @@ export function updateContainer<A extends AnyValue>(
     {
       labels: maskedMap(stored, "labels", wanted.labels, ""),
       extensions: maskedMap(stored, "extensions", wanted.extensions, absentExtension),
-      spec: {
-        replace: () => {
-          stored.spec = wanted.spec;
-        },
-      },
-      image: {
-        replace: () => {
-          stored.image = wanted.image;
-        },
-      },
-      snapshotkey: {
-        replace: () => {
-          stored.snapshotKey = wanted.snapshotKey;
-        },
-      },
+      spec: maskedValue(stored, "spec", wanted),
+      image: maskedValue(stored, "image", wanted),
+      snapshotkey: maskedValue(stored, "snapshotKey", wanted),
     },
     (path) => failure(ErrorKind.InvalidArgument, `cannot update ${quote(path)} field on ${quote(stored.id)}`),
   );

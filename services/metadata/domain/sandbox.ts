@@ -1,6 +1,6 @@
 import { ErrorKind, failure, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { applyFieldMask, maskedMap } from "#containerd/field-mask.ts";
+import { applyFieldMask, maskedMap, maskedValue } from "#containerd/field-mask.ts";
 import { validateIdentifier } from "#containerd/identifier.ts";
 import type { AnyValue } from "./any.ts";
 
@@ -53,16 +53,8 @@ export function updateSandbox<A extends AnyValue, R extends { name: string }>(
     {
       labels: maskedMap(stored, "labels", wanted.labels, ""),
       extensions: maskedMap(stored, "extensions", wanted.extensions, absentExtension),
-      spec: {
-        replace: () => {
-          stored.spec = wanted.spec;
-        },
-      },
-      runtime: {
-        replace: () => {
-          stored.runtime = wanted.runtime;
-        },
-      },
+      spec: maskedValue(stored, "spec", wanted),
+      runtime: maskedValue(stored, "runtime", wanted),
     },
     (path) =>
       failure(ErrorKind.InvalidArgument, `cannot update ${quote(path)} field on sandbox ${quote(stored.sandboxId)}`),
