@@ -14,6 +14,7 @@ import { chooseContentStore } from "#fleet/proxies/content-store.ts";
 import { readProxyPlugins } from "#fleet/proxies/proxy-plugins.ts";
 import { Reloader } from "#fleet/reload.ts";
 import { defaultRestartPolicy } from "#fleet/restart-policy.ts";
+import { rights } from "#fleet/rights.ts";
 import { keepWatchdog, notifyServiceManager } from "#fleet/service-manager.ts";
 import { onDemandProcesses } from "#fleet/startup.ts";
 import { type Member, type MemberState, Supervisor } from "#fleet/supervisor.ts";
@@ -23,6 +24,7 @@ import { formatTraceparent } from "#fleet/tracing/trace-context.ts";
 import type { FleetUsers } from "#fleet/users.ts";
 import { daemonRevision, daemonVersion } from "#fleet/version.ts";
 import type { Plugin } from "#gen/containerd/services/introspection/v1/introspection_pb.ts";
+import { keepCapabilities, rootHasCapabilities } from "#linux/capabilities.ts";
 import { setOutOfMemoryScore } from "#linux/process.ts";
 import { cleanTemporaryMounts } from "#linux/temporary-mount.ts";
 import { allPlugins } from "../plugins.ts";
@@ -83,6 +85,7 @@ export async function runDaemon(flags: DaemonFlags): Promise<void> {
     running = await (tracer === undefined
       ? start()
       : tracer.trace("start", {}, (context) => start({ tracer, start: context }), undefined));
+    giveUpCapabilities(log);
     keepWatchdog(log);
     await notifyServiceManager(log, "READY=1", "STATUS=serving");
     if (process.env["FLOTILLA_WELCOME"] === "1") {
@@ -238,6 +241,22 @@ async function startFleet({
     tracing,
   });
   return running;
+}
+
+/**
+ * Gives up what only the start has needed. Programs that are started from now on have all of it again, so this keeps the gateway itself from what it has
+ * no business with, and not one who makes it start a program.
+ */
+function giveUpCapabilities(log: Logger): void {
+  const { capabilities } = rights.gateway;
+  if (capabilities === "all" || !rootHasCapabilities()) {
+    return;
+  }
+  try {
+    keepCapabilities(capabilities);
+  } catch (error) {
+    log.warn({ err: error }, "the gateway keeps the capabilities that it was started with");
+  }
 }
 
 function watchSignals(log: Logger): AbortController {

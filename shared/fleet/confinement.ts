@@ -1,5 +1,6 @@
+import type { Capability } from "#linux/capabilities.ts";
 import type { ProcessName } from "./process-name.ts";
-import { type Capability, rights } from "./rights.ts";
+import { rights } from "./rights.ts";
 import type { FleetUsers } from "./users.ts";
 
 /** What is taken from a program before it runs. */

@@ -1,3 +1,4 @@
+import type { Capability } from "#linux/capabilities.ts";
 import type { ProcessName } from "./process-name.ts";
 import { onDemandProcesses } from "./startup.ts";
 
@@ -19,21 +20,6 @@ export interface ProcessRights {
   /** Whether it speaks to anything but Unix sockets. */
   readonly network: boolean;
 }
-
-/** @source capabilities(7) */
-export type Capability =
-  | "CAP_CHOWN"
-  | "CAP_DAC_OVERRIDE"
-  | "CAP_FOWNER"
-  | "CAP_FSETID"
-  | "CAP_KILL"
-  | "CAP_LINUX_IMMUTABLE"
-  | "CAP_MKNOD"
-  | "CAP_SETFCAP"
-  | "CAP_SETGID"
-  | "CAP_SETUID"
-  | "CAP_SYS_ADMIN"
-  | "CAP_SYS_RESOURCE";
 
 /** The rights of every process. */
 export const rights: Readonly<Record<ProcessName, ProcessRights>> = {

@@ -89,6 +89,48 @@ test("each process has the user, the group and the capabilities of its rights, a
   assert.deepEqual(statusLine(nats, "CapBnd"), ["0000000000000000"]);
 });
 
+test("the gateway gives up what it has no business with, and what it starts afterwards has what it needs", async () => {
+  const gateway = daemon.pidOf("gateway") ?? 0;
+  const setOf = (pid: number, key: string): bigint => BigInt(`0x${statusLine(pid, key)[0]}`);
+  const bounding = setOf(process.pid, "CapBnd");
+  const { capabilities } = rights.gateway;
+  assert.ok(capabilities !== "all");
+  const row = { CHOWN: 0n, DAC_OVERRIDE: 1n, FOWNER: 3n, KILL: 5n, SETGID: 6n, SETUID: 7n, SYS_RESOURCE: 24n };
+  assert.deepEqual(Object.keys(row).toSorted(), capabilities.map((name) => name.slice("CAP_".length)).toSorted());
+  const wanted = Object.values(row).reduce((set, number) => set | (1n << number), 0n) & bounding;
+  assert.deepEqual([setOf(gateway, "CapPrm"), setOf(gateway, "CapEff")], [wanted, wanted]);
+  assert.equal(setOf(gateway, "CapBnd"), bounding);
+  const before = daemon.pidOf("tasks");
+  await daemon.kill9("tasks");
+  await until(
+    () => ![undefined, before].includes(daemon.pidOf("tasks")),
+    () => "tasks does not come back",
+    30_000,
+  );
+  assert.equal(setOf(daemon.pidOf("tasks") ?? 0, "CapEff"), bounding);
+  await runs("after");
+
+  const [limits, mounts] = ["capabilities", "mount"].map((name) =>
+    JSON.stringify(new URL(`../../shared/linux/${name}.ts`, import.meta.url).href),
+  );
+  const { stdout } = await execa(process.execPath, [
+    "--input-type=module",
+    "--eval",
+    `import { execFileSync } from "node:child_process";
+     const { keepCapabilities, rootHasCapabilities } = await import(${limits});
+     const { mountOne } = await import(${mounts});
+     if (!rootHasCapabilities()) throw new Error("root is nobody");
+     keepCapabilities(${JSON.stringify(capabilities)});
+     const place = ${JSON.stringify(`${daemon.state}/gateway`)};
+     const mounted = await mountOne({ type: "tmpfs", source: "tmpfs", options: [] }, place).then(() => "mounted", String);
+     const child = execFileSync("grep", ["CapEff", "/proc/self/status"], { encoding: "utf8" });
+     process.stdout.write(JSON.stringify({ mounted, child }));`,
+  ]);
+  const { mounted, child } = JSON.parse(stdout) as { readonly mounted: string; readonly child: string };
+  assert.match(mounted, /operation not permitted/);
+  assert.equal(BigInt(`0x${child.split(/\s+/)[1]}`), bounding);
+});
+
 test("system calls that a process can do without are taken from it, all its threads and what it starts", async () => {
   const isFiltered = (pid: number): boolean[] =>
     readdirSync(`/proc/${pid}/task`).map((thread) => statusLine(Number(thread), "Seccomp")[0] === "2");
