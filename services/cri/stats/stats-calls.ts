@@ -32,10 +32,10 @@ type StatsCalls = Pick<
 export function statsCalls(parts: StatsParts): StatsCalls {
   const { pods, containers } = parts;
   const figures = new Figures(parts);
-  const describe = async (found: readonly Container[]): Promise<EncodedResponse> =>
-    answer(await Promise.all(found.map(async (one) => containerStats(one, await figures.ofContainer(one)))));
-  const describePods = async (found: readonly Pod[]): Promise<EncodedResponse> =>
-    answer(await Promise.all(found.map((pod) => statsOfPod(parts, figures, pod))));
+  const describe = (found: readonly Container[]): Promise<EncodedResponse> =>
+    answer(found, async (one) => containerStats(one, await figures.ofContainer(one)));
+  const describePods = (found: readonly Pod[]): Promise<EncodedResponse> =>
+    answer(found, (pod) => statsOfPod(parts, figures, pod));
   return {
     containerStats: async ({ containerId }) => {
       const container = find(containers, containerId, "failed to find container");
@@ -79,8 +79,15 @@ export function statsCalls(parts: StatsParts): StatsCalls {
   };
 }
 
-/** One or many in field 1, as all answers have them. */
-function answer(stats: readonly Uint8Array[]): EncodedResponse {
+/**
+ * One or many in field 1, as all answers have them. Each is encoded before the next is looked at: nothing is waited for, and figures of all together would outlive the
+ * young generation.
+ */
+async function answer<T>(items: readonly T[], encode: (item: T) => Promise<Uint8Array>): Promise<EncodedResponse> {
+  const stats: Uint8Array[] = [];
+  for (const item of items) {
+    stats.push(await encode(item));
+  }
   return new EncodedResponse(encodeRecords(stats));
 }
 
