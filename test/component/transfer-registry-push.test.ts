@@ -120,6 +120,16 @@ test("what the registry has is asked for side by side and over connections that 
   assert.ok(told.every(({ state }) => state === "active" || state === "existed"));
 });
 
+test("a registry that answers questions with bodies, which it may not, is asked all the same", async () => {
+  await using s = await stand();
+  const root = addManifest(s, ...Array.from({ length: 12 }, (_, at) => s.store.add(randomBytes(100 + at), layerType)));
+  s.server.misbehave(/^HEAD /, ({ request }) => {
+    request.socket.write("HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nnot there");
+  });
+  await s.push(root);
+  assert.equal(s.server.tags.get("v1"), root.digest);
+});
+
 test("an upload that is cut goes on where the registry has come to", async () => {
   await using s = await stand();
   const layer = s.store.add(randomBytes(20_000_000), layerType);
