@@ -6,6 +6,7 @@ import { type Envelope, EnvelopeSchema } from "#gen/containerd/types/event_pb.ts
 import { typeRegistry } from "#wire/connect/type-registry.ts";
 import { eventBytesMax, type NewEvent, StoredEvent } from "./bus.ts";
 import type { Question, Reply } from "./link.ts";
+import { findJson } from "./payload-json.ts";
 
 /** Who published: tells the events of this daemon from those of others in the same store. */
 export interface Publisher {
@@ -38,6 +39,9 @@ const cutMark = "~";
 
 /** What messages of the same kind have in common. */
 interface Kind {
+  readonly namespace: string;
+  readonly topic: string;
+  readonly type: string;
   readonly subject: string;
   readonly headers: string;
 }
@@ -50,6 +54,8 @@ const rememberedTextMax = 1024;
 export class MessageMaker {
   readonly #publisher: Publisher;
   readonly #kinds = new Map<string, Kind>();
+  /** That of the last message, since events of a kind come one after the other. */
+  #last: Kind | undefined;
 
   constructor(publisher: Publisher) {
     this.#publisher = publisher;
@@ -90,13 +96,22 @@ export class MessageMaker {
   /** What depends on namespace, topic and type alone is mostly made once for each of them. */
   #kindOf({ namespace, topic, event }: Envelope): Kind {
     const type = event?.typeUrl ?? "";
-    const key = `${namespace.length} ${topic.length} ${namespace}${topic}${type}`;
-    const known = this.#kinds.get(key);
-    if (known !== undefined) {
-      return known;
+    const last = this.#last;
+    if (last?.topic === topic && last.type === type && last.namespace === namespace) {
+      return last;
     }
+    const key = `${namespace.length} ${topic.length} ${namespace}${topic}${type}`;
+    const kind = this.#kinds.get(key) ?? this.#makeKind(key, { namespace, topic, type });
+    this.#last = kind;
+    return kind;
+  }
+
+  #makeKind(key: string, { namespace, topic, type }: Pick<Kind, "namespace" | "topic" | "type">): Kind {
     const { stream, source, host } = this.#publisher;
     const kind = {
+      namespace,
+      topic,
+      type,
       subject: subjectOf(stream, { namespace, topic }),
       headers:
         headerLine("ce-specversion", "1.0") +
@@ -184,22 +199,24 @@ function headerText(text: string): string {
 
 /** The payload as JSON, or its type and bytes when nobody here knows the type. */
 function bodyOf(payload: Any | undefined): Uint8Array {
-  return Buffer.from(JSON.stringify(payload === undefined ? {} : describePayload(payload)));
+  return Buffer.from(payload === undefined ? "{}" : payloadJson(payload));
 }
 
-function describePayload({ typeUrl, value }: Any): unknown {
+function payloadJson({ typeUrl, value }: Any): string {
   const schema = typeRegistry.getMessage(typeUrl.slice(typeUrl.lastIndexOf("/") + 1));
+  if (schema === undefined) {
+    return asBytes(typeUrl, value);
+  }
   try {
-    return schema === undefined
-      ? asBytes(typeUrl, value)
-      : toJson(schema, fromBinary(schema, value), { registry: typeRegistry });
+    const message = fromBinary(schema, value);
+    return findJson(schema, message) ?? JSON.stringify(toJson(schema, message, { registry: typeRegistry }));
   } catch {
     return asBytes(typeUrl, value);
   }
 }
 
-function asBytes(typeUrl: string, value: Uint8Array): unknown {
-  return { "@type": typeUrl, value: base64Of(value) };
+function asBytes(typeUrl: string, value: Uint8Array): string {
+  return JSON.stringify({ "@type": typeUrl, value: base64Of(value) });
 }
 
 function base64Of({ buffer, byteOffset, byteLength }: Uint8Array): string {
