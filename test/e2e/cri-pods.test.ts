@@ -310,7 +310,7 @@ for (const name of ["cri", "tasks", "metadata", "snapshots", "gateway"] as const
   });
 }
 
-test("a pod that was being made when its process was killed can be removed", { skip }, async () => {
+test("a pod that was being made when its process was killed is made once, and can be removed", { skip }, async () => {
   await mkdir(`${rig.directory}/bin`, { recursive: true });
   const conf = JSON.parse(await readFile(`${rig.directory}/net.d/10-test.conflist`, "utf8")) as { plugins: object[] };
   const text = JSON.stringify({ ...conf, plugins: [...conf.plugins, { type: "slow" }] });
@@ -329,12 +329,13 @@ test("a pod that was being made when its process was killed can be removed", { s
     () => "the slow program is not run",
     20_000,
   );
-  await rig.daemon.kill9("cri");
-  assert.equal(await running, "failed");
+  // The next process makes it without the slow program.
   await rm(`${rig.directory}/net.d/00-slow.conflist`);
+  await rig.daemon.kill9("cri");
+  assert.equal(await running, "done");
   const { items } = await rig.runtime.listPodSandbox({});
   assert.equal(items.length, 1);
-  assert.equal(items[0]?.state, PodSandboxState.SANDBOX_NOTREADY);
+  assert.equal(items[0]?.state, PodSandboxState.SANDBOX_READY);
   await rig.runtime.removePodSandbox({ podSandboxId: items[0]?.id ?? "" });
   await until(
     async () => isNothing(await rig.leftovers()),

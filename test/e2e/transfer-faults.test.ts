@@ -68,13 +68,13 @@ async function offerImage(name: string): Promise<{ readonly reference: string; r
   return { reference: `${registry.host}/library/busybox:${name}`, layer: layer.digest };
 }
 
-test("kill -9 of transfer amid a pull: the client is told, the next pull goes on where it stopped", async () => {
+test("kill -9 of transfer amid a pull: the client notices nothing, and the pull goes on where it stopped", async () => {
   const namespace = uniqueNamespace();
   const client = new TransferClient(daemon.transport, namespace);
   const { reference, layer } = await offerImage("killed");
   registry.misbehave(new RegExp(`GET .*${layer}`), fallSilentAfter(randomBytesMax / 2), 1);
   const pull = client.pull(reference, { unpacks });
-  const failed = assert.rejects(pull, (error) => isFailure(error, ErrorKind.Unavailable));
+  pull.catch(() => undefined);
   const layerIngest = async () => (await ingestsOf(namespace)).find(({ ref }) => ref.includes(layer));
   await until(
     async () => ((await layerIngest())?.offset ?? 0n) > 0n,
@@ -82,12 +82,12 @@ test("kill -9 of transfer amid a pull: the client is told, the next pull goes on
     fetchMsMax,
   );
   await daemon.kill9("transfer");
-  await failed;
-  const ingest = await layerIngest();
-  assert.ok(ingest !== undefined && ingest.offset > 0n);
-  await client.pull(reference, { unpacks });
-  const ranges = registry.requests.filter((line) => line.includes(layer)).map((line) => line.split(" ")[2]);
-  assert.deepEqual(ranges, [undefined, `bytes=${ingest.offset}-`]);
+  await pull;
+  const [first, second, ...further] = registry.requests
+    .filter((line) => line.includes(layer))
+    .map((line) => line.split(" ")[2]);
+  assert.deepEqual([first, further], [undefined, []]);
+  assert.match(second ?? "", /^bytes=[1-9]\d*-$/);
   const ran = await daemon.ctr("-n", namespace, "run", "--rm", reference, "survived", "echo", "whole");
   assert.equal(ran.stdout, "whole\n");
   assert.deepEqual(await findInconsistencies(daemon, { namespace }), []);
