@@ -13,7 +13,8 @@ import { residentMib } from "./resident-memory.ts";
 import { sideBySide } from "./rounds.ts";
 
 const rounds = 2;
-const containers = 10;
+/** So many that what a daemon happens to keep of its last work counts for little. */
+const containers = 40;
 const burstContainers = 20;
 const burstCalls = 10_000;
 const callsAtATime = 64;
