@@ -1,4 +1,3 @@
-import { systemErrorCode } from "#base/errors.ts";
 import { type ByteSink, type ByteSource, nowhere } from "../logs/byte-streams.ts";
 import { type FifoReader, type FifoWriter, openFifoReader, openFifoWriter } from "../logs/fifo-end.ts";
 import { type FifoPaths, makeFifoSet, removeFifoSet } from "../logs/fifo-set.ts";
@@ -48,14 +47,10 @@ export class ExecIo implements AsyncDisposable {
     ]);
   }
 
-  /**
-   * Hands on what a client sends, until it ends or the process reads no more. To be called once the process runs.
-   *
-   * @returns Whether the client has ended its input while the process still read.
-   */
-  async feed(source: ByteSource): Promise<boolean> {
+  /** Hands on what a client sends, until it ends, the client goes away or the process reads no more. To be called once the process runs. */
+  async feed(source: ByteSource): Promise<void> {
     try {
-      this.#stdin = openFifoWriter(this.paths.stdin);
+      this.#stdin = await openFifoWriter(this.paths.stdin);
       if (this.#isClosed) {
         this.#stdin.close();
       }
@@ -63,12 +58,9 @@ export class ExecIo implements AsyncDisposable {
         await this.#stdin.write(bytes);
       }
       await this.#stdin.end();
-      return true;
-    } catch (error) {
-      if (systemErrorCode(error) !== "ENXIO") {
-        this.#stdin?.close();
-      }
-      return false;
+    } catch {
+      // Of a client that has gone nobody is to be told, and of a process that reads no more its end tells.
+      this.#stdin?.close();
     }
   }
 

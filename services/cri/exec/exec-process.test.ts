@@ -4,6 +4,7 @@ import { type FileHandle, mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { ErrorKind, FlotillaError } from "#base/errors.ts";
 import type { OciProcess } from "../containers/spec/oci-spec.ts";
 import type { ByteSink } from "../logs/byte-streams.ts";
@@ -155,6 +156,30 @@ test("a process with a terminal has its size and TERM, and no stderr", async (t)
   assert.ok(tasks.calls.includes("resize 80x24"));
 });
 
+for (const [when, goesAway] of [
+  ["its end", false],
+  ["the client's going away", true],
+] as const) {
+  test(`input waits for a shim that opens its end late, and ${when} ends that of the process`, async (t) => {
+    const tasks = new FakeTasks(async (process) => {
+      await delay(50);
+      assert.equal(await readFile(process.stdin, "utf8"), "in");
+      while (!tasks.calls.includes("closeIO")) {
+        await delay(1);
+      }
+      process.exit(0);
+      await leave(process);
+    });
+    const stdin = (async function* () {
+      yield Buffer.from("in");
+      if (goesAway) {
+        throw new Error("the client has gone");
+      }
+    })();
+    assert.equal(await run(t, tasks, { streams: { stdin } }), 0);
+  });
+}
+
 test("input is handed on, and its end is that of the process", async (t) => {
   const tasks = new FakeTasks(async (process) => {
     const input = await readFile(process.stdin, "utf8");
@@ -170,13 +195,6 @@ test("input is handed on, and its end is that of the process", async (t) => {
     yield Buffer.from("put");
   })();
   const stdout = collect();
-  // The shim has opened its end when the start is answered.
-  const { start } = tasks.client;
-  tasks.client.start = async () => {
-    const answer = await start();
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    return answer;
-  };
   assert.equal(await run(t, tasks, { streams: { stdin, stdout: stdout.sink } }), 0);
   assert.equal(stdout.text(), "got input");
 });

@@ -264,8 +264,12 @@ async function feed(
   names: ExecNames,
   { io, streams }: { readonly io: ExecIo; readonly streams: ProcessStreams },
 ): Promise<void> {
-  const hasEnded = streams.stdin !== undefined && (await io.feed(streams.stdin));
-  if (hasEnded && !streams.tty) {
+  if (streams.stdin === undefined) {
+    return;
+  }
+  await io.feed(streams.stdin);
+  // However the input has ended: the shim keeps the pipe open for others, and the process would wait for more for ever.
+  if (!streams.tty) {
     await tasks.closeIO({ ...names, stdin: true }, criCall()).catch((thrown: unknown) => {
       if (!isFailure(fromConnectError(thrown), ErrorKind.NotFound)) {
         log.error({ container: names.containerId, exec: names.execId, err: thrown }, "input could not be closed");

@@ -42,6 +42,8 @@ export class ContainerIo {
   readonly #over = Promise.withResolvers<void>();
   #log: ContainerLog | undefined;
   #stdin: FifoWriter | undefined;
+  /** The same while the shim has not opened its end. */
+  #openingStdin: Promise<FifoWriter> | undefined;
   #isStdinEnded = false;
   #isStarted = false;
   #isOver = false;
@@ -214,9 +216,9 @@ export class ContainerIo {
       return false;
     }
     try {
-      this.#stdin ??= openFifoWriter(this.paths.stdin);
+      const stdin = await this.#openStdin();
       for await (const bytes of source) {
-        await this.#stdin.write(bytes);
+        await stdin.write(bytes);
       }
       return true;
     } catch (error) {
@@ -226,6 +228,20 @@ export class ContainerIo {
       }
       return false;
     }
+  }
+
+  async #openStdin(): Promise<FifoWriter> {
+    this.#openingStdin ??= openFifoWriter(this.paths.stdin);
+    try {
+      this.#stdin = await this.#openingStdin;
+    } catch (error) {
+      this.#openingStdin = undefined;
+      throw error;
+    }
+    if (this.#isOver || this.#isStdinEnded) {
+      this.#stdin.close();
+    }
+    return this.#stdin;
   }
 
   async #endStdin(): Promise<void> {

@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import net from "node:net";
-import { ErrorKind, FlotillaError } from "#base/errors.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { ErrorKind, FlotillaError, systemErrorCode } from "#base/errors.ts";
 import type { ByteSink } from "./byte-streams.ts";
 
 /** One end of a named pipe, which is let go of by `close`. */
@@ -58,12 +59,29 @@ export function openFifoReader(path: string, { hadWriter = false }: { readonly h
   };
 }
 
+/** How long a shim may take to open its end, after it has said that the process runs. */
+const openedMsMax = 5_000;
+const openPollMs = 5;
+
 /**
- * Opens a named pipe to write what a shim reads.
+ * Opens a named pipe to write what a shim reads. The shim opens its end beside its other work, and may not have come to it when the process runs.
  *
  * @throws With code `ENXIO` when nobody reads there: the process has none to read for, or has ended.
+ * @source containerd/fifo fifo.go `OpenFifo`, which opens in a goroutine
  */
-export function openFifoWriter(path: string): FifoWriter {
+export async function openFifoWriter(path: string): Promise<FifoWriter> {
+  for (const deadline = performance.now() + openedMsMax; ; await delay(openPollMs)) {
+    try {
+      return openWriter(path);
+    } catch (error) {
+      if (systemErrorCode(error) !== "ENXIO" || performance.now() >= deadline) {
+        throw error;
+      }
+    }
+  }
+}
+
+function openWriter(path: string): FifoWriter {
   const socket = new net.Socket({ fd: openFifo(path, constants.O_WRONLY), readable: false, writable: true });
   socket.on("error", () => socket.destroy());
   return {
