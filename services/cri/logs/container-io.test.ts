@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { constants, existsSync, readFileSync, renameSync } from "node:fs";
+import { constants, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { type FileHandle, mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -141,6 +141,18 @@ test("a log that was moved away goes on in a new file", async (t) => {
   await io.drained();
   assert.deepEqual(entriesOf(`${log}.1`), ["stdout F one"]);
   assert.deepEqual(entriesOf(log), ["stdout F two"]);
+});
+
+test("what a process was writing when it was killed stays a line of its own", async (t) => {
+  const { io, log } = await openIo(t);
+  writeFileSync(log, "2026-01-01T00:00:00Z stdout F hal");
+  const { stdout, stderr } = await holdOutputs(t, io.paths);
+  io.startLog(log, lineBytesMax);
+  await stdout.write("whole\n");
+  await stdout.close();
+  await stderr.close();
+  await io.drained();
+  assert.match(readFileSync(log, "utf8"), /^2026-01-01T00:00:00Z stdout F hal\n\S+ stdout F whole\n$/);
 });
 
 test("several clients follow one container, and a client that goes leaves the others", async (t) => {

@@ -1,8 +1,9 @@
-import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { formatRfc3339, timestampOf, wallClock } from "#base/times.ts";
 import { LogLines, type LogStream } from "./log-lines.ts";
 
 const logMode = 0o640;
+const lineEnd = Buffer.from("\n");
 
 /** What a log counts, for those who watch. */
 export interface LogCounts {
@@ -15,13 +16,16 @@ export interface LogCounts {
  *
  * Both streams write to one file, whole entries at a time. What comes in is in the file when `write` returns, so that next to nothing is lost
  * when this process is killed. It is not flushed: as with containerd, a power cut may take its last seconds. A write that fails loses its
- * entries and nothing else, since a container must not stand still for a full disk.
+ * entries and nothing else, since a container must not stand still for a full disk. A part of an entry, which a full disk or a death amid a write
+ * leaves, stays a line of its own.
  */
 export class ContainerLog {
   readonly #path: string;
   readonly #lines: Readonly<Record<LogStream, LogLines>>;
   readonly #onFailure: (error: unknown) => void;
   #file: number | undefined;
+  /** Whether the last entry in the file has no end. */
+  #isTorn: boolean;
   readonly counts: LogCounts = { entries: 0, bytes: 0 };
 
   /**
@@ -35,6 +39,7 @@ export class ContainerLog {
   constructor(path: string, options: { readonly lineBytesMax: number; readonly onFailure: (error: unknown) => void }) {
     this.#path = path;
     this.#file = openLog(path);
+    this.#isTorn = isTorn(this.#file);
     this.#lines = {
       stdout: new LogLines("stdout", options.lineBytesMax),
       stderr: new LogLines("stderr", options.lineBytesMax),
@@ -61,6 +66,7 @@ export class ContainerLog {
     const file = openLog(this.#path);
     this.close();
     this.#file = file;
+    this.#isTorn = isTorn(file);
   }
 
   /** Lets the file go. What is written after that is lost. */
@@ -76,23 +82,32 @@ export class ContainerLog {
     if (this.#file === undefined || entries.length === 0) {
       return;
     }
-    const text = Buffer.concat(entries);
+    const text = Buffer.concat(this.#isTorn ? [lineEnd, ...entries] : entries);
+    let offset = 0;
     try {
-      for (let offset = 0; offset < text.length; ) {
+      while (offset < text.length) {
         offset += writeSync(this.#file, text, offset);
       }
       this.counts.entries += entries.length / 3;
       this.counts.bytes += text.length;
     } catch (error) {
       this.#onFailure(error);
+    } finally {
+      this.#isTorn = offset === 0 ? this.#isTorn : text[offset - 1] !== lineEnd[0];
     }
   }
 }
 
 function openLog(path: string): number {
   // A pipe that has this name for whatever reason is not waited for.
-  const { O_APPEND, O_CREAT, O_NONBLOCK, O_WRONLY } = constants;
-  return openSync(path, O_APPEND | O_CREAT | O_NONBLOCK | O_WRONLY, logMode);
+  const { O_APPEND, O_CREAT, O_NONBLOCK, O_RDWR } = constants;
+  return openSync(path, O_APPEND | O_CREAT | O_NONBLOCK | O_RDWR, logMode);
+}
+
+function isTorn(file: number): boolean {
+  const { size } = fstatSync(file);
+  const last = Buffer.alloc(1);
+  return size > 0 && readSync(file, last, 0, 1, size - 1) === 1 && !last.equals(lineEnd);
 }
 
 function now(): string {
