@@ -69,7 +69,12 @@ async function hasSwapController(hasUnifiedCgroups: boolean): Promise<boolean> {
 
 /** @source containerd v2.3.4 pkg/apparmor/apparmor_linux.go `hostSupports` */
 async function hasApparmor(): Promise<boolean> {
-  if (!(await isThere("/sys/kernel/security/apparmor")) || !(await isThere("/sbin/apparmor_parser"))) {
+  // Who runs in a container has no profiles to give away.
+  if (
+    (process.env["container"] ?? "") !== "" ||
+    !(await isThere("/sys/kernel/security/apparmor")) ||
+    !(await isThere("/sbin/apparmor_parser"))
+  ) {
     return false;
   }
   return (await readFile("/sys/module/apparmor/parameters/enabled", "utf8").catch(() => "")).startsWith("Y");

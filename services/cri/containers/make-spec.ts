@@ -8,6 +8,7 @@ import {
   type PodSandboxConfig,
   SupplementalGroupsPolicy,
 } from "#gen/runtime/v1/api_pb.ts";
+import { loadDefaultProfile, requireProfile } from "../apparmor/load-profile.ts";
 import { wantedDevices } from "../cdi/device-name.ts";
 import type { LocalImage } from "../images/local-image.ts";
 import type { RuntimeSettings } from "../runtime-settings.ts";
@@ -28,7 +29,6 @@ import { targetPid } from "./target.ts";
 
 /** Name of the profile of AppArmor that containers get. @source containerd v2.3.4 internal/cri/sputil/securityprofile_linux.go `appArmorDefaultProfileName` */
 const defaultApparmorProfile = "cri-containerd.apparmor.d";
-const apparmorProfiles = "/sys/kernel/security/apparmor/profiles";
 
 /** What a container's specification is made of. */
 export interface SpecMaking {
@@ -188,15 +188,12 @@ async function apparmorOf(confinement: Confinement): Promise<string> {
   if (confinement.kind === "none") {
     return "";
   }
-  const name = confinement.kind === "default" ? defaultApparmorProfile : confinement.name;
-  const profiles = await readFile(apparmorProfiles, "utf8");
-  if (!profiles.split("\n").some((line) => line.startsWith(`${name} (`))) {
-    throw new FlotillaError(
-      ErrorKind.Unknown,
-      `failed to generate apparmor spec opts: apparmor profile not found ${name}`,
-    );
+  if (confinement.kind === "default") {
+    await loadDefaultProfile(defaultApparmorProfile);
+    return defaultApparmorProfile;
   }
-  return name;
+  await requireProfile(confinement.name);
+  return confinement.name;
 }
 
 /**
