@@ -1,8 +1,11 @@
-import { closeSync, openSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
-import { ErrorKind, FlotillaError, systemErrorCode, wrapFailure } from "#base/errors.ts";
+import { basename, dirname } from "node:path";
+import { ErrorKind, FlotillaError, wrapFailure } from "#base/errors.ts";
 import { quote } from "#base/quote.ts";
-import { asByteString, toByteString } from "#linux/bytes.ts";
+import { asByteString, type ByteString, fromByteString, toByteString } from "#linux/bytes.ts";
+import { closeFile, OpenFlag, openAt, succeed } from "#linux/file.ts";
+import { Errno } from "#linux/libc.ts";
 import { readMountInfo } from "#linux/mount-info.ts";
 import { setAttributeAt } from "#linux/xattr.ts";
 import type { SelinuxPort } from "./selinux.ts";
@@ -20,8 +23,10 @@ const untouchable = new Set(
     ),
   ].map((path) => `/${path}`),
 );
-/** @source asm-generic/errno-base.h `ENOENT`, asm-generic/errno.h `EOPNOTSUPP` */
-const errors = { noEntry: -2, notSupported: -95 } as const;
+/** What says that there is nothing below. */
+const noDirectory = new Set<number>([Errno.NotDirectory, Errno.Loop, Errno.NoEntry]);
+/** What says that there is no label to set. */
+const unlabelled = new Set<number>([Errno.NoEntry, Errno.NotSupported]);
 
 /**
  * What this machine does for labels of SELinux.
@@ -49,7 +54,8 @@ export function parseContexts(text: string): ReadonlyMap<string, string> {
 }
 
 /**
- * Gives a file, or a directory with all below it, a label. What goes away meanwhile is passed over, and so are file systems without labels.
+ * Gives a file, or a directory with all below it, a label. Links get it themselves, and are not followed: whoever filled the directory may have made
+ * them lead anywhere, and may change it meanwhile. What goes away is passed over, and so are file systems without labels.
  *
  * @throws {@link FlotillaError} `unknown` for directories that are the machine's own.
  * @source opencontainers/selinux v1.15 go-selinux/selinux_linux.go `chcon`; containerd v2.3.4 internal/cri/opts/spec_linux_opts.go `withMounts`
@@ -58,13 +64,15 @@ export async function relabel(path: string, label: string): Promise<void> {
   if (untouchable.has(path.replace(/(?<=.)\/$/, "")) || path === process.env["HOME"]) {
     throw refused(path, label, new FlotillaError(ErrorKind.Unknown, `SELinux relabeling of ${path} is not allowed`));
   }
-  const root = openSync("/", "r");
   try {
-    await relabelBelow(root, path, label);
+    const parent = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    try {
+      await relabelEntry(parent, toByteString(basename(path)), Buffer.from(label));
+    } finally {
+      closeSync(parent);
+    }
   } catch (error) {
     throw refused(path, label, error);
-  } finally {
-    closeSync(root);
   }
 }
 
@@ -72,25 +80,24 @@ function refused(path: string, label: string, error: unknown): Error {
   return wrapFailure(error, `relabel ${quote(path)} with ${quote(label)} failed`);
 }
 
-/** The directory comes after what lies in it. */
-async function relabelBelow(root: number, path: string, label: string): Promise<void> {
-  for (const entry of await entriesOf(path)) {
-    await relabelBelow(root, `${path}/${entry}`, label);
-  }
-  const result = setAttributeAt(root, toByteString(path.slice(1)), labelAttribute, Buffer.from(label));
-  if (result < 0 && result !== errors.noEntry && result !== errors.notSupported) {
-    throw new FlotillaError(ErrorKind.Unknown, `lsetxattr ${path}: errno ${-result}`);
-  }
-}
-
-async function entriesOf(path: string): Promise<string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (["ENOTDIR", "ENOENT"].includes(systemErrorCode(error) ?? "")) {
-      return [];
+/** A directory comes after what lies in it. */
+async function relabelEntry(parent: number, name: ByteString, label: Buffer): Promise<void> {
+  const opened = openAt(parent, name, OpenFlag.ReadOnly | OpenFlag.Directory | OpenFlag.NoFollow);
+  if (opened >= 0) {
+    try {
+      // Of each directory the names are read elsewhere, so that a large tree does not hold up the process.
+      for (const entry of await readdir(`/proc/self/fd/${opened}`, "latin1")) {
+        await relabelEntry(opened, asByteString(entry), label);
+      }
+    } finally {
+      closeFile(opened);
     }
-    throw error;
+  } else if (!noDirectory.has(-opened)) {
+    succeed(opened, () => `open ${fromByteString(name)}`);
+  }
+  const result = setAttributeAt(parent, name, labelAttribute, label);
+  if (result < 0 && !unlabelled.has(-result)) {
+    succeed(result, () => `lsetxattr ${fromByteString(name)}`);
   }
 }
 

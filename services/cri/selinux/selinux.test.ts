@@ -96,19 +96,22 @@ test("a directory is labelled with all below it, links and not what they lead to
   const path = await mkdtemp(join(tmpdir(), "flotilla-selinux-"));
   t.after(() => rm(path, { recursive: true }));
   await mkdir(`${path}/volume/deep`, { recursive: true });
-  await writeFile(`${path}/outside`, "");
+  await mkdir(`${path}/outside`);
+  await writeFile(`${path}/outside/file`, "");
   await writeFile(`${path}/volume/deep/file`, "");
   await symlink(`${path}/outside`, `${path}/volume/link`);
+  await symlink("..", `${path}/volume/deep/up`);
   const label = "system_u:object_r:container_file_t:s0:c1,c2";
   await relabel(`${path}/volume`, label);
   const root = openSync(path, "r");
   try {
     const labelOf = (name: string): string | undefined =>
       findAttributeAt(root, asByteString(name), asByteString("security.selinux"))?.toString();
-    for (const name of ["volume", "volume/deep", "volume/deep/file", "volume/link"]) {
+    for (const name of ["volume", "volume/deep", "volume/deep/file", "volume/deep/up", "volume/link"]) {
       assert.equal(labelOf(name), label, name);
     }
     assert.equal(labelOf("outside"), undefined);
+    assert.equal(labelOf("outside/file"), undefined);
   } finally {
     closeSync(root);
   }
