@@ -1,7 +1,5 @@
 import { pluginUri } from "#config/manifest.ts";
-import { CallJournal } from "#fleet/calls/call-journal.ts";
-import { Changes } from "#fleet/calls/changes.ts";
-import { stateDirectoryOf } from "#fleet/process-name.ts";
+import { changesOf } from "#fleet/calls/open-changes.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
 import { RuntimeService } from "#gen/runtime/v1/api_pb.ts";
 import { bindService } from "#wire/handler.ts";
@@ -22,15 +20,7 @@ export function composeCri(context: ProcessContext): ProcessParts {
   const gate = new Gate();
   const peers = connectPeers(context);
   const metrics = new CriMetrics();
-  let opened: Changes | undefined;
-  const openChanges = (): Changes => {
-    if (opened === undefined) {
-      const journal = CallJournal.open(`${stateDirectoryOf(context.config.state, "cri")}/calls`);
-      context.resources.defer(() => journal.close());
-      opened = new Changes(journal, context.log);
-    }
-    return opened;
-  };
+  const openChanges = changesOf(context, "cri");
   let images: Images | undefined;
   let settings: CriSettings | undefined;
   let kubelet: Kubelet | undefined;

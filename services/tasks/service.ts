@@ -5,9 +5,7 @@ import { timerMsMax } from "#base/limits.ts";
 import { type FleetConfig, pluginRoot, pluginState, timeoutMs } from "#config/config.ts";
 import { pluginTable } from "#config/defaults.ts";
 import { pluginUri } from "#config/manifest.ts";
-import { CallJournal } from "#fleet/calls/call-journal.ts";
-import { Changes } from "#fleet/calls/changes.ts";
-import { stateDirectoryOf } from "#fleet/process-name.ts";
+import { changesOf } from "#fleet/calls/open-changes.ts";
 import { ProxyLinks } from "#fleet/proxies/proxy-links.ts";
 import { RemovalMarkReader } from "#fleet/removal-mark.ts";
 import type { ProcessContext, ProcessParts } from "#fleet/run.ts";
@@ -91,15 +89,7 @@ export function composeTasks(context: ProcessContext): ProcessParts {
     },
   };
 
-  let changes: Changes | undefined;
-  const openChanges = (): Changes => {
-    if (changes === undefined) {
-      const journal = CallJournal.open(`${stateDirectoryOf(config.state, "tasks")}/calls`);
-      resources.defer(() => journal.close());
-      changes = new Changes(journal, log);
-    }
-    return changes;
-  };
+  const openChanges = changesOf(context, "tasks");
 
   const cgroups = new CgroupMonitor({
     config,

@@ -38,7 +38,7 @@ export class BlobStore {
   readonly #remove: Statement<[string, string], bigint>;
   readonly #digests: Statement<[string, number], string>;
 
-  #hasRemoved = false;
+  readonly #noteRemoval: () => void;
 
   /** @param onRemoved - Called after a commit that removed records of blobs, before anybody is told of it. */
   constructor(
@@ -55,12 +55,7 @@ export class BlobStore {
     this.#namespaces = stores.namespaces;
     this.#leases = stores.leases;
     this.#releases = stores.releases;
-    records.onCommit(() => {
-      if (this.#hasRemoved) {
-        this.#hasRemoved = false;
-        onRemoved();
-      }
-    });
+    this.#noteRemoval = records.afterNoted(onRemoved);
     this.#find = database
       .prepare<[string, string], Uint8Array>("SELECT message FROM blobs WHERE namespace = ? AND digest = ?")
       .pluck();
@@ -150,7 +145,7 @@ export class BlobStore {
   /** Removes the record of a blob, inside a change, and condemns its file if that was the last record. */
   collect(namespace: string, digest: string): void {
     const size = this.#remove.get(namespace, digest);
-    this.#hasRemoved = true;
+    this.#noteRemoval();
     this.#records.graph.remove(resourceOf(namespace, digest));
     if (size !== undefined) {
       this.#releases.condemnUnlessNamed(digest, size);

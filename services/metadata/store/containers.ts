@@ -25,18 +25,13 @@ export class ContainerStore {
   readonly table: RecordTable<typeof ContainerSchema>;
   readonly #records: Records;
   readonly #namespaces: NamespaceStore;
-  #hasRemoved = false;
+  readonly #noteRemoval: () => void;
 
   /** @param onRemoved - Called after a commit that removed containers, before anybody is told of it. */
   constructor(records: Records, namespaces: NamespaceStore, onRemoved: () => void = () => undefined) {
     this.#records = records;
     this.#namespaces = namespaces;
-    records.onCommit(() => {
-      if (this.#hasRemoved) {
-        this.#hasRemoved = false;
-        onRemoved();
-      }
-    });
+    this.#noteRemoval = records.afterNoted(onRemoved);
     this.table = new RecordTable(records, {
       table: "containers",
       nameColumn: "id",
@@ -104,7 +99,7 @@ export class ContainerStore {
       if (!this.table.remove(namespace, id)) {
         throw notFound(`container ${id}`);
       }
-      this.#hasRemoved = true;
+      this.#noteRemoval();
       this.#records.outbox.add(namespace, "/containers/delete", ContainerDeleteSchema, { id });
       change.noteDeletion();
     });

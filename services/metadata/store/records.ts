@@ -87,6 +87,24 @@ export class Records {
     this.#onCommit.push(listener);
   }
 
+  /**
+   * Has a listener called after a commit for which that was wanted, before anybody is told of it.
+   *
+   * @returns What is to be called amid such a change. When the change is undone, the listener is called with the next one.
+   */
+  afterNoted(listener: () => void): () => void {
+    let isNoted = false;
+    this.onCommit(() => {
+      if (isNoted) {
+        isNoted = false;
+        listener();
+      }
+    });
+    return () => {
+      isNoted = true;
+    };
+  }
+
   /** Opens a connection that keeps seeing one state while changes go on. The caller closes it. */
   openSnapshot(): Database {
     const reader = openReader(this.database.name);

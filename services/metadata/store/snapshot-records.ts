@@ -54,18 +54,13 @@ export function resourceOf({ namespace, snapshotter, key }: SnapshotName): Resou
 export class SnapshotRecords {
   readonly #records: Records;
   readonly #rows: SnapshotRows;
-  #hasChanged = false;
+  readonly #noteChange: () => void;
 
   /** @param onChanged - Called after a commit that changed or removed records, before anybody is told of it. */
   constructor(records: Records, onChanged: () => void) {
     this.#records = records;
     this.#rows = new SnapshotRows(records.database);
-    records.onCommit(() => {
-      if (this.#hasChanged) {
-        this.#hasChanged = false;
-        onChanged();
-      }
-    });
+    this.#noteChange = records.afterNoted(onChanged);
   }
 
   find({ namespace, snapshotter, key }: SnapshotName): SnapshotRow | undefined {
@@ -144,14 +139,14 @@ export class SnapshotRecords {
 
   /** Puts another message in the place of a record's. */
   replace(name: SnapshotName, info: Info): void {
-    this.#hasChanged = true;
+    this.#noteChange();
     this.#rows.setMessage.run(toBinary(InfoSchema, info), name.namespace, name.snapshotter, name.key);
     this.#putNode(name, info);
   }
 
   /** Removes a record. @returns undefined when there was none. */
   remove(name: SnapshotName): Pick<SnapshotRow, "id" | "backend_name"> | undefined {
-    this.#hasChanged = true;
+    this.#noteChange();
     this.#records.graph.remove(resourceOf(name));
     return this.#rows.remove.get(name.namespace, name.snapshotter, name.key);
   }
